@@ -1,0 +1,1 @@
+"""Viewstamp: state machine replication for Python services."""
