@@ -136,6 +136,9 @@ class Effects:
 
     1. `sends` may leave at once. 2. `write`, if any, goes to the journal. 3. each of `promises` leaves when its
     write is durable. 4. entries up to `commit` may be applied and answered. 5. `reads` may be served or refused.
+
+    `supersede`, unless 0, is an incarnation of this member that a peer knows and that is newer than this blank
+    directory's: the body takes a larger one, durably, and starts the protocol again as `Lost`.
     """
 
     sends: list[Send] = field(default_factory=list)
@@ -144,6 +147,7 @@ class Effects:
     commit: int = 0
     reads: list[ReadReady | ReadFailed] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
+    supersede: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,41 @@
+"""The agreed time: what the primary writes into entries, so that every replica computes with the same."""
+
+from __future__ import annotations
+
+from viewstamp.protocol import SECOND, Time
+
+_SLACK = SECOND
+
+
+class AgreedClock:
+    """Stamps that never go back and cannot run away with one wrong wall clock (VRR section 4.4).
+
+    A stamp is at least the one before it: a new primary's clock may be behind the old one's. From the moment a
+    member has seen a stamp, stamps advance by at most 1.1 times the monotonic time that passed since then, plus one
+    second.
+    """
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self._anchor: tuple[int, int] | None = None
+
+    def saw(self, stamp: int, now: Time) -> None:
+        """An entry made by another member carries this stamp; later ones are measured from here."""
+        if stamp >= self._last:
+            self._last = stamp
+            self._anchor = (stamp, now.monotonic)
+
+    def saw_before_restart(self, stamp: int) -> None:
+        """The log on disk ends with this stamp; how long ago that was, nobody here can tell."""
+        self._last = max(self._last, stamp)
+
+    def stamp(self, now: Time) -> int:
+        """The stamp of an entry made now, in nanoseconds since the Unix epoch."""
+        wanted = max(self._last, now.wall)
+        if self._anchor is None:
+            # Nothing was seen in this life of the process: it may have been down for a week. Trust the wall once.
+            self._anchor = (wanted, now.monotonic)
+        stamp, seen = self._anchor
+        elapsed = now.monotonic - seen
+        self._last = max(self._last, min(wanted, stamp + elapsed + elapsed // 10 + _SLACK))
+        return self._last

@@ -1,0 +1,267 @@
+"""Viewstamped Replication Revisited behind the contract: events are dispatched to the parts of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import ClassVar, assert_never, cast
+
+from viewstamp.protocol import (
+    NEVER,
+    Configuration,
+    Core,
+    Durable,
+    Effects,
+    Entry,
+    Founded,
+    Log,
+    Lost,
+    Message,
+    Origin,
+    Proposal,
+    Standing,
+    State,
+    Time,
+    Viewstamp,
+    check,
+)
+from vsr import normal, recovery, state_transfer, view_change
+from vsr.invariants import Invariants
+from vsr.messages import (
+    Commit,
+    CommitPoint,
+    DoViewChange,
+    DurableState,
+    GetCommit,
+    GetState,
+    NewState,
+    Prepare,
+    PrepareOk,
+    Recovery,
+    RecoveryResponse,
+    StartView,
+    StartViewChange,
+    VsrMessage,
+    malformed,
+)
+from vsr.reads import Reads
+from vsr.replica import Replica, Status
+
+
+class ViewstampedReplication(Core):
+    """One member of a cluster that runs Viewstamped Replication (Liskov and Cowling 2012)."""
+
+    name: ClassVar[str] = "vsr"
+    messages: ClassVar[Mapping[int, type[Message]]] = {
+        64: Prepare,
+        65: PrepareOk,
+        66: Commit,
+        67: StartViewChange,
+        68: DoViewChange,
+        69: StartView,
+        70: GetState,
+        71: NewState,
+        72: Recovery,
+        73: RecoveryResponse,
+        74: GetCommit,
+        75: CommitPoint,
+    }
+    states: ClassVar[Mapping[int, type[State]]] = {128: DurableState}
+    recovers_lost_disk: ClassVar[bool] = True
+
+    def __init__(self, configuration: Configuration, me: int, origin: Origin, random: Random, now: Time) -> None:
+        check(me in configuration.members, "member {} is not in the configuration", me)
+        self._r = r = Replica(configuration, me, random, now)
+        match origin:
+            case Founded(incarnations):
+                r.incarnations = dict(zip(r.members, incarnations, strict=True))
+                self._found()
+            case Durable(state, entries):
+                self._restart(cast("DurableState", state), entries)
+            case Lost(incarnation):
+                r.incarnations[me] = incarnation
+                r.recovery_at = now.monotonic
+            case _:
+                assert_never(origin)
+        self._reads = Reads(r)
+        self._invariants = Invariants(r)
+
+    def _found(self) -> None:
+        """View 0 begins with an empty log at every member; no view change precedes it."""
+        r = self._r
+        r.save()
+        if r.is_primary:
+            normal.begin_as_primary(r, "founded")
+            r.round_due = True
+        else:
+            r.become_backup("founded")
+
+    def _restart(self, state: DurableState, entries: tuple[Entry, ...]) -> None:
+        """Come back with what the disk holds.
+
+        A primary never resumes its view: its peers can hold, and it can have answered for, an op that its own disk
+        lacks, and it would put another op in that place. It, and a replica whose view is above its last
+        normal view, restart in view-change status and propose the next view. A backup resumes.
+        """
+        r = self._r
+        r.view, r.last_normal_view, r.durable_view = state.view, state.last_normal_view, state.view
+        r.incarnations = dict(zip(r.members, state.incarnations, strict=True))
+        r.saved_incarnations = dict(r.incarnations)
+        r.log = Log(entries)
+        if entries:
+            r.clock.saw_before_restart(entries[-1].stamp)
+        if r.is_primary or r.view > r.last_normal_view:
+            r.status = Status.VIEW_CHANGE
+            r.restart_suspicion()
+            view_change.propose(r, r.view + 1, "restarted")
+        else:
+            r.status = Status.NORMAL
+            r.restart_suspicion()
+            r.explain("restarted")
+
+    def receive(self, sender: int, incarnation: int, message: Message, now: Time) -> None:
+        r = self._r
+        r.now = now
+        peer = cast("VsrMessage", message)
+        if sender not in r.incarnations or sender == r.me:
+            r.ignore("unknown sender")
+            return
+        wrong = malformed(peer, len(r.members))
+        if wrong:
+            r.ignore(f"malformed: {wrong}")
+            return
+        if isinstance(peer, Recovery):
+            recovery.on_recovery(r, sender, incarnation, peer)
+            return
+        if incarnation < r.incarnations[sender]:
+            # Sent before that member lost its disk: what it promised then, it no longer holds.
+            r.ignore("a superseded incarnation")
+            return
+        if incarnation > r.incarnations[sender]:
+            r.learn_incarnation(sender, incarnation)
+        self._dispatch(sender, peer)
+
+    def _dispatch(self, sender: int, message: VsrMessage) -> None:
+        r = self._r
+        match message:
+            case Prepare():
+                normal.on_prepare(r, sender, message)
+            case PrepareOk():
+                r.learn(message.vector)
+                normal.on_prepare_ok(r, sender, message)
+            case Commit():
+                normal.on_commit(r, sender, message)
+            case StartViewChange():
+                view_change.on_start_view_change(r, sender, message)
+            case DoViewChange():
+                view_change.on_do_view_change(r, sender, message)
+            case StartView():
+                view_change.on_start_view(r, sender, message)
+            case GetState():
+                state_transfer.on_get_state(r, sender, message)
+            case NewState():
+                state_transfer.on_new_state(r, sender, message)
+                view_change.start_if_complete(r)
+            case RecoveryResponse():
+                recovery.on_recovery_response(r, sender, message)
+            case GetCommit():
+                self._reads.on_get_commit(sender, message)
+            case CommitPoint():
+                self._reads.on_commit_point(sender, message)
+            case Recovery():
+                check(False, "RECOVERY is handled before")
+            case _:
+                assert_never(message)
+
+    def propose(self, proposals: Sequence[Proposal], now: Time) -> int:
+        self._r.now = now
+        return normal.propose(self._r, proposals)
+
+    def read(self, read: int, now: Time) -> None:
+        self._r.now = now
+        self._reads.read(read)
+
+    def written(self, write: int, now: Time) -> None:
+        r = self._r
+        r.now = now
+        check(write <= r.write, "write {} was never issued", write)
+        r.finish_writes(write)
+        normal.count_commit(r)
+        view_change.written(r)
+
+    def tick(self, now: Time) -> None:
+        r = self._r
+        r.now = now
+        normal.tick(r)
+        view_change.tick(r)
+        state_transfer.tick(r)
+        recovery.tick(r)
+        self._reads.tick()
+
+    def resign(self, now: Time) -> None:
+        r = self._r
+        r.now = now
+        if r.leads and r.others:
+            r.quiet = "stopping"
+            view_change.propose(r, view_change.next_view(r), "this member is about to stop")
+
+    def drain(self) -> Effects:
+        r = self._r
+        self._reads.before_close()
+        normal.close_turn(r)
+        reads = self._reads.after_close()
+        effects = r.take_effects()
+        effects.reads = reads
+        self._invariants.watch(r)
+        return effects
+
+    @property
+    def deadline(self) -> int:
+        r = self._r
+        if r.status is Status.RECOVERING:
+            deadline = r.recovery_at
+        else:
+            deadline = r.resend_at if r.proposed else min(r.resend_at, r.suspect_at)
+        if r.leads:
+            deadline = min(deadline, r.heartbeat_at, r.doubt_at)
+        if r.fetch is not None:
+            deadline = min(deadline, r.fetch.retry_at)
+        return min(deadline, self._reads.deadline, NEVER)
+
+    @property
+    def standing(self) -> Standing:
+        r = self._r
+        normal_now = r.status is Status.NORMAL
+        primary = r.primary_of(r.view) if normal_now and not r.quiet else None
+        role = "primary" if normal_now and r.is_primary else "backup"
+        return Standing(r.status.value, role, r.view, primary, r.leads, r.log.op, r.commit, self._waiting())
+
+    def _waiting(self) -> str:
+        r = self._r
+        match r.status:
+            case Status.NORMAL:
+                return r.quiet or (f"proposing view {r.proposed}: the primary is silent" if r.proposed else "")
+            case Status.VIEW_CHANGE:
+                if r.is_primary:
+                    return f"view change to {r.view}: has {len(r.do_view_changes)} of {r.quorum} DOVIEWCHANGE"
+                return f"view change to {r.view}: waiting for its primary, member {r.primary_of(r.view)}"
+            case Status.STATE_TRANSFER:
+                return f"fetching the log of view {r.fetch.view if r.fetch else '?'}"
+            case Status.RECOVERING:
+                return f"lost its disk: has {len(r.responses)} of {r.configuration.recovery_quorum} answers"
+            case _:
+                assert_never(r.status)
+
+    @property
+    def incarnations(self) -> Mapping[int, int]:
+        return self._r.incarnations
+
+    def entry(self, op: int) -> Entry:
+        return self._r.log.entry(op)
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        return self._r.ignored
+
+    def viewstamp_of(self, op: int) -> Viewstamp:
+        return self._r.log.viewstamp(op)

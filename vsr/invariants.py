@@ -1,0 +1,42 @@
+"""What always holds of a replica, in state and in change. Watched after every turn of every run.
+
+An InvariantError from here is a defect of ours: messages are checked before they reach a handler.
+"""
+
+from __future__ import annotations
+
+from viewstamp.protocol import check
+from vsr.replica import Replica, Status
+
+
+class Invariants:
+    """Remembers what must never go back."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._view = replica.view
+        self._last_normal_view = replica.last_normal_view
+        self._commit = replica.commit
+        self._durable_view = replica.durable_view
+
+    def watch(self, r: Replica) -> None:
+        """Raise InvariantError unless state and change are lawful."""
+        check(r.commit <= r.log.op, "commit-number {} beyond op-number {}", r.commit, r.log.op)
+        check(r.log.durable <= r.log.op, "durable op {} beyond op-number {}", r.log.durable, r.log.op)
+        check(r.last_normal_view <= r.view, "last normal view {} beyond view {}", r.last_normal_view, r.view)
+        check(r.durable_view <= r.view, "durable view {} beyond view {}", r.durable_view, r.view)
+        if r.status is Status.NORMAL:
+            check(r.last_normal_view == r.view, "normal in view {}, last in {}", r.view, r.last_normal_view)
+        if r.leads:
+            check(r.primary_of(r.view) == r.me, "leads view {} of another", r.view)
+            check(r.durable_view == r.view or r.view == 0, "leads view {} that is not durable", r.view)
+        check(r.view >= self._view, "view went back from {} to {}", self._view, r.view)
+        check(
+            r.last_normal_view >= self._last_normal_view,
+            "last normal view went back from {} to {}",
+            self._last_normal_view,
+            r.last_normal_view,
+        )
+        check(r.commit >= self._commit, "commit-number went back from {} to {}", self._commit, r.commit)
+        check(r.durable_view >= self._durable_view, "durable view went back to {}", r.durable_view)
+        self._view, self._last_normal_view = r.view, r.last_normal_view
+        self._commit, self._durable_view = r.commit, r.durable_view

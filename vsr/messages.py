@@ -1,0 +1,203 @@
+"""The messages of Viewstamped Replication, under their names in the paper, and what makes one well-formed.
+
+Sources: Liskov and Cowling, "Viewstamped Replication Revisited" (2012), VRR below. GETCOMMIT and COMMITPOINT are ours;
+docs/divergences.md lists every difference. Statements may leave at once, promises after the write they depend on.
+
+`vector` holds the newest incarnation that the sender knows of each member, in the order of the configuration
+(crash vectors: Michael et al., "Recovering Shared Objects Without Stable Storage", DISC 2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from viewstamp.protocol import Entry, Promise, State, Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(Statement):
+    """Primary to backups (VRR section 4.1): order these entries. Also a heartbeat and a read round.
+
+    It may leave while the primary's own write is under way; the primary counts itself only after that.
+    """
+
+    view: int
+    entries: tuple[Entry, ...]
+    commit: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareOk(Promise):
+    """Backup to primary (VRR 4.1): everything up to `op` is in my log and durable; I am normal in `view`.
+
+    `round` is the newest read round heard in this view; `wall` is the sender's wall clock in nanoseconds, for people.
+    """
+
+    view: int
+    op: int
+    round: int
+    wall: int
+    vector: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Statement):
+    """Primary to backups (VRR 4.1): the heartbeat. `op` tells a backup what it may have missed."""
+
+    view: int
+    op: int
+    commit: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartViewChange(Statement):
+    """Any to all (VRR 4.2): I propose `view`. Not binding; the sender may still be normal in an earlier one.
+
+    `entered` is the view that the sender has durably entered. A member behind it joins that view change.
+    """
+
+    view: int
+    entered: int
+    vector: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DoViewChange(Promise):
+    """To the primary of `view` (VRR 4.2): I have entered `view` and take part in no earlier one.
+
+    Carries numbers, not the log; the new primary fetches what it lacks from the sender of the best.
+    """
+
+    view: int
+    last_normal_view: int
+    op: int
+    commit: int
+    vector: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartView(Promise):
+    """New primary to all (VRR 4.2): `view` has begun with a log up to `op`, durable here together with the view."""
+
+    view: int
+    op: int
+    commit: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetState(Statement):
+    """State transfer (VRR 5.2): send me your log of `view` after op `after`, a page at a time."""
+
+    view: int
+    after: int
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewState(Statement):
+    """Answer to GETSTATE (VRR 5.2): one page of the log of `view`; `op` is where that log ends now."""
+
+    view: int
+    nonce: int
+    after: int
+    entries: tuple[Entry, ...]
+    op: int
+    commit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery(Statement):
+    """A member without its disk asks all others (VRR 4.3). Its new incarnation is in the frame."""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryResponse(Promise):
+    """Answer of a normal member (VRR 4.3), after it has made the asker's new incarnation durable."""
+
+    view: int
+    nonce: int
+    op: int
+    commit: int
+    vector: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetCommit(Statement):
+    """Backup to primary: a linearizable read arrived here; which commit-number must it wait for?"""
+
+    view: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitPoint(Statement):
+    """Answer to GETCOMMIT, after a majority confirmed the primary in a round begun after the question."""
+
+    view: int
+    number: int
+    op: int
+
+
+@dataclass(frozen=True, slots=True)
+class DurableState(State):
+    """What a member keeps beside its log, always written whole: (view, last normal view) and the vector."""
+
+    view: int
+    last_normal_view: int
+    incarnations: tuple[int, ...]
+
+
+VsrMessage = (
+    Prepare
+    | PrepareOk
+    | Commit
+    | StartViewChange
+    | DoViewChange
+    | StartView
+    | GetState
+    | NewState
+    | Recovery
+    | RecoveryResponse
+    | GetCommit
+    | CommitPoint
+)
+
+
+def malformed(message: VsrMessage, members: int) -> str:
+    """Why no correct member could have sent this, or an empty string. Peers' input never reaches an invariant."""
+    match message:
+        case Prepare(view=view, entries=entries):
+            return "no entries" if not entries else _misfit(entries, view)
+        case NewState(view=view, entries=entries, after=after, op=op):
+            if entries and entries[0].op != after + 1:
+                return "a page that does not begin where it says"
+            if op < after + len(entries):
+                return "a log shorter than its page"
+            return _misfit(entries, view)
+        case PrepareOk() | RecoveryResponse() | StartViewChange():
+            return "" if len(message.vector) == members else "a vector of another size"
+        case DoViewChange():
+            if len(message.vector) != members:
+                return "a vector of another size"
+            return "" if message.last_normal_view <= message.view and message.commit <= message.op else "numbers"
+        case StartView() | Commit():
+            return "" if message.commit <= message.op else "commit-number beyond op-number"
+        case GetState() | Recovery() | GetCommit() | CommitPoint():
+            return ""
+        case _:
+            assert_never(message)
+
+
+def _misfit(entries: tuple[Entry, ...], view: int) -> str:
+    """Views of entries never fall along a log, and none is above the view that sends them."""
+    previous = 0
+    for entry in entries:
+        if entry.view < previous:
+            return "views of entries fall"
+        previous = entry.view
+    return "" if previous <= view else "an entry from a later view"

@@ -1,0 +1,57 @@
+"""Recovery of a replica that lost its disk (VRR section 4.3), with incarnation vectors.
+
+The replica knows nothing and must not guess: what it promised before is held by others. It asks all, and needs
+answers of n - quorum + 1 others (they meet every quorum that it was part of), among them the primary of the highest
+view that any of them is in. Each of those has first made its new incarnation durable, so that a promise of the old one,
+still under way, is not counted together with theirs (Michael et al., DISC 2017).
+"""
+
+from __future__ import annotations
+
+from vsr import state_transfer
+from vsr.messages import Recovery, RecoveryResponse
+from vsr.replica import Purpose, Replica, Status
+
+
+def tick(r: Replica) -> None:
+    """Ask, with a new nonce each time: answers to an earlier question may straddle a view change."""
+    if r.status is Status.RECOVERING and r.now.monotonic >= r.recovery_at:
+        r.fetch = None
+        r.responses = {}
+        r.recovery_nonce = r.random.getrandbits(64)
+        r.recovery_at = r.now.monotonic + 4 * r.timeouts.retry
+        r.broadcast(Recovery(r.recovery_nonce))
+
+
+def on_recovery(r: Replica, sender: int, incarnation: int, message: Recovery) -> None:
+    """A member asks for its state. Only a normal replica answers, after the new incarnation is durable here.
+
+    An incarnation older than the one known is answered too: the vector tells the asker to take a larger one.
+    """
+    if r.status is not Status.NORMAL or r.quiet:
+        r.ignore("RECOVERY while not normal")
+        return
+    if incarnation > r.incarnations[sender]:
+        r.learn_incarnation(sender, incarnation)
+    if r.incarnations != r.saved_incarnations:
+        r.save()
+    r.promise(sender, RecoveryResponse(r.view, message.nonce, r.log.op, r.commit, r.vector))
+
+
+def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
+    """Count answers to this question; with enough of them, fetch the log of the highest view's primary."""
+    if r.status is not Status.RECOVERING or message.nonce != r.recovery_nonce or r.fetch is not None:
+        r.ignore("RECOVERYRESPONSE that was not asked for")
+        return
+    r.learn(message.vector)
+    r.responses[sender] = message
+    if len(r.responses) < r.configuration.recovery_quorum:
+        return
+    view = max(response.view for response in r.responses.values())
+    primary = r.primary_of(view)
+    answer = r.responses.get(primary)
+    if answer is None or answer.view != view:
+        return  # Only that view's primary surely has what was committed in it.
+    state_transfer.begin(r, Purpose.RECOVER, view, primary, answer.op, 0)
+    r.recovery_at = r.now.monotonic + 20 * r.timeouts.retry
+    state_transfer.finish_if_complete(r)
