@@ -1,0 +1,142 @@
+"""What can go wrong around a state machine, as the types a caller catches."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import IntEnum
+from typing import Any, dataclass_transform
+
+
+class DefinitionError(TypeError):
+    """A state machine class is written in a way that cannot be replicated."""
+
+
+class ValueEncodingError(ValueError):
+    """A value cannot travel: the message says which part of it, and why."""
+
+
+class ValueDecodingError(ValueError):
+    """Bytes are not the one canonical encoding of a value."""
+
+
+class CommandTooLargeError(ValueError):
+    """A command with its arguments is larger than a log entry may be; nothing was sent."""
+
+
+class ReplyTooLargeError(ValueError):
+    """What a command returned is larger than a reply may be. The command was executed."""
+
+
+class NoContextError(RuntimeError):
+    """The agreed time, seed and place of an entry were asked for while no command runs."""
+
+
+class ApplyOrderError(RuntimeError):
+    """An entry was applied out of order; op-numbers are applied consecutively, each once."""
+
+
+class SnapshotError(ValueError):
+    """A snapshot cannot be taken of this state, or what is restored is not a whole and matching snapshot."""
+
+
+@dataclass_transform(eq_default=False)
+@dataclasses.dataclass(eq=False, repr=False)
+class CommandError(Exception):
+    """Base of the errors that a command raises on purpose, for its caller.
+
+    A subclass declares its fields as annotations and is made a dataclass by that alone:
+
+        class InsufficientFunds(CommandError):
+            balance: int
+
+    The fields must be values (see `encode_value`); they are recorded as the command's reply on every replica and
+    the caller gets the same class with equal fields, tuples arriving as lists. What a command changed before it
+    raised stays changed, unless it is declared atomic.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Exceptions are hashed by those who group and chain them, so equality stays identity.
+        dataclasses.dataclass(eq=False, repr=False)(cls)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in fields_of(self).items())
+
+
+def fields_of(error: CommandError) -> dict[str, object]:
+    """The declared fields of an error, by name."""
+    return {field.name: getattr(error, field.name) for field in dataclasses.fields(error)}
+
+
+class RemoteCommandError(CommandError):
+    """A command raised a `CommandError` whose class the caller's machine does not know, or knows differently."""
+
+    name: str
+    fields: dict[str, Any]
+
+
+class CommandFailedError(Exception):
+    """A command raised something that is no `CommandError`: a defect of the machine. It was executed up to there,
+    equally on every replica, and what it had changed stays changed unless it is atomic.
+
+    Only the class name is known: messages can hold addresses, which differ between replicas.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class NotExecutedReason(IntEnum):
+    """Why a command was certainly not executed and never will be under its request number."""
+
+    UNKNOWN_COMMAND = 1
+    """The machine has no command (or query) of this name."""
+    MALFORMED = 2
+    """The body is not a command."""
+    WRONG_ARGUMENTS = 3
+    """Too few or too many arguments for the command."""
+
+
+class UnknownReason(IntEnum):
+    """Why the reply of a request cannot be told. Each says nothing about whether it was executed."""
+
+    EXPIRED = 1
+    """The session does not exist (any more). Requests in flight may have been executed before it expired."""
+    STALE = 2
+    """The request is at or below the client's own low-water mark: answered or given up, its reply is gone. It will
+    not be executed from here on."""
+    BEYOND_WINDOW = 3
+    """The request is further above the mark than the window allows. This copy was not executed, another copy that
+    arrives after the mark has risen may be. A client that keeps to its window never sees this."""
+    REPLY_DROPPED = 4
+    """The request was executed, once; its large reply was dropped because too many replies were held."""
+    CLOSED = 5
+    """The caller's own client or replica was closed while the call was under way; never in a recorded reply."""
+
+
+class NotExecutedError(Exception):
+    """The command was certainly not executed, and will not be."""
+
+    def __init__(self, reason: NotExecutedReason) -> None:
+        super().__init__(reason.name.lower().replace("_", " "))
+        self.reason = reason
+
+
+class OutcomeUnknownError(Exception):
+    """The command may or may not have been executed, and what it returned cannot be told."""
+
+    def __init__(self, reason: UnknownReason) -> None:
+        super().__init__(f"outcome unknown: {reason.name.lower().replace('_', ' ')}")
+        self.reason = reason
+
+
+class SessionExpiredError(OutcomeUnknownError):
+    """The client's session is gone: calls in flight have an unknown outcome, and a new session must be opened.
+
+    Never done silently, as a request repeated under a new session could be executed twice (Ongaro's
+    dissertation, section 6.3).
+    """
+
+    def __init__(self) -> None:
+        super().__init__(UnknownReason.EXPIRED)

@@ -1,0 +1,221 @@
+"""Applies the agreed entries to one machine and its client sessions: the same bytes out on every replica."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from hashlib import blake2b
+from itertools import chain
+from typing import Any
+
+from statemachine.command import decode_command
+from statemachine.context import Context
+from statemachine.errors import ApplyOrderError, CommandError, SnapshotError, ValueDecodingError
+from statemachine.machine import StateMachine, commands_of, queries_of
+from statemachine.outcome import (
+    MALFORMED_REPLY,
+    NOTHING_REPLY,
+    UNKNOWN_COMMAND_REPLY,
+    WRONG_ARGUMENTS_REPLY,
+    encode_failed,
+    encode_raised,
+    encode_returned,
+)
+from statemachine.sessions import (
+    MAXIMUM_REPLIES_BYTES,
+    MAXIMUM_SESSIONS,
+    REPLY_OF_VERDICT,
+    WINDOW,
+    Lookup,
+    Recorded,
+    Sessions,
+    Verdict,
+)
+from statemachine.snapshot_stream import StreamReader, write_stream
+
+COMMAND = 1
+REGISTER = 2
+ROLLING_DIGEST_BYTES = 16
+
+# kind, op, session, request, mark, stamp (signed), seed, length of the body, length of the reply
+_IDENTITY = struct.Struct(">BQQQQqQII")
+
+# function, least and most arguments, atomic
+_Entry = tuple[Callable[..., object], int, int, bool]
+
+
+class Executor:
+    """One replica's machine, its client sessions, and how far both have come.
+
+    Takes over `machine`, which must be fresh. The bounds (see `Sessions`) must be the same on all replicas.
+
+    Raises:
+      SnapshotError: the machine's state cannot be encoded. Said here rather than at the first snapshot in production.
+    """
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        *,
+        max_sessions: int = MAXIMUM_SESSIONS,
+        window: int = WINDOW,
+        max_reply_bytes: int = MAXIMUM_REPLIES_BYTES,
+    ) -> None:
+        self.machine = machine
+        self.sessions = Sessions(max_sessions, window, max_reply_bytes)
+        self._applied = 0
+        self._digest = bytes(ROLLING_DIGEST_BYTES)
+        self._context = Context()
+        machine.context = self._context
+        machine_class = type(machine)
+        self._commands: dict[str, _Entry] = {
+            name: (command.function, command.minimum, command.maximum, command.atomic)
+            for name, command in commands_of(machine_class).items()
+        }
+        self._queries: dict[str, _Entry] = {
+            name: (query.function, query.minimum, query.maximum, False)
+            for name, query in queries_of(machine_class).items()
+        }
+        if machine_class.snapshot is StateMachine.snapshot:
+            machine.snapshot()
+
+    @property
+    def applied(self) -> int:
+        """The op-number of the last applied entry."""
+        return self._applied
+
+    @property
+    def digest(self) -> bytes:
+        """A hash over all entries and replies so far; equal on all replicas at equal `applied`."""
+        return self._digest
+
+    def apply(
+        self, op: int, kind: int, session: int, request: int, mark: int, stamp: int, seed: int, body: bytes
+    ) -> bytes:
+        """Apply the entry at `op` and return its reply, to be read with `decode_outcome`.
+
+        Kind 1 is a command, 2 opens a session whose number, `op`, the reply returns; any other changes nothing. What
+        a command raises is its reply, as is a body that is no command: entries are agreed, and each replica must get
+        past them, equally.
+
+        Raises:
+          ApplyOrderError: `op` is not the one after `applied`.
+          MemoryError, RecursionError, and what is no Exception: these depend on the process, not on the entry. The
+            replica must stop; the executor can no longer be used.
+        """
+        if op != self._applied + 1:
+            raise ApplyOrderError(f"entry {op} cannot be applied after {self._applied}")
+        if kind == COMMAND:
+            recorded = self.sessions.admit(session, request, mark)
+            if recorded is None:
+                self._context.begin(op, session, stamp, seed)
+                reply = self._run(self._commands, body)
+                self._context.end()
+                self.sessions.record(session, request, reply)
+            else:
+                reply = recorded
+        elif kind == REGISTER:
+            self.sessions.register(op)
+            reply = encode_returned(op)
+        else:
+            reply = NOTHING_REPLY
+        identity = _IDENTITY.pack(kind, op, session, request, mark, stamp, seed, len(body), len(reply))
+        self._digest = blake2b(self._digest + identity + body + reply, digest_size=ROLLING_DIGEST_BYTES).digest()
+        self._applied = op
+        return reply
+
+    def query(self, body: bytes) -> bytes:
+        """Ask the machine, changing nothing; returns a reply as `apply` does.
+
+        MemoryError, RecursionError, and what is no Exception propagate, as there.
+        """
+        return self._run(self._queries, body)
+
+    def lookup(self, session: int, request: int, mark: int) -> Lookup:
+        """What is already known of a request, so that a duplicate need not be ordered; changes nothing.
+
+        A session number above `applied` is one that this replica has not come to yet: the log decides.
+        """
+        if session > self._applied:
+            return Verdict.NEW
+        return self.sessions.lookup(session, request, mark)
+
+    def answer(self, session: int, request: int, mark: int) -> bytes | None:
+        """The reply that a request already has, or None if it must be ordered."""
+        found = self.lookup(session, request, mark)
+        if isinstance(found, Recorded):
+            return found.reply
+        return REPLY_OF_VERDICT.get(found)
+
+    def snapshot(self) -> Iterator[bytes]:
+        """Everything as of this call, in pieces; only their concatenation counts. Commands may go on meanwhile."""
+        state = self.machine.snapshot()
+        machine = iter((state,)) if isinstance(state, bytes) else iter(state)
+        # A generator runs nothing before its first chunk is asked for: what it captures later would be of later.
+        first = next(machine, b"")
+        return write_stream(self._applied, self._digest, (self.sessions.snapshot(), chain((first,), machine)))
+
+    def state_digest(self) -> bytes:
+        """A hash over the whole state (machine, sessions, progress); equal on all replicas at equal `applied`."""
+        digest = b""
+        for piece in self.snapshot():
+            digest = piece
+        return digest
+
+    def restore(self, pieces: Iterable[bytes]) -> None:
+        """Replace everything by a snapshot, in pieces cut anywhere.
+
+        Raises:
+          SnapshotError: it is not a whole, undamaged snapshot of a replica with the same bounds. This executor
+            and its machine may then be half restored, and must be discarded.
+        """
+        reader = StreamReader(pieces)
+        applied, digest = reader.header()
+        sessions = reader.section()
+        self.sessions.restore(sessions)
+        _exhaust(sessions, "the client sessions")
+        machine = reader.section()
+        self.machine.restore(machine)
+        _exhaust(machine, "the state machine")
+        reader.finish()
+        self._applied = applied
+        self._digest = digest
+
+    def _run(self, table: dict[str, _Entry], body: bytes) -> bytes:
+        try:
+            name, arguments = decode_command(body)
+        except ValueDecodingError:
+            return MALFORMED_REPLY
+        entry = table.get(name)
+        if entry is None:
+            return UNKNOWN_COMMAND_REPLY
+        function, minimum, maximum, atomic = entry
+        if not minimum <= len(arguments) <= maximum:
+            return WRONG_ARGUMENTS_REPLY
+        try:
+            if atomic:
+                return _run_atomically(function, self.machine, arguments)
+            return encode_returned(function(self.machine, *arguments))
+        except CommandError as error:
+            return encode_raised(error)
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:  # noqa: BLE001  # a defect in a command is its result, or it would stop every replica
+            return encode_failed(type(error).__name__)
+
+
+def _run_atomically(function: Callable[..., object], machine: StateMachine, arguments: list[Any]) -> bytes:
+    attributes = vars(machine)
+    before = deepcopy(attributes)
+    try:
+        return encode_returned(function(machine, *arguments))
+    except BaseException:
+        attributes.clear()
+        attributes.update(before)
+        raise
+
+
+def _exhaust(chunks: Iterator[bytes], owner: str) -> None:
+    if next(chunks, None) is not None:
+        raise SnapshotError(f"{owner} did not take all of the snapshot")

@@ -1,0 +1,211 @@
+"""What became of a request: the reply as it is recorded, sent and read.
+
+A reply is one byte for the kind of outcome and a canonical CBOR value.
+
+Executed for certain: `Returned`, `Raised`, `Failed`. Certainly not executed, and never will be: `NotExecuted`.
+Anything else says nothing about that: `Unknown`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from statemachine.errors import (
+    CommandError,
+    CommandFailedError,
+    NotExecutedError,
+    NotExecutedReason,
+    OutcomeUnknownError,
+    RemoteCommandError,
+    ReplyTooLargeError,
+    SessionExpiredError,
+    UnknownReason,
+    ValueDecodingError,
+    ValueEncodingError,
+    fields_of,
+)
+from statemachine.machine import StateMachine
+from statemachine.values import MAXIMUM_DEPTH, Value, decode_value, encode_value
+
+MAXIMUM_REPLY_BYTES = 2 * 1024 * 1024
+
+_RETURNED, _RAISED, _FAILED, _NOT_EXECUTED, _UNKNOWN = range(5)
+_RETURNED_BYTE = bytes([_RETURNED])
+# A reply may wrap a value as deep as an argument can be: in a list of fields, or in what a store says of it.
+_REPLY_DEPTH = MAXIMUM_DEPTH + 2
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The command was executed and returned `value`."""
+
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The command was executed and raised a `CommandError` of class `name` with these declared fields."""
+
+    name: str
+    fields: dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The command was executed up to where it raised an exception of class `name`, which was not meant for us."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotExecuted:
+    """The command was certainly not executed, and never will be under this request number."""
+
+    reason: NotExecutedReason
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The command may or may not have been executed; its reply cannot be told."""
+
+    reason: UnknownReason
+
+
+Outcome = Returned | Raised | Failed | NotExecuted | Unknown
+
+
+def encode_returned(value: object) -> bytes:
+    """The reply of a command that returned `value`.
+
+    Raises:
+      ValueEncodingError: it cannot travel.
+      ReplyTooLargeError: it is longer than MAXIMUM_REPLY_BYTES.
+    """
+    reply = _RETURNED_BYTE + encode_value(value, depth=_REPLY_DEPTH)
+    if len(reply) > MAXIMUM_REPLY_BYTES:
+        raise ReplyTooLargeError(f"the reply has {len(reply)} bytes, more than {MAXIMUM_REPLY_BYTES}")
+    return reply
+
+
+def encode_raised(error: CommandError) -> bytes:
+    """The reply of a command that raised `error`; that of a failure if its fields cannot travel."""
+    name = type(error).__name__
+    try:
+        reply = _reply(_RAISED, [name, fields_of(error)])
+    except (ValueEncodingError, AttributeError):
+        return encode_failed(name)
+    return reply if len(reply) <= MAXIMUM_REPLY_BYTES else encode_failed(name)
+
+
+def encode_failed(name: str) -> bytes:
+    """The reply of a command that raised an exception of class `name`."""
+    return _reply(_FAILED, name)
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """The reply that says `outcome`."""
+    match outcome:
+        case Returned(value):
+            return encode_returned(value)
+        case Raised(name, fields):
+            return _reply(_RAISED, [name, fields])
+        case Failed(name):
+            return encode_failed(name)
+        case NotExecuted(reason):
+            return _reply(_NOT_EXECUTED, int(reason))
+        case Unknown(reason):
+            return _reply(_UNKNOWN, int(reason))
+        case _:
+            assert_never(outcome)
+
+
+def decode_outcome(reply: bytes) -> Outcome:
+    """Read back what `encode_outcome` wrote.
+
+    Raises:
+      ValueDecodingError: it is something else. Nothing else is raised, whatever the bytes.
+    """
+    kind = reply[0] if reply else -1
+    value = decode_value(reply[1:], depth=_REPLY_DEPTH)
+    match kind, value:
+        case 0, _:  # _RETURNED
+            return Returned(value)
+        case 1, [str(name), dict(fields)]:  # _RAISED
+            return Raised(name, fields)
+        case 2, str(name):  # _FAILED
+            return Failed(name)
+        case 3, int(number) if number in _NOT_EXECUTED_NUMBERS and value is not True:  # _NOT_EXECUTED
+            return NotExecuted(NotExecutedReason(number))
+        case 4, int(number) if number in _UNKNOWN_NUMBERS and value is not True:  # _UNKNOWN
+            return Unknown(UnknownReason(number))
+        case _:
+            raise ValueDecodingError(f"a reply of kind {kind} does not hold a {type(value).__name__} like this")
+
+
+def unwrap(outcome: Outcome, machine_class: type[StateMachine]) -> Value:
+    """The value a command returned.
+
+    Raises:
+      CommandError: the command raised it: of the class that `machine_class` knows by that name, else a
+        RemoteCommandError.
+      CommandFailedError: the command raised something else.
+      NotExecutedError: it was certainly not executed.
+      OutcomeUnknownError: it may have been; a SessionExpiredError where that is the cause.
+    """
+    match outcome:
+        case Returned(value):
+            return value
+        case Raised(name, fields):
+            raise _rebuild(name, fields, machine_class)
+        case Failed(name):
+            raise CommandFailedError(name)
+        case NotExecuted(reason):
+            raise NotExecutedError(reason)
+        case Unknown(UnknownReason.EXPIRED):
+            raise SessionExpiredError
+        case Unknown(reason):
+            raise OutcomeUnknownError(reason)
+        case _:
+            assert_never(outcome)
+
+
+_NOT_EXECUTED_NUMBERS = frozenset(map(int, NotExecutedReason))
+_UNKNOWN_NUMBERS = frozenset(map(int, UnknownReason))
+
+
+def _reply(kind: int, value: object) -> bytes:
+    return bytes([kind]) + encode_value(value, depth=_REPLY_DEPTH)
+
+
+def _rebuild(name: str, fields: dict[str, Value], machine_class: type[StateMachine]) -> CommandError:
+    for known in _known_errors(machine_class):
+        if known.__name__ == name:
+            try:
+                error = known(**fields)
+            except TypeError:
+                break  # other fields than ours: the replicas run another version of the machine
+            return error
+    return RemoteCommandError(name, dict(fields))
+
+
+def _known_errors(machine_class: type[StateMachine]) -> Iterator[type[CommandError]]:
+    yield from machine_class.errors
+    for base in machine_class.__mro__:
+        module = sys.modules.get(base.__module__)
+        for scope in (vars(base), vars(module) if module is not None else {}):
+            for value in list(scope.values()):
+                if isinstance(value, type) and issubclass(value, CommandError):
+                    yield value
+
+
+EXPIRED_REPLY = encode_outcome(Unknown(UnknownReason.EXPIRED))
+STALE_REPLY = encode_outcome(Unknown(UnknownReason.STALE))
+BEYOND_WINDOW_REPLY = encode_outcome(Unknown(UnknownReason.BEYOND_WINDOW))
+REPLY_DROPPED_REPLY = encode_outcome(Unknown(UnknownReason.REPLY_DROPPED))
+UNKNOWN_COMMAND_REPLY = encode_outcome(NotExecuted(NotExecutedReason.UNKNOWN_COMMAND))
+MALFORMED_REPLY = encode_outcome(NotExecuted(NotExecutedReason.MALFORMED))
+WRONG_ARGUMENTS_REPLY = encode_outcome(NotExecuted(NotExecutedReason.WRONG_ARGUMENTS))
+NOTHING_REPLY = encode_outcome(Returned(None))

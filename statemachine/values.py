@@ -1,0 +1,122 @@
+"""Values: what the arguments and results of commands are made of, and their one encoding.
+
+None, bool, int from -2**63 to 2**64 - 1, finite float, str, bytes, list, and dict with str keys, at most 16 deep.
+A tuple is taken and arrives as a list. A dict arrives in the canonical order of its keys (shorter first).
+Types are exact: an enum member or another subclass is refused, as it would arrive as something else. Sets are
+refused because their order depends on PYTHONHASHSEED, which differs between replicas.
+
+The encoding is canonical CBOR (RFC 8949, section 4.2): equal values are equal bytes on every replica.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import NoReturn, TypeAlias
+
+import cbor2
+
+from statemachine.errors import ValueDecodingError, ValueEncodingError
+
+Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | dict[str, Value] | None"
+
+MAXIMUM_DEPTH = 16
+MINIMUM_INTEGER = -(1 << 63)
+MAXIMUM_INTEGER = (1 << 64) - 1
+
+
+def encode_value(value: object, *, depth: int = MAXIMUM_DEPTH) -> bytes:
+    """Encode a value canonically. `depth` is how many containers may be nested.
+
+    Raises:
+      ValueEncodingError: some part of the value cannot travel; the message names it and says why.
+    """
+    fault = find_fault(value, depth)
+    if fault is not None:
+        raise ValueEncodingError("value" + fault)
+    return dump(value)
+
+
+def dump(value: object) -> bytes:
+    """Encode what `find_fault` found good."""
+    try:
+        return cbor2.dumps(value, canonical=True)
+    except UnicodeEncodeError as error:
+        # Half of a surrogate pair is a str in Python, but no text.
+        raise ValueEncodingError(f"a str in the value is no text: {error.reason}") from error
+
+
+def decode_value(data: bytes, *, depth: int = MAXIMUM_DEPTH) -> Value:
+    """Decode what `encode_value` wrote, and nothing else.
+
+    Raises:
+      ValueDecodingError: the bytes are no value, or not in canonical form, or something follows them. Nothing else
+        is raised, whatever the bytes.
+    """
+    try:
+        value: Value = cbor2.loads(
+            data,
+            max_depth=depth,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+            strict_hashable_types=True,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_REFUSED_TAGS,
+        )
+    except (cbor2.CBORError, ValueError, TypeError, ArithmeticError) as error:
+        raise ValueDecodingError(f"not the encoding of a value: {error}") from error
+    fault = find_fault(value, depth)
+    if fault is not None:
+        raise ValueDecodingError("value" + fault)
+    # This refuses longer forms of the same number, and trailing bytes, which the decoder ignores.
+    if cbor2.dumps(value, canonical=True) != data:
+        raise ValueDecodingError("the encoding of a value is not canonical, or bytes follow it")
+    return value
+
+
+def find_fault(value: object, depth: int) -> str | None:
+    """None for a value that can travel; otherwise where in it the fault is, and what: "[2]['name']: a set ..."."""
+    # Each argument and result passes here, so exact types are compared in a chain, the frequent ones first.
+    kind = type(value)
+    if kind is str or kind is bytes or kind is bool or value is None:
+        return None
+    if isinstance(value, int) and kind is int:
+        if MINIMUM_INTEGER <= value <= MAXIMUM_INTEGER:
+            return None
+        return f": {value:#x} is outside -2**63 to 2**64 - 1"
+    if isinstance(value, float) and kind is float:
+        return None if isfinite(value) else f": {value} is not a finite number"
+    if isinstance(value, (list, tuple)) and kind in _SEQUENCES:
+        if depth == 0:
+            return ": too many containers within each other"
+        for index, part in enumerate(value):
+            fault = find_fault(part, depth - 1)
+            if fault is not None:
+                return f"[{index}]{fault}"
+        return None
+    if isinstance(value, dict) and kind is dict:
+        if depth == 0:
+            return ": too many containers within each other"
+        for key, part in value.items():
+            if type(key) is not str:
+                return f": a dict key is a {type(key).__name__}; only str keys can travel"
+            fault = find_fault(part, depth - 1)
+            if fault is not None:
+                return f"[{key!r}]{fault}"
+        return None
+    if isinstance(value, (set, frozenset)):
+        return f": a {kind.__name__} has no agreed order (it follows PYTHONHASHSEED); use a sorted list instead"
+    return (
+        f": a {kind.__name__} cannot travel; use None, bool, int, float, str, bytes, list or dict, "
+        "of exactly these types"
+    )
+
+
+_SEQUENCES = (list, tuple)
+
+
+def _refuse_tag(*_: object, **__: object) -> NoReturn:
+    # Tags would build cyclic lists, regular expressions, numbers of any size: work and types that no value has.
+    raise ValueDecodingError("a value holds no CBOR tags")
+
+
+_REFUSED_TAGS = dict.fromkeys((*range(64), 100, 256, 258, 260, 261, 1004, 43000, 55799), _refuse_tag)

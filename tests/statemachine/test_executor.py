@@ -1,0 +1,375 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from statemachine import (
+    ApplyOrderError,
+    Command,
+    CommandError,
+    Counter,
+    Executor,
+    Failed,
+    NotExecuted,
+    NotExecutedReason,
+    Outcome,
+    Raised,
+    Returned,
+    SnapshotError,
+    StateMachine,
+    Unknown,
+    UnknownReason,
+    Verdict,
+    command,
+    decode_outcome,
+    encode_command,
+    encode_value,
+)
+from statemachine.executor import REGISTER
+from tests.statemachine.machines import Restless
+
+
+class Driver:
+    """An executor with one session, fed one entry after the other."""
+
+    def __init__(self, machine: StateMachine) -> None:
+        self.executor = Executor(machine)
+        self.executor.apply(1, REGISTER, 0, 0, 0, 10, 11, b"")
+        self.request = 0
+
+    def entry(self, body: bytes, kind: int = 1) -> Outcome:
+        self.request += 1
+        op = self.executor.applied + 1
+        return decode_outcome(self.executor.apply(op, kind, 1, self.request, 0, 1000 + op, 77, body))
+
+
+def test_commands_return_and_queries_read() -> None:
+    driver = Driver(Counter())
+    assert driver.entry(Counter.add.bind(5)) == Returned(5)
+    assert driver.entry(Counter.add.bind(-7)) == Returned(-2)
+    assert decode_outcome(driver.executor.query(Counter.get.bind())) == Returned(-2)
+    assert driver.executor.applied == 3
+
+
+def test_the_counter_refuses_what_is_no_integer_or_does_not_fit() -> None:
+    driver = Driver(Counter())
+    for amount, name in [(True, "bool"), (1.0, "float"), ("1", "str"), (None, "NoneType")]:
+        assert driver.entry(encode_command("add", [amount])) == Raised("NotAnIntegerError", {"given": name})
+    assert driver.entry(Counter.add.bind(2**63 - 1)) == Returned(2**63 - 1)
+    assert driver.entry(Counter.add.bind(1)) == Raised("OutOfRangeError", {"value": 2**63 - 1})
+    assert decode_outcome(driver.executor.query(Counter.get.bind())) == Returned(2**63 - 1)
+
+
+def test_a_command_sees_the_agreed_context_and_nothing_remains_of_it() -> None:
+    first, second = Driver(Restless()), Driver(Restless())
+    outcome = first.entry(Restless.place.bind())
+    assert isinstance(outcome, Returned)
+    assert isinstance(outcome.value, list)
+    assert outcome.value[:4] == [2, 1, 1002, 77]
+    assert second.entry(Restless.place.bind()) == outcome
+    assert decode_outcome(first.executor.query(Restless.read_context.bind())) == Failed("NoContextError")
+
+
+def test_what_a_command_raises_is_its_outcome_and_its_changes_stay() -> None:
+    machine = Restless()
+    driver = Driver(machine)
+    assert driver.entry(Restless.refuse.bind("a")) == Raised("RefusedError", {"reason": "a", "limits": [1, 2]})
+    assert driver.entry(Restless.fail.bind("secret at 0x7f")) == Failed("KeyError")
+    assert driver.entry(Restless.return_set.bind()) == Failed("ValueEncodingError")
+    assert driver.entry(Restless.refuse_oddly.bind()) == Failed("UnencodableError")
+    assert driver.entry(Restless.return_much.bind()) == Failed("ReplyTooLargeError")
+    assert machine.log == ["a", "secret at 0x7f", "set"]
+
+
+def test_an_atomic_command_that_raises_changes_nothing() -> None:
+    machine = Restless()
+    driver = Driver(machine)
+    driver.entry(Restless.note.bind("before"))
+    assert driver.entry(Restless.fail_whole.bind("a")) == Failed("KeyError")
+    assert driver.entry(Restless.return_set_whole.bind()) == Failed("ValueEncodingError")
+    assert (machine.log, machine.table) == (["before"], {})
+    assert driver.entry(Restless.note.bind("after")) == Returned(2)
+    assert driver.entry(Restless.grow_whole.bind()) == Failed("KeyError")
+    assert not hasattr(machine, "later")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", NotExecutedReason.MALFORMED),
+        (b"\xff\xff", NotExecutedReason.MALFORMED),
+        (encode_value([["note", "a"], ["note", "b"]]), NotExecutedReason.MALFORMED),
+        (encode_command("missing", []), NotExecutedReason.UNKNOWN_COMMAND),
+        (encode_command("read", []), NotExecutedReason.UNKNOWN_COMMAND),
+        (encode_command("snapshot", []), NotExecutedReason.UNKNOWN_COMMAND),
+        (encode_command("note", []), NotExecutedReason.WRONG_ARGUMENTS),
+        (encode_command("note", ["a", 1, 2]), NotExecutedReason.WRONG_ARGUMENTS),
+    ],
+)
+def test_a_body_that_is_no_command_is_got_past_and_remembered(body: bytes, reason: NotExecutedReason) -> None:
+    driver = Driver(Restless())
+    assert driver.entry(body) == NotExecuted(reason)
+    assert driver.executor.applied == 2
+    # Its request number is used up: what was certainly not executed cannot be executed later.
+    again = driver.executor.apply(3, 1, 1, 1, 0, 0, 0, Restless.note.bind("a"))
+    assert decode_outcome(again) == NotExecuted(reason)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error"),
+    [(Restless.recurse, RecursionError), (Restless.exhaust, MemoryError), (Restless.leave, SystemExit)],
+)
+def test_what_depends_on_the_process_stops_the_replica(trouble: Command[[], None], error: type[BaseException]) -> None:
+    driver = Driver(Restless())
+    with pytest.raises(error):
+        driver.entry(trouble.bind())
+    assert driver.executor.applied == 1
+
+
+def test_entries_are_applied_in_order_and_once() -> None:
+    executor = Executor(Counter())
+    for op in (0, 2):
+        with pytest.raises(ApplyOrderError):
+            executor.apply(op, 3, 0, 0, 0, 0, 0, b"")
+    executor.apply(1, 3, 0, 0, 0, 0, 0, b"")
+    with pytest.raises(ApplyOrderError):
+        executor.apply(1, 3, 0, 0, 0, 0, 0, b"")
+
+
+def test_other_kinds_change_nothing_but_the_digest() -> None:
+    executor = Executor(Counter())
+    before = executor.digest
+    for op, kind in enumerate((3, 4, 5, 99), 1):
+        assert decode_outcome(executor.apply(op, kind, 0, 0, 0, 0, 0, b"")) == Returned(None)
+    assert executor.digest != before
+    assert len(executor.sessions) == 0
+
+
+def test_a_query_answers_errors_and_changes_nothing() -> None:
+    executor = Driver(Restless()).executor
+    before = executor.state_digest()
+    assert decode_outcome(executor.query(Restless.read.bind())) == Returned([])
+    assert decode_outcome(executor.query(Restless.read_wrong.bind("a"))) == Failed("KeyError")
+    assert decode_outcome(executor.query(Restless.note.bind("a"))) == NotExecuted(NotExecutedReason.UNKNOWN_COMMAND)
+    assert decode_outcome(executor.query(b"\x00")) == NotExecuted(NotExecutedReason.MALFORMED)
+    assert executor.state_digest() == before
+
+
+def test_the_rolling_digest_notices_each_part_of_an_entry() -> None:
+    def digest(*entry: int, body: bytes = Counter.add.bind(1)) -> bytes:
+        kind, session, request, mark, stamp, seed = entry
+        executor = Executor(Counter())
+        executor.apply(1, REGISTER, 0, 0, 0, 0, 0, b"")
+        executor.apply(2, kind, session, request, mark, stamp, seed, body)
+        return executor.digest
+
+    variants = [
+        digest(1, 1, 1, 0, 0, 0),
+        digest(3, 1, 1, 0, 0, 0),
+        digest(1, 2, 1, 0, 0, 0),
+        digest(1, 1, 2, 0, 0, 0),
+        digest(1, 1, 2, 1, 0, 0),
+        digest(1, 1, 1, 0, -1, 0),
+        digest(1, 1, 1, 0, 0, 1),
+        digest(1, 1, 1, 0, 0, 0, body=Counter.add.bind(2)),
+    ]
+    assert len(set(variants)) == len(variants)
+
+
+def test_the_rolling_digest_remembers_every_entry_before() -> None:
+    def digest(first: int) -> bytes:
+        driver = Driver(Counter())
+        driver.executor.apply(2, 3, 0, 0, 0, first, 0, b"")
+        driver.executor.apply(3, 3, 0, 0, 0, 9, 0, b"")
+        return driver.executor.digest
+
+    assert digest(1) != digest(2)
+
+
+def test_a_duplicate_is_answered_before_it_is_ordered() -> None:
+    driver = Driver(Counter())
+    executor = driver.executor
+    assert executor.answer(1, 1, 0) is None
+    driver.entry(Counter.add.bind(5))
+    reply = executor.answer(1, 1, 0)
+    assert reply is not None
+    assert decode_outcome(reply) == Returned(5)
+    assert executor.lookup(1, 3, 2) is Verdict.NEW
+    assert executor.lookup(1, 2, 2) is Verdict.STALE
+    assert executor.lookup(1, 2000, 2) is Verdict.BEYOND_WINDOW
+    assert executor.lookup(0, 1, 0) is Verdict.EXPIRED
+    expired = executor.answer(2, 1, 0)
+    assert expired is not None
+    assert decode_outcome(expired) == Unknown(UnknownReason.EXPIRED)
+    # This replica has applied 2 entries: a session registered at 3 is news to it, not expired.
+    assert executor.lookup(3, 1, 0) is Verdict.NEW
+
+
+def mixed_run() -> Executor:
+    executor = Executor(Restless(), max_sessions=2, window=8)
+    bodies = [
+        Restless.note.bind("ä"),
+        Restless.refuse.bind("x"),
+        Restless.fail.bind("y"),
+        Restless.place.bind(),
+        Restless.large.bind(200),
+        encode_command("none", []),
+    ]
+    for op in range(1, 60):
+        if op % 13 == 1:
+            executor.apply(op, REGISTER, 0, 0, 0, op, op, b"")
+        else:
+            session = op - op % 13 + 1 if op % 3 else 1
+            executor.apply(op, 1, session, op % 20, max(0, op % 20 - 7), op, op * 7, bodies[op % len(bodies)])
+    return executor
+
+
+def test_a_snapshot_restores_everything_however_it_is_cut() -> None:
+    source = mixed_run()
+    whole = b"".join(source.snapshot())
+    for size in (1, 7, 1000, len(whole)):
+        copy = Executor(Restless(), max_sessions=2, window=8)
+        copy.restore(whole[start : start + size] for start in range(0, len(whole), size))
+        assert copy.applied == source.applied
+        assert copy.digest == source.digest
+        assert copy.state_digest() == source.state_digest()
+        assert b"".join(copy.snapshot()) == whole
+
+
+def test_a_damaged_snapshot_is_refused() -> None:
+    whole = b"".join(mixed_run().snapshot())
+    for position in range(0, len(whole), 3):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x10
+        with pytest.raises(SnapshotError):
+            Executor(Restless(), max_sessions=2, window=8).restore([bytes(damaged)])
+    for cut in (whole[:-1], whole[: len(whole) // 2], b"", whole + b"\x00"):
+        with pytest.raises(SnapshotError):
+            Executor(Restless(), max_sessions=2, window=8).restore([cut])
+
+
+def test_a_snapshot_of_other_bounds_or_of_another_machine_is_refused() -> None:
+    whole = b"".join(mixed_run().snapshot())
+    with pytest.raises(SnapshotError, match="must be the same on all"):
+        Executor(Restless(), max_sessions=3, window=8).restore([whole])
+
+
+def test_a_snapshot_stays_as_it_was_while_commands_go_on() -> None:
+    driver = Driver(Restless())
+    driver.entry(Restless.note.bind("a"))
+    digest, pieces = driver.executor.state_digest(), driver.executor.snapshot()
+    driver.entry(Restless.note.bind("b"))
+    *_, last = pieces
+    assert last == digest != driver.executor.state_digest()
+
+
+class Lazy(StateMachine):
+    """Its snapshot is a generator, of which nothing runs before the first chunk is asked for."""
+
+    def __init__(self) -> None:
+        self.items = ["a" * 100_000]
+
+    @command
+    def push(self, item: str) -> None:
+        self.items.append(item)
+
+    def snapshot(self) -> Iterator[bytes]:
+        captured = list(self.items)
+        yield b""
+        for item in captured:
+            yield item.encode()
+
+    def restore(self, chunks: Iterator[bytes]) -> None:
+        self.items = [chunk.decode() for chunk in chunks]
+
+
+def test_a_generator_captures_at_the_call_and_chunks_come_back_as_they_were() -> None:
+    driver = Driver(Lazy())
+    pieces = driver.executor.snapshot()
+    driver.entry(Lazy.push.bind("late"))
+    machine = Lazy()
+    machine.items = []
+    copy = Executor(machine)
+    copy.restore(pieces)
+    assert machine.items == ["a" * 100_000]
+
+
+class Plain(StateMachine):
+    def __init__(self, value: object = None) -> None:
+        self.value = value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 10**30, -(10**30), {"b": 1, "a": 2}, {3: "x", 1: "y", b"k": []}, [1.5, "ä", b"\x00"], float("inf"), True],
+)
+def test_a_plain_machine_comes_back_with_types_and_order(value: object) -> None:
+    machine = Plain()
+    Executor(machine).restore(Executor(Plain(value)).snapshot())
+    assert repr(machine.value) == repr(value)
+
+
+shared: list[object] = []
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ((1,), r"Plain\.value: a tuple would come back as a list"),
+        ([{"a": {1}}], r"Plain\.value\[0\]\['a'\]: a set has no agreed order"),
+        ({(1, 2): 3}, r"Plain\.value: a dict key is a tuple"),
+        ({None: 3}, r"Plain\.value: a dict key is a NoneType"),
+        (object(), r"Plain\.value: a object cannot be encoded"),
+        ([shared, shared], r"Plain\.value\[1\]: this list is also reachable another way"),
+        ("\ud800", "is no text"),
+    ],
+)
+def test_state_that_would_not_come_back_is_refused_at_once_by_name(value: object, words: str) -> None:
+    with pytest.raises(SnapshotError, match=words):
+        Executor(Plain(value))
+
+
+def test_slots_are_refused_by_the_default_snapshot() -> None:
+    class Slotted(StateMachine):
+        __slots__ = ("value",)
+
+    with pytest.raises(SnapshotError, match="Slotted has __slots__"):
+        Executor(Slotted())
+
+
+def test_errors_are_exceptions_like_others() -> None:
+    class PlainError(CommandError):
+        pass
+
+    with pytest.raises(ExceptionGroup) as caught:
+        raise ExceptionGroup("several", [PlainError(), PlainError()])
+    assert len({*caught.value.exceptions}) == 2
+
+
+SCRIPT = """
+from tests.statemachine.test_executor import mixed_run
+from tests.statemachine.test_key_value import mixed_store
+print(mixed_run().digest.hex(), mixed_run().state_digest().hex(), mixed_store().state_digest().hex())
+"""
+
+
+def test_processes_with_other_hash_seeds_agree_to_the_byte() -> None:
+    root = Path(__file__).parents[2]
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=root,
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("0", "1", "4242")
+    }
+    assert len(outputs) == 1
+    assert len(outputs.pop().split()) == 3

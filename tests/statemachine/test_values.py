@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import enum
+import math
+
+import cbor2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from statemachine import Value, ValueDecodingError, ValueEncodingError, decode_value, encode_value
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.binary()
+)
+values: st.SearchStrategy[Value] = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12
+)
+
+
+def identical(left: object, right: object) -> bool:
+    """Equal with equal types: True is not 1."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(identical, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(identical(left[key], right[key]) for key in left)
+    return left == right
+
+
+@given(values)
+def test_a_value_arrives_as_it_was(value: Value) -> None:
+    data = encode_value(value)
+    assert identical(decode_value(data), value)
+    assert encode_value(decode_value(data)) == data
+
+
+@given(st.dictionaries(st.text(), st.integers(0, 9), min_size=2))
+def test_equal_dicts_have_equal_bytes_whatever_their_order(value: dict[str, int]) -> None:
+    assert encode_value(value) == encode_value(dict(reversed(value.items())))
+
+
+def decoded_or_refused(data: bytes) -> None:
+    try:
+        value = decode_value(data)
+    except ValueDecodingError:
+        return
+    assert encode_value(value) == data
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_decoded_or_refused(data: bytes) -> None:
+    decoded_or_refused(data)
+
+
+@given(values, st.data())
+def test_damaged_encodings_are_decoded_or_refused(value: Value, data: st.DataObject) -> None:
+    encoded = bytearray(encode_value(value))
+    position = data.draw(st.integers(0, len(encoded) - 1))
+    encoded[position] ^= 1 << data.draw(st.integers(0, 7))
+    decoded_or_refused(bytes(encoded))
+
+
+class Colour(enum.IntEnum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"a": [1, {2}]}, r"value\['a'\]\[1\]: a set has no agreed order"),
+        ([frozenset()], r"value\[0\]: a frozenset has no agreed order"),
+        (object(), "value: a object cannot travel"),
+        (Colour.RED, "value: a Colour cannot travel"),
+        (bytearray(b"x"), "value: a bytearray cannot travel"),
+        ({1: 2}, "value: a dict key is a int"),
+        (math.nan, "nan is not a finite number"),
+        ([math.inf], r"value\[0\]: inf is not a finite number"),
+        (2**64, "value: 0x10000000000000000 is outside"),
+        (-(2**63) - 1, "is outside"),
+        pytest.param(-(1 << 20_000), "is outside", id="huge"),
+        ("\ud800", "is no text"),
+    ],
+)
+def test_what_cannot_travel_is_refused_by_place_and_reason(value: object, words: str) -> None:
+    with pytest.raises(ValueEncodingError, match=words):
+        encode_value(value)
+
+
+def test_depth_is_bounded_both_ways() -> None:
+    value: list[object] = []
+    for _ in range(15):
+        value = [value]
+    assert decode_value(encode_value(value)) == value
+    with pytest.raises(ValueEncodingError, match="too many containers"):
+        encode_value([value])
+    with pytest.raises(ValueDecodingError):
+        decode_value(cbor2.dumps([value]))
+
+
+def test_a_tuple_arrives_as_a_list() -> None:
+    assert decode_value(encode_value((1, (2,)))) == [1, [2]]
+
+
+@pytest.mark.parametrize(
+    "hexadecimal",
+    [
+        "0102",  # bytes behind the value
+        "1801",  # 1 in two bytes
+        "fb3ff8000000000000",  # 1.5 in eight bytes
+        "9fff",  # indefinite length
+        "a2616101616102",  # one key twice
+        "a2616201616101",  # keys not in order
+        "a10102",  # a key that is no str
+        "c074323032302d30312d30315430303a30303a30305a",  # a date
+        "c249010000000000000000",  # a large number
+        "d81c81d81d00",  # a list in itself
+        "d82361",  # a regular expression
+        "d9010281",  # a set
+        "f7",  # undefined
+        "e0",  # a simple value
+        "f97e00",  # not a number
+        "3bffffffffffffffff",  # -2**64
+        "9b7fffffffffffffff",  # a list of that many
+        "",
+    ],
+)
+def test_other_encodings_are_refused(hexadecimal: str) -> None:
+    with pytest.raises(ValueDecodingError):
+        decode_value(bytes.fromhex(hexadecimal))
