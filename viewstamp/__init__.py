@@ -1,1 +1,121 @@
-"""Viewstamp: state machine replication for Python services."""
+"""Viewstamp: state machine replication for Python services.
+
+Write a plain class, run it on 3 or 5 machines, and it survives the loss of any minority of them with nothing
+acknowledged ever lost or done twice. Everything a service needs is exported here, and loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from statemachine import (
+        Command,
+        CommandError,
+        CommandFailedError,
+        CommandTooLargeError,
+        Context,
+        Counter,
+        KeyValueStore,
+        NotExecutedError,
+        OutcomeUnknownError,
+        Query,
+        RemoteCommandError,
+        SessionExpiredError,
+        StateMachine,
+        command,
+        query,
+    )
+    from transport.interface import TransportError
+    from viewstamp.cluster import Cluster, ClusterFileError, Member
+    from viewstamp.journal import JournalError
+    from viewstamp.protocol import Limits, Timeouts, Transition, Viewstamp
+    from viewstamp.replica import DataLostError, SupersededError
+    from viewstamp.replica.status import ReplicaStatistics, Status
+    from viewstamp.shell.callers import ClosedError
+    from viewstamp.shell.client import Client, open_client
+    from viewstamp.shell.replica import RunningReplica, open_replica, serve_replica
+
+_HOMES = {
+    "statemachine": (
+        "Command",
+        "CommandError",
+        "CommandFailedError",
+        "CommandTooLargeError",
+        "Context",
+        "Counter",
+        "KeyValueStore",
+        "NotExecutedError",
+        "OutcomeUnknownError",
+        "Query",
+        "RemoteCommandError",
+        "SessionExpiredError",
+        "StateMachine",
+        "command",
+        "query",
+    ),
+    "transport.interface": ("TransportError",),
+    "viewstamp.cluster": ("Cluster", "ClusterFileError", "Member"),
+    "viewstamp.journal": ("JournalError",),
+    "viewstamp.protocol": ("Limits", "Timeouts", "Transition", "Viewstamp"),
+    "viewstamp.replica": ("DataLostError", "SupersededError"),
+    "viewstamp.replica.status": ("ReplicaStatistics", "Status"),
+    "viewstamp.shell.callers": ("ClosedError",),
+    "viewstamp.shell.client": ("Client", "open_client"),
+    "viewstamp.shell.replica": ("RunningReplica", "open_replica", "serve_replica"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Client",
+    "ClosedError",
+    "Cluster",
+    "ClusterFileError",
+    "Command",
+    "CommandError",
+    "CommandFailedError",
+    "CommandTooLargeError",
+    "Context",
+    "Counter",
+    "DataLostError",
+    "JournalError",
+    "KeyValueStore",
+    "Limits",
+    "Member",
+    "NotExecutedError",
+    "OutcomeUnknownError",
+    "Query",
+    "RemoteCommandError",
+    "ReplicaStatistics",
+    "RunningReplica",
+    "SessionExpiredError",
+    "StateMachine",
+    "Status",
+    "SupersededError",
+    "Timeouts",
+    "Transition",
+    "TransportError",
+    "Viewstamp",
+    "command",
+    "open_client",
+    "open_replica",
+    "query",
+    "serve_replica",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for, so that `import viewstamp.protocol` alone loads neither Trio nor the journal."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if home == "statemachine" or home.startswith(("transport", "viewstamp.shell")):
+        import_module("viewstamp.clash").verify_packages()
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

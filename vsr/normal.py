@@ -13,6 +13,8 @@ from vsr import state_transfer
 from vsr.messages import Commit, Prepare, PrepareOk
 from vsr.replica import Acknowledged, Replica, Status
 
+_EARLY_MESSAGES = 64  # PREPAREs kept that overtook others; what is dropped is fetched
+
 
 def propose(r: Replica, proposals: Sequence[Proposal]) -> int:
     """Give proposals their places in the log; PREPARE leaves at the end of the turn."""
@@ -75,7 +77,7 @@ def _append(r: Replica, entries: tuple[Entry, ...]) -> None:
     while True:
         first, last = entries[0].op, entries[-1].op
         if first > r.log.op + 1:
-            if len(r.early) < r.configuration.limits.page_entries:
+            if len(r.early) < _EARLY_MESSAGES:
                 r.early[first] = entries
             state_transfer.expect_gap(r, last)
             return

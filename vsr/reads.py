@@ -1,9 +1,9 @@
 """Linearizable reads without a log entry.
 
 A read waits until its primary has committed every op with which its view began (an earlier primary may have
-answered for them), then takes the commit-number, then gets a majority's answer to a round that began after the read arrived,
-from members still normal in this view: no later view had begun when the read arrived, so nothing newer
-was answered. Any member may be asked; a backup asks its primary for the commit-number.
+answered for them), then takes the commit-number, then gets a majority's answer to a round that began after the read
+arrived, from members still normal in this view: no later view had begun when the read arrived, so nothing newer was
+answered. Any member may be asked; a backup asks its primary for the commit-number.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Reads:
         self._waiting: list[_Read] = []
         self._fresh: list[int] = []
         self._questions: dict[int, _Question] = {}
-        self._number = 0
+        # Not from 0: an answer from before a restart, delayed, would meet a question of the same number.
+        self._number = replica.random.getrandbits(62)
         self._done: list[ReadReady | ReadFailed] = []
 
     def read(self, number: int) -> None:

@@ -73,7 +73,8 @@ def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> N
         r.ignore("an earlier view")
         return
     r.proposals[sender] = Proposal(message.view, r.now.monotonic)
-    impatient = r.now.monotonic - r.calm_at >= r.timeouts.suspect // 2
+    # A primary doubts itself by its own measure: were it to go along with one deaf backup, the two would be a quorum.
+    impatient = not r.leads and r.now.monotonic - r.calm_at >= r.timeouts.suspect // 2
     gives_way = r.status is Status.NORMAL and sender == r.primary_of(r.view)
     if message.view > r.proposed and (r.proposed or impatient or gives_way):
         # Whoever has lost patience too goes along at once, and with the highest proposal: replicas that each
@@ -140,6 +141,10 @@ def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
     if r.status is Status.NORMAL:
         # The view has begun and the sender has missed it.
         r.promise(sender, StartView(r.view, r.log.op, r.commit))
+    elif r.last_normal_view == r.view:
+        # It led this view before a restart. Duplicates of the DOVIEWCHANGE that began it say what the logs were before:
+        # counted again, they would begin it a second time, without what it has committed since.
+        r.ignore("DOVIEWCHANGE for a view led before a restart")
     elif r.status is Status.VIEW_CHANGE:
         r.do_view_changes[sender] = message
         _choose_if_quorum(r)

@@ -1,0 +1,55 @@
+# Everything that a person or a machine does with this repository. `make` alone lists it.
+# Needs make and Python 3.11 or newer; the first target that needs more sets up .venv by itself.
+
+PYTHON := $(shell python3.11 -c '' >/dev/null 2>&1 && echo python3.11 || echo python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test verify fix bench clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## kill primaries under load and count what is lost (PROTOCOL=vsr by default)
+	@$(BIN)/viewstamp demo $(if $(PROTOCOL),--protocol $(PROTOCOL))
+
+test: verify ## verify, then run all tests
+	$(BIN)/python -m pytest
+
+verify: $(INSTALLED) ## check formatting, lint, types and import layers; changes nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(INSTALLED) ## format, and repair what the linter can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## list the measurements and how to run each
+	@$(BIN)/python -m bench
+
+clean: ## remove .venv and everything that was generated
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A failed set-up leaves no stamp and is done again. The stamp names its folder: scripts of an environment hold the
+# full path of their Python, so that a folder that was moved or copied needs a new one.
+ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
+.PHONY: $(INSTALLED)
+endif
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c '' 2>/dev/null || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' does not run." \
+		"Name another with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed;" \
+		"'$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments;" \
+		"install its venv module (on Debian and Ubuntu the package python3-venv)." >&2; exit 1; }
+	@echo "Setting up .venv, once; this takes a minute."
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		&& grep -qsF '$(CURDIR)/$(BIN)/python' $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --editable '.[dev]'
+	@echo '$(CURDIR)' > $@

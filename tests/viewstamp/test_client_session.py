@@ -1,0 +1,162 @@
+"""The client session: numbers, marks, windows, retries and redirects, without sockets or clocks."""
+
+from __future__ import annotations
+
+from random import Random
+
+from viewstamp.client import ClientSession, Failure
+from viewstamp.client.session import ClientMessage
+from viewstamp.protocol import MILLISECOND, NEVER
+from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
+
+
+def opened(window: int = 8) -> tuple[ClientSession, int]:
+    """A session that has registered with member 1; also the time."""
+    session = ClientSession((1, 2, 3), random=Random(1), window=window, home=1)
+    session.call(b"first", 0)
+    (to, register), *rest = session.take_messages()
+    assert to == 1
+    assert isinstance(register, Register)
+    assert not rest
+    session.receive(1, Reply(0, register.nonce, 0, 77, b""), 1)
+    return session, 1
+
+
+def requests(messages: list[tuple[int, ClientMessage]]) -> list[tuple[int, int, int]]:
+    return [(to, m.request, m.mark) for to, m in messages if isinstance(m, Request)]
+
+
+def test_the_session_number_is_the_op_of_the_registration() -> None:
+    session, _ = opened()
+    assert session.session == 77
+    assert requests(session.take_messages()) == [(1, 1, 0)]
+
+
+def test_a_second_answer_to_the_registration_changes_nothing() -> None:
+    session, _ = opened()
+    session.take_messages()
+    session.receive(1, Reply(0, session._nonce, 0, 99, b""), 2)
+    assert session.session == 77
+
+
+def test_a_reply_completes_its_call_once() -> None:
+    session, now = opened()
+    reply = Reply(77, 1, 3, 80, b"done")
+    session.receive(1, reply, now)
+    session.receive(1, reply, now)
+    assert [(c.handle, c.outcome, c.viewstamp) for c in session.take_completions()] == [(1, b"done", (3, 80))]
+
+
+def test_the_mark_rises_over_answered_requests_without_a_gap() -> None:
+    session, now = opened()
+    for body in (b"second", b"third"):
+        session.call(body, now)
+    session.take_messages()
+    session.receive(1, Reply(77, 2, 0, 81, b""), now)
+    session.call(b"fourth", now)
+    assert requests(session.take_messages()) == [(1, 4, 0)]
+    session.receive(1, Reply(77, 1, 0, 80, b""), now)
+    session.call(b"fifth", now)
+    assert requests(session.take_messages()) == [(1, 5, 2)]
+
+
+def test_calls_beyond_the_window_wait() -> None:
+    session, now = opened(window=2)
+    handles = [session.call(b"more", now) for _ in range(3)]
+    assert [number for _, number, _ in requests(session.take_messages())] == [1, 2]
+    session.receive(1, Reply(77, 1, 0, 80, b""), now)
+    assert [number for _, number, _ in requests(session.take_messages())] == [3]
+    assert session.in_flight == 3
+    assert handles == [2, 3, 4]
+
+
+def test_a_retry_carries_the_same_number_and_goes_to_the_next_member_after_silence() -> None:
+    session, _ = opened()
+    session.take_messages()
+    late = 200 * MILLISECOND
+    session.tick(late)
+    assert requests(session.take_messages()) == [(2, 1, 0)]
+
+
+def test_one_lost_request_is_sent_again_although_others_are_answered() -> None:
+    session, now = opened(window=1000)
+    session.take_messages()
+    for step in range(1, 60):
+        now = step * 10 * MILLISECOND
+        session.call(b"next", now)
+        sent = requests(session.take_messages())
+        if step > 1 and any(number == 1 for _, number, _ in sent):
+            break
+        for _, number, _ in sent:
+            session.receive(1, Reply(77, number, 0, 80, b""), now)
+        if now >= session.deadline:
+            session.tick(now)
+            sent = requests(session.take_messages())
+            if (1, 1, 0) in sent:
+                break
+    assert now <= 300 * MILLISECOND
+
+
+def test_a_redirect_is_followed_once_and_at_once() -> None:
+    session, now = opened()
+    session.take_messages()
+    session.receive(1, NotPrimary(3), now)
+    assert requests(session.take_messages()) == [(3, 1, 0)]
+    session.receive(1, NotPrimary(3), now)
+    assert requests(session.take_messages()) == []
+
+
+def test_a_redirect_to_a_member_that_was_just_silent_is_not_followed() -> None:
+    """A backup that has not noticed yet names the dead primary: no ping-pong, ask it again soon."""
+    session, _ = opened()
+    session.take_messages()
+    now = 200 * MILLISECOND
+    session.tick(now)
+    session.take_messages()
+    session.receive(2, NotPrimary(1), now)
+    assert session.target == 2
+    assert session.deadline <= now + 60 * MILLISECOND
+    session.tick(session.deadline)
+    assert requests(session.take_messages()) == [(2, 1, 0)]
+
+
+def test_an_abandoned_call_stays_tracked_until_answered() -> None:
+    session, now = opened()
+    session.take_messages()
+    session.abandon(1)
+    session.tick(200 * MILLISECOND)
+    assert requests(session.take_messages()) == [(2, 1, 0)]
+    session.receive(2, Reply(77, 1, 0, 80, b""), now)
+    session.call(b"next", now)
+    assert requests(session.take_messages())[-1][2] == 1
+
+
+def test_expiry_ends_everything_in_flight_and_no_new_session_is_opened_silently() -> None:
+    session, now = opened()
+    session.call(b"second", now)
+    session.take_messages()
+    session.expire()
+    assert [c.failure for c in session.take_completions()] == [Failure.EXPIRED] * 2
+    session.call(b"third", now)
+    assert session.take_messages() == []
+    assert [c.failure for c in session.take_completions()] == [Failure.EXPIRED]
+    session.renew()
+    session.call(b"fourth", now)
+    assert [type(message) for _, message in session.take_messages()] == [Register]
+
+
+def test_queries_go_home_and_complete_once() -> None:
+    session = ClientSession((1, 2, 3), random=Random(1), window=8, home=2)
+    handle = session.query(b"get", 0)
+    assert session.take_messages() == [(2, Query(handle, b"get"))]
+    session.receive(2, QueryReply(handle, 1, 5, b"v"), 1)
+    session.receive(2, QueryReply(handle, 1, 5, b"v"), 1)
+    assert len(session.take_completions()) == 1
+
+
+def test_an_idle_session_wants_no_tick() -> None:
+    session, now = opened()
+    session.receive(1, Reply(77, 1, 0, 80, b""), now)
+    session.tick(session.deadline)
+    assert session.deadline == NEVER
+    assert session.in_flight == 0

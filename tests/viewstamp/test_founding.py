@@ -1,0 +1,132 @@
+"""Founding: only all members together, and a blank member beside a founded one is named or has lost its disk."""
+
+from __future__ import annotations
+
+import pytest
+
+from viewstamp.protocol import Founded, Lost
+from viewstamp.replica import Founding, FoundingRecord
+from viewstamp.wire import Hello
+
+MEMBERS = (1, 2, 3)
+
+
+def save(founding: Founding) -> None:
+    while founding.unsaved:
+        founding.take_record()
+        founding.saved()
+
+
+def tell(sender: Founding, number: int, incarnation: int, *receivers: Founding) -> None:
+    save(sender)
+    hello = sender.hello(0)
+    assert hello is not None
+    for receiver in receivers:
+        receiver.receive(number, incarnation, hello)
+        save(receiver)
+
+
+def blank() -> tuple[Founding, Founding, Founding]:
+    first, second, third = (Founding(MEMBERS, member, 100 + member, None) for member in MEMBERS)
+    return first, second, third
+
+
+def test_all_blank_members_found_the_cluster_with_one_vector() -> None:
+    first, second, third = blank()
+    for _ in range(3):
+        tell(first, 1, 101, second, third)
+        tell(second, 2, 102, first, third)
+        tell(third, 3, 103, first, second)
+    assert [f.origin for f in (first, second, third)] == [Founded((101, 102, 103))] * 3
+    assert first.record == FoundingRecord(complete=True, vector=(101, 102, 103))
+
+
+def test_a_majority_of_blank_members_never_founds() -> None:
+    first, second, _ = blank()
+    for _ in range(5):
+        tell(first, 1, 101, second)
+        tell(second, 2, 102, first)
+    assert first.origin is None
+    assert second.origin is None
+    assert "not yet seen 3" in first.waiting
+
+
+def test_nothing_is_told_before_it_is_durable() -> None:
+    first, _, _ = blank()
+    assert first.hello(0) is None
+    first.take_record()
+    assert first.hello(0) is None
+    first.saved()
+    assert first.hello(0) == Hello(blank=True, vector=(101, 0, 0))
+
+
+def test_a_member_that_was_replaced_meanwhile_is_not_founded_with_its_old_incarnation() -> None:
+    """Member 2 loses its disk between two rounds: what it told before must not complete a vector that names it."""
+    first, second, third = blank()
+    tell(second, 2, 102, first, third)
+    tell(third, 3, 103, first)
+    tell(first, 1, 101, second, third)
+    tell(second, 2, 102, first)  # tells (101, 102, 0): not what member 1 holds
+    assert first.origin is None
+    replaced = Founding(MEMBERS, 2, 202, None)
+    tell(replaced, 2, 202, first, third)
+    assert first.vector == (101, 202, 103)
+    tell(first, 1, 101, replaced, third)
+    tell(third, 3, 103, replaced, first)
+    tell(replaced, 2, 202, first, third)
+    assert first.origin == Founded((101, 202, 103))
+
+
+def test_an_older_incarnation_is_not_taken_back() -> None:
+    first, second, third = blank()
+    tell(third, 3, 103, first)
+    replaced = Founding(MEMBERS, 2, 202, None)
+    tell(replaced, 2, 202, first)
+    tell(second, 2, 102, first)
+    assert first.vector == (101, 202, 103)
+
+
+def test_a_blank_member_named_in_the_founding_record_starts_as_normal() -> None:
+    first, _, _ = blank()
+    first.receive(2, 102, Hello(blank=False, vector=(101, 102, 103)))
+    assert first.origin == Founded((101, 102, 103))
+
+
+def test_a_blank_member_that_is_not_named_has_lost_its_disk() -> None:
+    first, _, _ = blank()
+    first.receive(2, 102, Hello(blank=False, vector=(55, 102, 103)))
+    assert first.origin == Lost(101)
+    assert first.record == FoundingRecord(complete=True, vector=(101, 102, 103))
+
+
+def test_a_member_whose_clock_went_back_takes_a_larger_incarnation() -> None:
+    first, _, _ = blank()
+    first.receive(2, 102, Hello(blank=True, vector=(999, 102, 0)))
+    assert first.superseded_by == 999
+
+
+def test_a_restarted_blank_member_remembers_whom_it_has_told_of() -> None:
+    first = Founding(MEMBERS, 1, 101, FoundingRecord(complete=False, vector=(101, 202, 0)))
+    second = Founding(MEMBERS, 2, 102, None)
+    tell(second, 2, 102, first)
+    assert first.vector == (101, 202, 0)
+
+
+def test_a_single_member_founds_itself() -> None:
+    alone = Founding((1,), 1, 7, None)
+    save(alone)
+    assert alone.origin == Founded((7,))
+
+
+@pytest.mark.parametrize("message", [Hello(blank=True, vector=(1,)), Hello(blank=False, vector=())])
+def test_a_vector_of_another_size_changes_nothing(message: Hello) -> None:
+    first, _, _ = blank()
+    first.receive(2, 102, message)
+    first.receive(9, 102, Hello(blank=True, vector=(1, 2, 3)))
+    assert first.origin is None
+    assert first.vector == (101, 0, 0)
+
+
+def test_record_round_trip() -> None:
+    record = FoundingRecord(complete=True, vector=(1, 2**64 - 1, 0))
+    assert FoundingRecord.decode(record.encode()) == record

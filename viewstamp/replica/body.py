@@ -1,0 +1,400 @@
+"""One member, synchronous: a protocol, client sessions, a state machine, and what its journal must hold.
+
+A shell gives it a turn's worth of inputs at one time and carries out what the turn gives back. It knows no protocol's
+words, reads no clock, and touches no socket and no file.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from random import Random
+from typing import cast
+
+from statemachine import Executor, StateMachine
+from transport.codec import CodecError
+from transport.endpoint import Endpoint
+from transport.frame import Identity
+from transport.interface import Address
+from viewstamp.client import ClientSession
+from viewstamp.cluster import Cluster
+from viewstamp.journal import FoundingRecord as FoundingBytes
+from viewstamp.journal import JournalRecord
+from viewstamp.protocol import (
+    NEVER,
+    Core,
+    Durable,
+    Effects,
+    Entry,
+    Lost,
+    Message,
+    Origin,
+    Promise,
+    Record,
+    State,
+    Time,
+    check,
+    split_entries,
+)
+from viewstamp.replica.errors import DataLostError, IncarnationTooOldError, SupersededError
+from viewstamp.replica.founding import Founding, FoundingRecord
+from viewstamp.replica.records import journal_records
+from viewstamp.replica.requests import ClientAnswer, Requests
+from viewstamp.replica.status import ReplicaStatistics, Status, encode_status, founding_standing
+from viewstamp.replica.turn import Stored, Turn
+from viewstamp.wire import (
+    FIRST_CLIENT_ID,
+    Hello,
+    NotPrimary,
+    Query,
+    QueryReply,
+    Register,
+    Reply,
+    Request,
+    StatusReply,
+    StatusRequest,
+    make_codec,
+)
+
+_APPLY_LIMIT = 1024
+_INCARNATION_STEP = 1 << 20
+
+
+class Replica:
+    """One member of a cluster. Inputs of a turn, in any order; then `finish`, once.
+
+    `now` is the same for all inputs of a turn. Raises InvariantError, DataLostError, SupersededError, and what a state
+    machine raises that is no ordinary `Exception`; after any of these the replica must stop.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        me: int,
+        core_class: type[Core],
+        machine: StateMachine,
+        stored: Stored,
+        *,
+        random: Random,
+        now: Time,
+        session: ClientSession | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._configuration = cluster.configuration
+        self._me = me
+        self._core_class = core_class
+        self._random = random
+        self._now = now
+        self._codec = make_codec(core_class)
+        self.executor = Executor(machine, max_sessions=cluster.max_sessions, window=cluster.window)
+        self.incarnation = stored.incarnation
+        identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, me, stored.incarnation)
+        self.endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
+        members = self._configuration.members
+        self.session = session or ClientSession(members, random=random, window=cluster.window, home=me)
+        self._local: deque[ClientAnswer] = deque()
+
+        self._core: Core | None = None
+        self._requests: Requests | None = None
+        self._founding: Founding | None = None
+        self._founding_write: int | None = None
+        self._founded: FoundingRecord | None = None
+        self._founding_unwritten: FoundingRecord | None = None
+        self._write = 0
+        self._core_writes: deque[tuple[int, int]] = deque()  # (number here, number of the protocol)
+        self._promises: deque[tuple[int, int, Promise]] = deque()  # (write of the protocol, to, message)
+        self._written = 0
+        self._turn = Turn()
+        self._commit = 0
+        self._heard: dict[int, int] = {}
+        self.undecodable = 0
+        self.misdirected = 0
+        self.journal_bytes = 0  # told by the shell, for people
+        self._restore(stored)
+
+    # Start.
+
+    def _restore(self, stored: Stored) -> None:
+        record = FoundingRecord.decode(stored.founding) if stored.founding is not None else None
+        if stored.state is not None:
+            check(record is not None and record.complete, "a journal with a state but without a founding record")
+            self._founded = record
+            state = cast("State", self._codec.decode(stored.state))
+            self._start(Durable(state, split_entries(stored.entries)))
+        else:
+            self._founding = Founding(self._configuration.members, self._me, stored.incarnation, record)
+
+    def _start(self, origin: Origin) -> None:
+        if isinstance(origin, Lost) and not self._core_class.recovers_lost_disk:
+            raise DataLostError(
+                f"member {self._me} has lost its data: the others know it by another incarnation. "
+                f"{self._core_class.name} cannot bring it back under its old identity; restore its data directory, "
+                "or leave it stopped and let the others carry on"
+            )
+        core = self._core_class(self._configuration, self._me, origin, self._random, self._now)
+        self._core = core
+        limit = self._cluster.max_command_bytes
+        self._requests = Requests(core, self.executor, self._answer, self._random, limit)
+
+    # Inputs.
+
+    def receive(self, datagram: bytes, address: Address, now: Time) -> None:
+        """A datagram arrived. Nothing in it can raise; what is not wanted is counted."""
+        self._now = now
+        for sender, incarnation, data in self.endpoint.receive(datagram, address, now.monotonic):
+            try:
+                message = self._codec.decode(data)
+            except CodecError:
+                self.undecodable += 1
+                continue
+            if sender < FIRST_CLIENT_ID:
+                self._heard[sender] = now.monotonic
+            self._dispatch(sender, incarnation, message)
+
+    def _dispatch(self, sender: int, incarnation: int, message: object) -> None:
+        core = self._core
+        if isinstance(message, Message):
+            if core is not None and sender < FIRST_CLIENT_ID:
+                core.receive(sender, incarnation, message, self._now)
+            else:
+                self.misdirected += 1
+            return
+        match message:
+            case Request() | Register() | Query():
+                self._on_client(sender, message)
+            case Reply() | QueryReply() | NotPrimary():
+                self.session.receive(sender, message, self._now.monotonic)
+            case Hello():
+                self._on_hello(sender, incarnation, message)
+            case StatusRequest():
+                self._send(sender, StatusReply(message.nonce, encode_status(self.status())))
+            case _:
+                self.misdirected += 1
+
+    def _on_client(self, source: int, message: Request | Register | Query) -> None:
+        requests = self._requests
+        if requests is None:
+            self._answer(source, NotPrimary(0))
+            return
+        match message:
+            case Request():
+                requests.request(source, message)
+            case Register():
+                requests.register(source, message)
+            case Query():
+                requests.query(source, message, self._now)
+
+    def _on_hello(self, sender: int, incarnation: int, message: Hello) -> None:
+        if self._founding is not None:
+            self._founding.receive(sender, incarnation, message)
+        elif message.blank and self._founded is not None and sender < FIRST_CLIENT_ID:
+            self._send(sender, Hello(blank=False, vector=self._founded.vector))
+
+    def written(self, write: int, now: Time) -> None:
+        """Write number `write` of this replica, and with it every earlier one, is durable."""
+        self._now = now
+        if self._founding is not None and self._founding_write is not None and write >= self._founding_write:
+            self._founding_write = None
+            self._founding.saved()
+        done = 0
+        while self._core_writes and self._core_writes[0][0] <= write:
+            done = self._core_writes.popleft()[1]
+        if done and self._core is not None:
+            self._written = done
+            self._core.written(done, now)
+
+    def tick(self, now: Time) -> None:
+        """It is now `now`; expected once `deadline` has passed, harmless before."""
+        self._now = now
+        if self._core is not None:
+            self._core.tick(now)
+        self.session.tick(now.monotonic)
+
+    def resign(self, now: Time) -> None:
+        """This member is about to stop on purpose: let another take over at once."""
+        self._now = now
+        if self._core is not None:
+            self._core.resign(now)
+
+    # The turn's end.
+
+    def finish(self, now: Time) -> Turn:
+        """Everything this turn asks of its shell."""
+        self._now = now
+        turn = self._turn
+        self._settle_founding()
+        self._exchange_locally()
+        if self._core is not None and self._requests is not None:
+            self._requests.propose(now)
+            self._carry_out(self._core.drain(), self._core, self._requests)
+            self._exchange_locally()
+        turn.completions = self.session.take_completions()
+        turn.datagrams = self.endpoint.flush(now.monotonic)
+        self._turn = Turn()
+        return turn
+
+    def _carry_out(self, effects: Effects, core: Core, requests: Requests) -> None:
+        if effects.supersede:
+            self._supersede(effects.supersede)
+            return
+        cached: object = None
+        data = b""
+        for send in effects.sends:
+            if send.message is not cached:  # A broadcast is one object: encode it once.
+                cached, data = send.message, self._codec.encode(send.message)
+            self.endpoint.send(send.to, data)
+        if effects.write is not None:
+            self._issue(self._records(effects.write.records), effects.write.number)
+        for promise in effects.promises:
+            self._promises.append((promise.write, promise.to, promise.message))
+        while self._promises and self._promises[0][0] <= self._written:
+            _, to, message = self._promises.popleft()
+            self._send(to, message)
+        self._turn.transitions.extend(effects.transitions)
+        requests.follow_standing()
+        self._commit = effects.commit
+        self._apply(core, requests)
+        requests.reads(effects.reads)
+        requests.serve_reads()
+
+    def _records(self, records: Sequence[Record]) -> tuple[JournalRecord, ...]:
+        """What the journal writes for these; a founding record goes with the first state, in one batch."""
+        result = journal_records(records, self._codec)
+        if self._founding_unwritten is not None:
+            result.insert(0, FoundingBytes(self._founding_unwritten.encode()))
+            self._founded, self._founding_unwritten = self._founding_unwritten, None
+        return tuple(result)
+
+    def _issue(self, records: tuple[JournalRecord, ...], core_write: int) -> None:
+        self._write += 1
+        if core_write:
+            self._core_writes.append((self._write, core_write))
+        self._turn.writes.append((self._write, records))
+
+    def _apply(self, core: Core, requests: Requests) -> None:
+        """Execute what is committed, in order; a long backlog is spread over turns so that heartbeats go on."""
+        executor = self.executor
+        upto = min(self._commit, executor.applied + _APPLY_LIMIT)
+        for op in range(executor.applied + 1, upto + 1):
+            entry = core.entry(op)
+            _, _, kind, session, request, mark, stamp, seed, _, body, _ = entry
+            requests.executed(entry, executor.apply(op, kind, session, request, mark, stamp, seed, body))
+        self._turn.more = upto < self._commit
+
+    # Founding.
+
+    def _settle_founding(self) -> None:
+        founding = self._founding
+        if founding is None:
+            return
+        if founding.superseded_by:
+            self._supersede(founding.superseded_by)
+            return
+        if founding.origin is not None:
+            self._founding = None
+            self._founding_unwritten = founding.record
+            self._start(founding.origin)
+            return
+        if founding.unsaved and self._founding_write is None:
+            self._issue((FoundingBytes(founding.take_record().encode()),), 0)
+            self._founding_write = self._write
+        if self._now.monotonic >= founding.deadline:
+            hello = founding.hello(self._now.monotonic)
+            if hello is not None:
+                for other in self._configuration.others(self._me):
+                    self._send(other, hello)
+
+    def _supersede(self, known: int) -> None:
+        """A peer knows a newer incarnation of this member. A blank one takes a larger one; others must stop."""
+        if self._founded is not None:
+            raise SupersededError(
+                f"member {self._me}: the cluster knows a newer data directory of this member than this one "
+                f"(incarnation {known}, here {self.incarnation}); was an old copy put back? Empty this directory to "
+                "let it recover"
+            )
+        raise IncarnationTooOldError(known + _INCARNATION_STEP)
+
+    # Clients.
+
+    def _answer(self, source: int, message: ClientAnswer) -> None:
+        if source == self._me:
+            self._local.append(message)
+        else:
+            self._send(source, message)
+
+    def _send(self, to: int, message: object) -> None:
+        self.endpoint.send(to, self._codec.encode(message))
+
+    def _exchange_locally(self) -> None:
+        """Carry messages between this member's own session and its requests, and the session's to other members."""
+        while True:
+            for to, message in self.session.take_messages():
+                if to == self._me:
+                    self._on_client(self._me, message)
+                else:
+                    self._send(to, message)
+            if not self._local:
+                return
+            while self._local:
+                self.session.receive(self._me, self._local.popleft(), self._now.monotonic)
+
+    # For shells and people.
+
+    @property
+    def deadline(self) -> int:
+        """When `tick` is wanted next, in monotonic nanoseconds."""
+        deadline = min(self.session.deadline, self.endpoint.deadline, NEVER)
+        source = self._core or self._founding
+        return min(deadline, source.deadline) if source is not None else deadline
+
+    @property
+    def ready(self) -> bool:
+        """Whether this member takes part and knows a primary."""
+        return self._core is not None and self._core.standing.primary is not None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member is the primary and takes requests."""
+        return self._core is not None and self._core.standing.leads
+
+    def status(self) -> Status:
+        """How this member sees itself and the others."""
+        waiting = self._founding.waiting if self._founding is not None else ""
+        standing = self._core.standing if self._core is not None else founding_standing(waiting)
+        return Status(
+            member=self._me,
+            protocol=self._core_class.name,
+            status=standing.status,
+            role=standing.role,
+            view=standing.view,
+            primary=standing.primary or 0,
+            op=standing.op,
+            commit=standing.commit,
+            applied=self.executor.applied,
+            waiting=standing.waiting,
+            silence_ns={str(member): silent for member, silent in self.silence().items()},
+            wall_ns=self._now.wall,
+            journal_bytes=self.journal_bytes,
+            digest=self.executor.digest,
+        )
+
+    def entry(self, op: int) -> Entry:
+        """The entry at `op` of this member's log, which must be founded; for observers."""
+        return cast("Core", self._core).entry(op)
+
+    def silence(self) -> dict[int, int]:
+        """Nanoseconds since each other member was last heard; one never heard is missing."""
+        now = self._now.monotonic
+        return {member: now - heard for member, heard in self._heard.items() if member != self._me}
+
+    def statistics(self) -> ReplicaStatistics:
+        """Counts since the start of the process."""
+        return ReplicaStatistics(
+            transport=self.endpoint.statistics(),
+            undecodable=self.undecodable,
+            misdirected=self.misdirected,
+            ignored=dict(self._core.ignored) if self._core is not None else {},
+            refused=self._requests.refused if self._requests is not None else 0,
+            oversized=self._requests.oversized if self._requests is not None else 0,
+            writes=self._write,
+        )

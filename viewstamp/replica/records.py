@@ -1,0 +1,26 @@
+"""A protocol's records as its journal keeps them: entries spliced as the bytes they already are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from transport.codec import MessageCodec
+from viewstamp.journal import EntriesRecord, JournalRecord, StateRecord, TruncateRecord
+from viewstamp.protocol import Append, Record, SaveState, Truncate, join_entries
+
+
+def journal_records(records: Sequence[Record], codec: MessageCodec) -> list[JournalRecord]:
+    """One journal record for each."""
+    result: list[JournalRecord] = []
+    for record in records:
+        match record:
+            case Append(entries):
+                result.append(EntriesRecord(entries[0].op, len(entries), join_entries(entries)))
+            case Truncate(after):
+                result.append(TruncateRecord(after))
+            case SaveState(state):
+                result.append(StateRecord(codec.encode(state)))
+            case _:
+                assert_never(record)
+    return result

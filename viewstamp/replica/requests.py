@@ -1,0 +1,162 @@
+"""Clients' requests and reads at one member: what is new, what is a duplicate, and who waits for which answer.
+
+Duplicates that are committed are answered from the session table; those not yet committed are caught here, in the
+pipeline. The table itself changes at commit only, so a request whose entry a view change drops is new again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from statemachine import Executor
+from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, Time
+from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
+
+_PROPOSAL_BATCH = 1024
+_READS_AT_MOST = 64 * 1024
+
+ClientAnswer = Reply | QueryReply | NotPrimary
+
+
+@dataclass(slots=True)
+class _Read:
+    source: int
+    number: int
+    body: bytes
+
+
+class Requests:
+    """Requests under way at one member; `answer(source, message)` sends to a client or to this member's own session."""
+
+    def __init__(
+        self,
+        core: Core,
+        executor: Executor,
+        answer: Callable[[int, ClientAnswer], None],
+        random: Random,
+        maximum_body_bytes: int,
+    ) -> None:
+        self._core = core
+        self._executor = executor
+        self._answer = answer
+        self._random = random
+        self._maximum_body_bytes = maximum_body_bytes
+        self._leading: int | None = None  # the view this table belongs to while this member leads
+        self._in_flight: dict[tuple[int, int], int] = {}  # (session, request) -> source that waits, 0 for nobody
+        self._proposals: list[Proposal] = []
+        self._reads: dict[int, _Read] = {}
+        self._asked: dict[tuple[int, int], int] = {}
+        self._read_number = 0
+        self._served: list[tuple[int, _Read]] = []
+        self._redirected: set[int] = set()
+        self.refused = 0
+        self.oversized = 0
+
+    def register(self, source: int, message: Register) -> None:
+        """A client wants a session; registering twice leaves an unused one behind, which harms nobody."""
+        self._order(source, (0, message.nonce), Kind.REGISTER, 0, b"")
+
+    def request(self, source: int, message: Request) -> None:
+        """A client wants a command executed once."""
+        if len(message.body) > self._maximum_body_bytes:
+            self.oversized += 1  # A client of ours checks this itself; whoever sends it anyway gets no answer.
+            return
+        if not message.session:
+            return
+        reply = self._executor.answer(message.session, message.request, message.mark)
+        if reply is None:
+            self._order(source, (message.session, message.request), Kind.COMMAND, message.mark, message.body)
+            return
+        standing = self._core.standing
+        viewstamp = self._core.viewstamp_of(min(self._executor.applied, standing.commit))
+        self._answer(source, Reply(message.session, message.request, viewstamp.view, viewstamp.op, reply))
+
+    def _order(self, source: int, key: tuple[int, int], kind: Kind, mark: int, body: bytes) -> None:
+        if self._leading is None:
+            self.redirect(source)
+        elif key in self._in_flight:
+            self._in_flight[key] = source  # A retry: the answer goes to where it came from last.
+        else:
+            self._in_flight[key] = source
+            self._proposals.append(Proposal(kind, key[0], key[1], mark, body, self._random.getrandbits(64)))
+
+    def redirect(self, source: int) -> None:
+        """Tell a client, once a turn, whom to ask."""
+        if source not in self._redirected:
+            self._redirected.add(source)
+            self._answer(source, NotPrimary(self._core.standing.primary or 0))
+
+    def query(self, source: int, message: Query, now: Time) -> None:
+        """A linearizable read. Asked again while it is under way: one answer serves."""
+        key = (source, message.number)
+        if key in self._asked:
+            return
+        if len(self._asked) >= _READS_AT_MOST:
+            self.refused += 1  # Its client asks again.
+            return
+        self._read_number += 1
+        self._asked[key] = self._read_number
+        self._reads[self._read_number] = _Read(source, message.number, message.body)
+        self._core.read(self._read_number, now)
+
+    def propose(self, now: Time) -> None:
+        """Hand this turn's new requests to the protocol. Those it refuses come again with their clients' retries."""
+        proposals, self._proposals = self._proposals, []
+        for start in range(0, len(proposals), _PROPOSAL_BATCH):
+            batch = proposals[start : start + _PROPOSAL_BATCH]
+            if not self._core.propose(batch, now):
+                self.refused += len(batch)
+                for proposal in batch:
+                    del self._in_flight[proposal.session, proposal.request]
+
+    def follow_standing(self) -> None:
+        """Who leads may have changed in this turn: the pipeline belongs to one view of one primary."""
+        self._redirected.clear()
+        standing = self._core.standing
+        leading = standing.view if standing.leads else None
+        if leading == self._leading:
+            return
+        self._leading = leading
+        self._in_flight = {}
+        if leading is not None:
+            for op in range(self._executor.applied + 1, standing.op + 1):
+                entry = self._core.entry(op)
+                if entry.kind in (Kind.COMMAND, Kind.REGISTER):
+                    self._in_flight[entry.session, entry.request] = 0
+
+    def executed(self, entry: Entry, reply: bytes) -> None:
+        """An entry was applied: whoever waits for it here is answered."""
+        source = self._in_flight.pop((entry.session, entry.request), 0) if self._in_flight else 0
+        if source:
+            self._answer(source, Reply(entry.session, entry.request, entry.view, entry.op, reply))
+
+    def reads(self, decided: list[ReadReady | ReadFailed]) -> None:
+        """The protocol confirmed reads, or could not."""
+        for decision in decided:
+            read = self._reads.pop(decision.read)
+            if isinstance(decision, ReadReady):
+                self._served.append((decision.op, read))
+            else:
+                del self._asked[read.source, read.number]
+                self.redirect(read.source)
+
+    def serve_reads(self) -> None:
+        """Serve what the state machine has reached."""
+        applied = self._executor.applied
+        waiting: list[tuple[int, _Read]] = []
+        for op, read in self._served:
+            if op > applied:
+                waiting.append((op, read))
+                continue
+            del self._asked[read.source, read.number]
+            viewstamp = self._core.viewstamp_of(applied)
+            outcome = self._executor.query(read.body)
+            self._answer(read.source, QueryReply(read.number, viewstamp.view, viewstamp.op, outcome))
+        self._served = waiting
+
+    @property
+    def in_flight(self) -> int:
+        """Requests ordered here and not yet applied."""
+        return len(self._in_flight)

@@ -1,0 +1,73 @@
+"""Where the members of a cluster are reached: names are resolved at start, and again when a member falls silent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+
+import trio
+
+from transport.endpoint import Endpoint
+from transport.interface import Transport
+from viewstamp.cluster import Cluster
+from viewstamp.protocol import SECOND
+
+_log = logging.getLogger("viewstamp")
+_SILENT_NS = 2 * SECOND
+_CHECK_S = 2.0
+
+
+class Addresses:
+    """Keeps an endpoint's addresses of all members but `me` (0 for a client) right."""
+
+    def __init__(self, cluster: Cluster, endpoint: Endpoint, transport: Transport, me: int) -> None:
+        self._members = {member.id: member for member in cluster.members if member.id != me}
+        self._endpoint = endpoint
+        self._transport = transport
+        self._unresolved: set[int] = set()
+
+    def follow(self, endpoint: Endpoint) -> None:
+        """The replica was made anew, and with it its endpoint: give it what is known."""
+        for member in self._members:
+            address = self._endpoint.address_of(member)
+            if address is not None:
+                endpoint.set_peer(member, address)
+        self._endpoint = endpoint
+
+    async def resolve_all(self) -> None:
+        """Resolve every member once. A name that does not resolve now is tried again in the background."""
+        for member in self._members:
+            await self._resolve(member)
+
+    async def _resolve(self, member: int) -> None:
+        host, port = self._members[member].address
+        try:
+            address = await self._transport.resolve(host, port)
+        except OSError as error:
+            if member not in self._unresolved:
+                _log.warning("member %d: %s does not resolve: %s; trying again", member, host, error)
+            self._unresolved.add(member)
+            return
+        self._unresolved.discard(member)
+        self._endpoint.set_peer(member, address)
+
+    async def keep_fresh(self, silence: Callable[[], Mapping[int, int]]) -> None:
+        """Again and again: resolve the names of members that have been silent, or never resolved."""
+        named = [member for member, where in self._members.items() if not _is_literal(where.host)]
+        if not named and not self._unresolved:
+            return
+        while True:
+            await trio.sleep(_CHECK_S)
+            silent = silence()
+            for member in named:
+                if member in self._unresolved or silent.get(member, _SILENT_NS) >= _SILENT_NS:
+                    await self._resolve(member)
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,131 @@
+"""What a replica and a client have in common for their callers: `call` and `read`, each parked until it is over."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ParamSpec, TypeVar, cast
+
+import trio
+
+from statemachine import (
+    Command,
+    CommandTooLargeError,
+    OutcomeUnknownError,
+    Query,
+    SessionExpiredError,
+    StateMachine,
+    UnknownReason,
+    decode_outcome,
+    unwrap,
+)
+from viewstamp.client import ClientSession, Completion, Failure
+from viewstamp.protocol import Viewstamp
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class ClosedError(OutcomeUnknownError):
+    """The replica or client was closed while the call was under way: its outcome is not known."""
+
+    def __init__(self) -> None:
+        super().__init__(UnknownReason.CLOSED)
+
+
+class Callers(ABC):
+    """Tasks that wait for calls and queries of one session."""
+
+    def __init__(self, machine_class: type[StateMachine], maximum_body_bytes: int) -> None:
+        self._machine_class = machine_class
+        self._maximum_body_bytes = maximum_body_bytes
+        self._parked: dict[int, trio.lowlevel.Task] = {}
+        self._over: dict[int, Completion] = {}
+        self._closed = False
+        self.viewstamp = Viewstamp(0, 0)
+        """The newest viewstamp that any answer to this caller carried."""
+
+    @property
+    @abstractmethod
+    def _session(self) -> ClientSession: ...
+
+    @abstractmethod
+    def _now_ns(self) -> int: ...
+
+    @abstractmethod
+    def _wake(self) -> None: ...
+
+    async def call(self, command: Command[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Have the cluster execute a command, once, and return its result.
+
+        Waits as long as it takes: bound it with `trio.move_on_after` or `trio.fail_after`. Cancelling never means
+        "it did not happen": the command may be executed, once, at any later time.
+
+        Raises:
+          CommandError: the command raised it; also CommandFailedError for any other exception it raised.
+          NotExecutedError: certainly not executed, such as a command unknown to the cluster.
+          OutcomeUnknownError: the session expired, or this was closed, while the call was under way.
+          CommandTooLargeError, ValueEncodingError, TypeError: the arguments; nothing was sent.
+        """
+        body = command.bind(*args, **kwargs)
+        if len(body) > self._maximum_body_bytes:
+            raise CommandTooLargeError(
+                f"{command.name}: {len(body)} bytes of arguments; this cluster takes at most {self._maximum_body_bytes}"
+            )
+        self._refuse_if_closed()
+        handle = self._session.call(body, self._now_ns())
+        return cast("R", await self._finish(handle))
+
+    async def read(self, query: Query[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Linearizable read: sees every command that was answered before the read began. Never in the log.
+
+        Waits as long as it takes, and may be cancelled at any time without a trace.
+        """
+        body = query.bind(*args, **kwargs)
+        self._refuse_if_closed()
+        handle = self._session.query(body, self._now_ns())
+        return cast("R", await self._finish(handle))
+
+    def renew_session(self) -> None:
+        """After SessionExpiredError: open a new session for the calls made from now on."""
+        self._session.renew()
+
+    async def _finish(self, handle: int) -> object:
+        self._wake()
+        self._parked[handle] = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            del self._parked[handle]
+            self._session.abandon(handle)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        completion = self._over.pop(handle, None)
+        if completion is None:
+            raise ClosedError
+        if completion.failure is Failure.EXPIRED:
+            raise SessionExpiredError
+        self.viewstamp = max(self.viewstamp, completion.viewstamp)
+        try:
+            return unwrap(decode_outcome(completion.outcome), self._machine_class)
+        except SessionExpiredError:
+            self._session.expire()  # Its other calls learn the same without asking one by one.
+            self._deliver(self._session.take_completions())
+            raise
+
+    def _deliver(self, completions: list[Completion]) -> None:
+        for completion in completions:
+            task = self._parked.pop(completion.handle, None)
+            if task is not None:
+                self._over[completion.handle] = completion
+                trio.lowlevel.reschedule(task)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise ClosedError
+
+    def _close(self) -> None:
+        """Whoever still waits learns that its outcome is not known."""
+        self._closed = True
+        parked, self._parked = self._parked, {}
+        for task in parked.values():
+            trio.lowlevel.reschedule(task)

@@ -1,0 +1,169 @@
+"""`open_client`: a client of a cluster under Trio, shared by as many tasks as like."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from random import Random, SystemRandom
+from typing import cast
+
+import trio
+
+from statemachine import Query, StateMachine
+from transport.codec import CodecError, MessageCodec
+from transport.endpoint import Endpoint, EndpointStatistics
+from transport.frame import Identity
+from transport.interface import Transport
+from transport.udp import UdpTransport
+from viewstamp.client import ClientSession
+from viewstamp.cluster import Cluster
+from viewstamp.replica.status import Status, decode_status
+from viewstamp.shell.addresses import Addresses
+from viewstamp.shell.callers import Callers, P, R
+from viewstamp.shell.idle import Idle, read_clock
+from viewstamp.shell.scope import background
+from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, QueryReply, Reply, StatusReply, StatusRequest
+
+_TURN_DATAGRAMS = 256
+_STATUS_RETRY_S = 0.2
+
+
+class Client(Callers):
+    """A session with a cluster. Made by `open_client`; calls of many tasks share it, each executed once."""
+
+    def __init__(
+        self, machine_class: type[StateMachine], cluster: Cluster, transport: Transport, random: Random
+    ) -> None:
+        super().__init__(machine_class, cluster.max_command_bytes)
+        members = cluster.configuration.members
+        self._client_session = ClientSession(members, random=random, window=cluster.window)
+        self._codec = MessageCodec(BODY_MESSAGES, {})
+        sender = FIRST_CLIENT_ID + random.getrandbits(62)
+        identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, sender, 1)
+        self._endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
+        self._transport = transport
+        self._random = random
+        self._idle = Idle(transport)
+        self._heard: dict[int, int] = {}
+        self._statuses: dict[int, tuple[trio.Event, list[Status]]] = {}
+        self.addresses = Addresses(cluster, self._endpoint, transport, 0)
+
+    @property
+    def _session(self) -> ClientSession:
+        return self._client_session
+
+    def _now_ns(self) -> int:
+        return read_clock().monotonic
+
+    def _wake(self) -> None:
+        self._idle.wake()
+
+    def statistics(self) -> EndpointStatistics:
+        """Counts of this client's datagrams since it was opened."""
+        return self._endpoint.statistics()
+
+    async def read_from(self, member: int, query: Query[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """A linearizable read as `read`, but served by this member from its own state; waits until it answers.
+
+        For comparing members: what this returns is what that member has applied.
+        """
+        body = query.bind(*args, **kwargs)
+        self._refuse_if_closed()
+        return cast("R", await self._finish(self._client_session.query(body, self._now_ns(), member)))
+
+    async def status(self, member: int) -> Status:
+        """Ask one member how it sees itself. Waits until it answers: bound it with `trio.move_on_after`."""
+        self._refuse_if_closed()
+        nonce = self._random.getrandbits(62)
+        arrived, statuses = trio.Event(), list[Status]()
+        self._statuses[nonce] = (arrived, statuses)
+        try:
+            while not statuses:
+                self._refuse_if_closed()
+                self._endpoint.send(member, self._codec.encode(StatusRequest(nonce)))
+                self._idle.wake()
+                with trio.move_on_after(_STATUS_RETRY_S):
+                    await arrived.wait()
+        finally:
+            del self._statuses[nonce]
+        return statuses[0]
+
+    async def run(self) -> None:
+        """Turn after turn. Ends only by cancellation."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.addresses.keep_fresh, self._silence)
+            while True:
+                if self._turn():
+                    await self._idle.wait(min(self._client_session.deadline, self._endpoint.deadline))
+                else:
+                    await trio.lowlevel.checkpoint()
+
+    def _turn(self) -> bool:
+        now = self._now_ns()
+        arrived = self._transport.receive(_TURN_DATAGRAMS)
+        for datagram, address in arrived:
+            for sender, _, data in self._endpoint.receive(datagram, address, now):
+                self._dispatch(sender, data, now)
+        session = self._client_session
+        if now >= session.deadline and len(arrived) < _TURN_DATAGRAMS:
+            session.tick(now)
+        for to, message in session.take_messages():
+            self._endpoint.send(to, self._codec.encode(message))
+        for datagram, address in self._endpoint.flush(now):
+            self._transport.send(datagram, address)
+        self._deliver(session.take_completions())
+        return len(arrived) < _TURN_DATAGRAMS
+
+    def _dispatch(self, sender: int, data: bytes, now: int) -> None:
+        try:
+            message = self._codec.decode(data)
+        except CodecError:
+            return
+        self._heard[sender] = now
+        if isinstance(message, Reply | QueryReply | NotPrimary):
+            self._client_session.receive(sender, message, now)
+        elif isinstance(message, StatusReply) and message.nonce in self._statuses:
+            arrived, statuses = self._statuses[message.nonce]
+            try:
+                statuses.append(decode_status(message.body))
+            except CodecError:
+                return
+            arrived.set()
+
+    def _silence(self) -> dict[int, int]:
+        now = self._now_ns()
+        return {member: now - heard for member, heard in self._heard.items()}
+
+    def close(self) -> None:
+        """The loop has ended: release whoever waits."""
+        self._close()
+
+
+@asynccontextmanager
+async def open_client(
+    cluster: Cluster,
+    machine: type[StateMachine] | Callable[[], StateMachine] = StateMachine,
+    *,
+    transport: Transport | None = None,
+    random: Random | None = None,
+) -> AsyncGenerator[Client, None]:
+    """Open a client of a cluster for as long as the block lasts.
+
+    It finds the primary and follows it, retries with back-off and the same request number, and shares one session among
+    all tasks that use it. Opening waits for nothing: a cluster that is down shows in the first call, which waits.
+
+    Raises:
+      TransportError: no socket could be opened.
+    """
+    machine_class = machine if isinstance(machine, type) else type(machine())
+    host = "::" if any(":" in member.host for member in cluster.members) else "0.0.0.0"  # noqa: S104 - see below
+    if all(member.host in ("127.0.0.1", "localhost", "::1") for member in cluster.members):
+        host = "::1" if host == "::" else "127.0.0.1"  # A cluster on this machine is reached by loopback alone.
+    opened = transport if transport is not None else await UdpTransport.open(host, 0)
+    try:
+        client = Client(machine_class, cluster, opened, random if random is not None else SystemRandom())
+        await client.addresses.resolve_all()
+        async with background(client.run, client.close):
+            yield client
+    finally:
+        await opened.aclose()

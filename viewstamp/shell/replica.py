@@ -1,0 +1,280 @@
+"""`open_replica` and `serve_replica`: one member of a cluster under Trio."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from math import inf
+from random import Random, SystemRandom
+from time import perf_counter_ns, time_ns
+
+import trio
+
+from statemachine import StateMachine
+from transport.interface import Transport
+from transport.udp import UdpTransport
+from viewstamp.client import ClientSession
+from viewstamp.cluster import Cluster
+from viewstamp.journal import Journal
+from viewstamp.journal.files import Files, RealFiles
+from viewstamp.protocol import MILLISECOND, Core, Transition
+from viewstamp.registry import protocol_class
+from viewstamp.replica import IncarnationTooOldError, Replica, Stored
+from viewstamp.replica.status import ReplicaStatistics, Status
+from viewstamp.shell.addresses import Addresses
+from viewstamp.shell.callers import Callers
+from viewstamp.shell.idle import Idle, WallClock, read_clock
+from viewstamp.shell.scope import background
+from viewstamp.shell.storage import Storage
+
+_TURN_DATAGRAMS = 256
+_TURN_NS = 2 * MILLISECOND
+_EVENTS_KEPT = 1024
+
+
+def new_incarnation(random: Random, wall_clock: WallClock = time_ns) -> int:
+    """A number for a data directory: milliseconds since the epoch, and 20 random bits below."""
+    return (wall_clock() // MILLISECOND << 20) | random.getrandbits(20)
+
+
+class RunningReplica(Callers):
+    """One member, running. Made by `open_replica`."""
+
+    def __init__(
+        self,
+        machine: Callable[[], StateMachine],
+        cluster: Cluster,
+        member: int,
+        core_class: type[Core],
+        journal: Journal,
+        transport: Transport,
+        random: Random,
+        wall_clock: WallClock,
+    ) -> None:
+        self._make_machine = machine
+        self._cluster = cluster
+        self._member = member
+        self._core_class = core_class
+        self._journal = journal
+        self._transport = transport
+        self._random = random
+        self._wall_clock = wall_clock
+        self._idle = Idle(transport)
+        self._storage = Storage(journal, self._idle.wake)
+        self._replica = self._make_replica()
+        super().__init__(type(self._replica.executor.machine), cluster.max_command_bytes)
+        self._changed = trio.Event()
+        self._watchers: set[trio.MemorySendChannel[Transition]] = set()
+        self.addresses = Addresses(cluster, self._replica.endpoint, transport, member)
+
+    def _make_replica(self, session: ClientSession | None = None) -> Replica:
+        recovered = self._journal.recovered
+        stored = Stored(self._journal.incarnation, recovered.founding, recovered.state, recovered.entries)
+        replica = Replica(
+            self._cluster,
+            self._member,
+            self._core_class,
+            self._make_machine(),
+            stored,
+            random=self._random,
+            now=read_clock(self._wall_clock),
+            session=session,
+        )
+        replica.journal_bytes = self._storage.journal_bytes
+        return replica
+
+    # What Callers asks for.
+
+    @property
+    def _session(self) -> ClientSession:
+        return self._replica.session
+
+    def _now_ns(self) -> int:
+        return read_clock(self._wall_clock).monotonic
+
+    def _wake(self) -> None:
+        self._idle.wake()
+
+    # For the service.
+
+    @property
+    def machine(self) -> StateMachine:
+        """The state machine itself, as far as this member has applied; for looking, never for changing."""
+        return self._replica.executor.machine
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this member orders commands right now, as far as it knows."""
+        return self._replica.leads
+
+    async def wait_ready(self) -> None:
+        """Wait until this member takes part in the cluster and knows a primary."""
+        while not self._replica.ready:
+            await self._changed.wait()
+
+    def status(self) -> Status:
+        """How this member sees itself."""
+        return self._replica.status()
+
+    def statistics(self) -> ReplicaStatistics:
+        """Counts since the start of the process."""
+        return self._replica.statistics()
+
+    async def events(self) -> AsyncGenerator[Transition, None]:
+        """What changes at this member and why, from now on: views, roles, faults.
+
+        Keeps up to 1,024 events for a slow reader and drops the newest beyond. Close it (`aclosing`) when done.
+        """
+        send, receive = trio.open_memory_channel[Transition](_EVENTS_KEPT)
+        self._watchers.add(send)
+        try:
+            async for event in receive:
+                yield event
+        finally:
+            self._watchers.discard(send)
+            send.close()
+            receive.close()
+
+    # The loop.
+
+    async def run(self) -> None:
+        """Turn after turn. Ends only by cancellation or an error."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._storage.run)
+            nursery.start_soon(self.addresses.keep_fresh, self._replica_silence)
+            while True:
+                try:
+                    idle = self._turn()
+                except IncarnationTooOldError as too_old:
+                    self._journal.set_incarnation(max(too_old.minimum, new_incarnation(self._random)))
+                    self._replica = self._make_replica(self._replica.session)
+                    self.addresses.follow(self._replica.endpoint)
+                    idle = False
+                if idle:
+                    await self._idle.wait(self._replica.deadline)
+                else:
+                    await trio.lowlevel.checkpoint()
+
+    def _turn(self) -> bool:
+        """One turn: gather, decide, carry out. True when there is nothing more to do at once."""
+        replica = self._replica
+        now = read_clock(self._wall_clock)
+        arrived = self._transport.receive(_TURN_DATAGRAMS)
+        for datagram, address in arrived:
+            replica.receive(datagram, address, now)
+        finished = self._storage.take_finished()
+        if finished:
+            replica.written(finished, now)
+        # Only after everything that has arrived: a loop that was held up must not take its own delay for silence.
+        if now.monotonic >= replica.deadline and len(arrived) < _TURN_DATAGRAMS:
+            replica.tick(now)
+        more = self._carry_out()
+        return not more and len(arrived) < _TURN_DATAGRAMS
+
+    def _carry_out(self) -> bool:
+        replica = self._replica
+        began = perf_counter_ns()
+        while True:
+            turn = replica.finish(read_clock(self._wall_clock))
+            for datagram, address in turn.datagrams:
+                self._transport.send(datagram, address)
+            if turn.completions:
+                self._deliver(turn.completions)
+            if turn.transitions:
+                self._announce(turn.transitions)
+            durable = self._storage.write(turn.writes) if turn.writes else 0
+            if durable:
+                replica.journal_bytes = self._storage.journal_bytes
+                replica.written(durable, read_clock(self._wall_clock))
+            elif not turn.more:
+                return False
+            if perf_counter_ns() - began > _TURN_NS:
+                return True
+
+    def _announce(self, transitions: list[Transition]) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+        for transition in transitions:
+            for watcher in tuple(self._watchers):
+                try:
+                    watcher.send_nowait(transition)
+                except trio.WouldBlock:
+                    continue  # A reader that does not keep up misses the newest; the replica waits for nobody.
+
+    def _replica_silence(self) -> dict[int, int]:
+        return self._replica.silence()
+
+    def resign(self) -> None:
+        """Give way to another primary, if this member is one: what a planned stop does first."""
+        self._replica.resign(read_clock(self._wall_clock))
+        self._carry_out()
+
+    def close(self) -> None:
+        """The loop has ended: release whoever waits."""
+        self._close()
+
+
+@asynccontextmanager
+async def open_replica(
+    machine: Callable[[], StateMachine],
+    cluster: Cluster,
+    id: int,  # noqa: A002 - it is what a service calls its member
+    data: str | os.PathLike[str],
+    *,
+    transport: Transport | None = None,
+    files: Files | None = None,
+    protocol: type[Core] | None = None,
+    random: Random | None = None,
+    wall_clock: WallClock = time_ns,
+) -> AsyncGenerator[RunningReplica, None]:
+    """Run one member of a cluster for as long as the block lasts.
+
+    `machine` makes the state machine (its class will do); `data` is this member's own directory, made if it is not
+    there. The other arguments replace parts of the world: a `Fabric`'s transport, simulated files, a protocol of
+    your own.
+
+    Raises:
+      UnknownMemberError: the cluster has no such member.
+      TransportError: the address cannot be bound.
+      JournalError: the directory is in use, or another cluster's, member's or protocol's, or damaged.
+      DataLostError, SupersededError, StorageFailedError, InvariantError: at any time; they end the block.
+
+    An exception from the block itself leaves as it is.
+    """
+    me = cluster.member(id)
+    seeded = random if random is not None else SystemRandom()
+    core_class = protocol if protocol is not None else protocol_class(cluster.protocol)
+    opened = transport if transport is not None else await UdpTransport.open(*me.bind_address)
+    try:
+        journal = Journal.open(
+            files if files is not None else RealFiles(data),
+            cluster=cluster.cluster_id,
+            replica=id,
+            protocol=core_class.name,
+            create_incarnation=lambda: new_incarnation(seeded, wall_clock),
+        )
+        try:
+            running = RunningReplica(machine, cluster, id, core_class, journal, opened, seeded, wall_clock)
+            journal.release_recovered()
+            await running.addresses.resolve_all()
+            async with background(running.run, running.close):
+                yield running
+        finally:
+            journal.close()
+    finally:
+        await opened.aclose()
+
+
+async def serve_replica(
+    machine: Callable[[], StateMachine],
+    cluster: Cluster,
+    id: int,  # noqa: A002 - as in open_replica
+    data: str | os.PathLike[str],
+    *,
+    task_status: trio.TaskStatus[RunningReplica] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run one member until cancelled; `nursery.start` gives the running replica. Errors as for `open_replica`."""
+    async with open_replica(machine, cluster, id, data) as replica:
+        task_status.started(replica)
+        await trio.sleep(inf)

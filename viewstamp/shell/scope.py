@@ -1,0 +1,51 @@
+"""A background task that lives as long as a block, without changing what the block raises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+
+@asynccontextmanager
+async def background(run: Callable[[], Awaitable[None]], close: Callable[[], None]) -> AsyncGenerator[None, None]:
+    """Run `run` beside the block. If it fails, the block is cancelled and its error is raised here, as itself.
+
+    An exception from the block also leaves as itself, not in a group. Should both fail, the background's error is
+    raised with the block's as its context, since that came of the other.
+    """
+    failure: Exception | None = None
+    escaped: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def guarded() -> None:
+            nonlocal failure
+            try:
+                await run()
+            except* trio.Cancelled:
+                raise
+            except* Exception as group:  # noqa: BLE001 - every error ends the block, as itself
+                failure = _single(group)
+                close()
+                nursery.cancel_scope.cancel()
+
+        nursery.start_soon(guarded)
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - kept, and raised again below, outside the nursery's group
+            escaped = error
+        nursery.cancel_scope.cancel()
+    close()
+    if failure is not None:
+        raise failure from (None if isinstance(escaped, trio.Cancelled) else escaped)
+    if escaped is not None:
+        raise escaped
+
+
+def _single(group: BaseExceptionGroup[BaseException]) -> Exception:
+    """The one error of a group, however deep; several stay a group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))

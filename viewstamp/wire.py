@@ -1,0 +1,116 @@
+"""The messages that no protocol owns: between clients and members, and between members before there is a protocol.
+
+Tags 1 to 63 are these, 64 to 127 a protocol's messages, 128 to 191 its durable states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transport.codec import MessageCodec
+from viewstamp.protocol import Core, Entry, join_entries, split_entries
+
+FIRST_CLIENT_ID = 1 << 32
+"""Sender identifiers from here up are clients; below are members."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Between members at first start: am I blank, and whom have I seen with which incarnation (0: not yet).
+
+    From a founded member, `vector` is its founding record.
+    """
+
+    blank: bool
+    vector: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Client to primary: open a session. The nonce joins the reply to the question."""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Client to primary: execute `body` once. Every number up to `mark` is answered or given up at the client."""
+
+    session: int
+    request: int
+    mark: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The outcome of a request, with a viewstamp at or after it.
+
+    A session's registration is request `nonce` of session 0, and its op is the session's number.
+    """
+
+    session: int
+    request: int
+    view: int
+    op: int
+    outcome: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Client to any member: a linearizable read. Numbers are the client's own."""
+
+    number: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class QueryReply:
+    """The outcome of a query, and the viewstamp of the state it was read from."""
+
+    number: int
+    view: int
+    op: int
+    outcome: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NotPrimary:
+    """Member to client: not served here. `primary` is the member to ask, 0 if none is known."""
+
+    primary: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """Anyone to a member: how do you see yourself?"""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReply:
+    """`body` is a strict CBOR map of plain values, for people and monitoring."""
+
+    nonce: int
+    body: bytes
+
+
+BODY_MESSAGES: Mapping[int, type] = {
+    1: Hello,
+    2: Register,
+    3: Request,
+    4: Reply,
+    5: Query,
+    6: QueryReply,
+    7: NotPrimary,
+    8: StatusRequest,
+    9: StatusReply,
+}
+
+
+def make_codec(core_class: type[Core]) -> MessageCodec:
+    """The codec of everything a member of such a cluster sends or stores."""
+    classes: dict[int, type] = {**BODY_MESSAGES, **core_class.messages, **core_class.states}
+    return MessageCodec(classes, {tuple[Entry, ...]: (join_entries, split_entries)})
