@@ -23,10 +23,10 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running_cluster(replicas: int, protocol: str = "vsr", datagram_bytes: int = 1200) -> Iterator[Cluster]:
+def running_cluster(replicas: int, protocol: str = "vsr") -> Iterator[Cluster]:
     """Start `replicas` processes with journals in a temporary folder, and end them afterwards."""
     addresses = [("127.0.0.1", port) for port in free_ports(replicas)]
-    cluster = Cluster.make("bench", protocol, addresses, datagram_bytes=datagram_bytes)
+    cluster = Cluster.make("bench", protocol, addresses)
     with tempfile.TemporaryDirectory(prefix="viewstamp-bench-") as folder:
         file = Path(folder) / "cluster.toml"
         file.write_text(cluster.to_toml())

@@ -40,6 +40,7 @@ __all__ = ["Cluster", "ClusterError", "ClusterFileError", "ClusterOptions", "Mem
 
 FORMAT = 1
 CLUSTER_ID_BYTES = 8
+LOOPBACK_DATAGRAM_BYTES = 32_768
 DIGEST_BYTES = 8
 MAXIMUM_MEMBERS = 15
 MAXIMUM_MEMBER_ID = 65_535
@@ -194,7 +195,12 @@ class Cluster:
     def make(
         cls, name: str, protocol: str, addresses: Sequence[tuple[str, int]], **options: Unpack[ClusterOptions]
     ) -> Self:
-        """A new cluster with a random id, whose members 1, 2, ... are at these (host, port) addresses."""
+        """A new cluster with a random id, whose members 1, 2, ... are at these (host, port) addresses.
+
+        Where all of them are on this machine, datagrams are large unless told otherwise: loopback carries them whole.
+        """
+        if all(host in ("localhost", "::1") or host.startswith("127.") for host, _ in addresses):
+            options.setdefault("datagram_bytes", LOOPBACK_DATAGRAM_BYTES)
         members = tuple(Member(number, host, port) for number, (host, port) in enumerate(addresses, 1))
         return cls(name, secrets.token_bytes(CLUSTER_ID_BYTES), protocol, members, **options)
 
