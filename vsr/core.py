@@ -19,6 +19,7 @@ from viewstamp.protocol import (
     Message,
     Origin,
     Proposal,
+    Reads,
     Standing,
     State,
     Time,
@@ -44,7 +45,7 @@ from vsr.messages import (
     VsrMessage,
     malformed,
 )
-from vsr.reads import Reads
+from vsr.reads import Rounds
 from vsr.replica import Replica, Status
 
 
@@ -83,7 +84,7 @@ class ViewstampedReplication(Core):
                 r.recovery_at = now.monotonic
             case _:
                 assert_never(origin)
-        self._reads = Reads(r)
+        self._reads = Reads(Rounds(r), random, retry=r.timeouts.retry, patience=r.timeouts.suspect)
         self._invariants = Invariants(r)
 
     def _found(self) -> None:
@@ -165,13 +166,25 @@ class ViewstampedReplication(Core):
             case RecoveryResponse():
                 recovery.on_recovery_response(r, sender, message)
             case GetCommit():
-                self._reads.on_get_commit(sender, message)
+                self._on_get_commit(sender, message)
             case CommitPoint():
-                self._reads.on_commit_point(sender, message)
+                self._on_commit_point(sender, message)
             case Recovery():
                 check(False, "RECOVERY is handled before")
             case _:
                 assert_never(message)
+
+    def _on_get_commit(self, sender: int, message: GetCommit) -> None:
+        if self._r.leads and message.view == self._r.view:
+            self._reads.asked(sender, message.number)
+        else:
+            self._r.ignore("GETCOMMIT for another view or role")
+
+    def _on_commit_point(self, sender: int, message: CommitPoint) -> None:
+        r = self._r
+        expected = message.view == r.view and sender == r.primary_of(r.view)
+        if not expected or not self._reads.told(message.number, message.op):
+            r.ignore("COMMITPOINT that was not asked for")
 
     def propose(self, proposals: Sequence[Proposal], now: Time) -> int:
         self._r.now = now
@@ -184,7 +197,6 @@ class ViewstampedReplication(Core):
     def written(self, write: int, now: Time) -> None:
         r = self._r
         r.now = now
-        check(write <= r.write, "write {} was never issued", write)
         r.finish_writes(write)
         normal.count_commit(r)
         view_change.written(r)

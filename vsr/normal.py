@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from viewstamp.protocol import NEVER, Entry, Proposal, make_entry
+from viewstamp.protocol import NEVER, Entry, Proposal
 from vsr import state_transfer
 from vsr.messages import Commit, Prepare, PrepareOk
 from vsr.replica import Acknowledged, Replica, Status
@@ -18,19 +18,7 @@ _EARLY_MESSAGES = 64  # PREPAREs kept that overtook others; what is dropped is f
 
 def propose(r: Replica, proposals: Sequence[Proposal]) -> int:
     """Give proposals their places in the log; PREPARE leaves at the end of the turn."""
-    limits = r.configuration.limits
-    if not r.leads or not proposals or r.log.op - r.commit + len(proposals) > limits.pipeline_entries:
-        return 0
-    if r.pipeline_bytes > limits.pipeline_bytes:
-        return 0
-    first = r.log.op + 1
-    entries: list[Entry] = []
-    for op, proposal in enumerate(proposals, first):
-        entry = make_entry(op, r.view, r.clock.stamp(r.now), proposal)
-        r.pipeline_bytes += len(entry.encoded)
-        entries.append(entry)
-    r.append(entries)
-    return first
+    return r.order(proposals) if r.leads and proposals and r.room_for(proposals) else 0
 
 
 def on_prepare(r: Replica, sender: int, message: Prepare) -> None:
@@ -82,9 +70,7 @@ def _append(r: Replica, entries: tuple[Entry, ...]) -> None:
             state_transfer.expect_gap(r, last)
             return
         if last > r.log.op:
-            fresh = entries[r.log.op + 1 - first :]
-            r.append(fresh)
-            r.clock.saw(fresh[-1].stamp, r.now)
+            r.adopt(entries[r.log.op + 1 - first :])
         if not r.early:
             return
         following = min(r.early)
@@ -146,7 +132,8 @@ def _doubt(r: Replica, now: int) -> str:
     since = heard[others - 1] if others and len(heard) >= others else r.calm_at
     if others and now - max(since, r.calm_at) > r.timeouts.suspect:
         return "no majority answers"
-    if r.write_issued_at and now - next(iter(r.write_issued_at.values()))[0] > r.timeouts.suspect // 2:
+    silent_since = r.disk_silent_since
+    if silent_since is not None and now - silent_since > r.timeouts.suspect // 2:
         return "its disk has not finished a write"
     return ""
 
@@ -194,8 +181,6 @@ def begin_as_primary(r: Replica, reason: str) -> None:
     r.round_due = False
     r.heartbeat_at = now + r.timeouts.heartbeat
     r.doubt_at = now + r.timeouts.suspect // 4
-    r.pipeline_bytes = sum(len(r.log.entry(op).encoded) for op in range(r.commit + 1, r.log.op + 1))
-    if r.log.op:
-        r.clock.saw(r.log.entry(r.log.op).stamp, r.now)
+    r.measure_pipeline()
     r.explain(reason)
     count_commit(r)

@@ -6,32 +6,20 @@ state; `vsr.core` dispatches events to them.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
 from viewstamp.protocol import (
     NEVER,
-    Append,
     Configuration,
     Effects,
     Entry,
-    Log,
-    Promise,
-    Record,
-    SaveState,
-    Send,
-    SendAfter,
-    Statement,
+    Member,
     Time,
     Transition,
-    Truncate,
-    Write,
-    check,
 )
-from vsr.clock import AgreedClock
 from vsr.messages import DoViewChange, DurableState, RecoveryResponse
 
 
@@ -90,27 +78,14 @@ class Acknowledged:
     wall_skew: int = 0
 
 
-class Replica:
+class Replica(Member):
     """All that one member knows. Times are monotonic nanoseconds."""
 
     def __init__(self, configuration: Configuration, me: int, random: Random, now: Time) -> None:
-        self.configuration = configuration
-        self.members = configuration.members
-        self.others = configuration.others(me)
-        self.quorum = configuration.quorum
-        self.timeouts = configuration.timeouts
-        self.me = me
-        self.random = random
-        self.now = now
-
+        super().__init__(configuration, me, random, now)
         self.status = Status.RECOVERING
-        self.view = 0
         self.last_normal_view = 0
-        self.log = Log()
-        self.commit = 0
-        self.incarnations: dict[int, int] = dict.fromkeys(self.members, 0)
         self.saved_incarnations: dict[int, int] = {}
-        self.clock = AgreedClock(0)
 
         # Primary.
         self.acknowledged: dict[int, Acknowledged] = {}
@@ -122,7 +97,6 @@ class Replica:
         self.heartbeat_at = NEVER
         self.doubt_at = NEVER
         self.quiet = ""  # why a primary has stopped acting; empty while it acts
-        self.pipeline_bytes = 0
 
         # Backup.
         self.acknowledge_due = False
@@ -144,20 +118,7 @@ class Replica:
         self.responses: dict[int, RecoveryResponse] = {}
         self.recovery_at = NEVER
 
-        # Writes.
-        self.write = 0
-        self.write_done = 0
-        self.write_issued_at: dict[int, tuple[int, int]] = {}  # write -> (when, view it saved)
-        self.durable_view = 0
-
-        # Effects of this turn.
-        self._sends: list[Send] = []
-        self._promises: list[tuple[int, Promise]] = []
-        self._records: list[Record] = []
-        self._appended: list[Entry] = []
-        self.transitions: list[Transition] = []
         self.superseded_by = 0
-        self.ignored: Counter[str] = Counter()
 
     # Who is who.
 
@@ -173,82 +134,16 @@ class Replica:
     def leads(self) -> bool:
         return self.status is Status.NORMAL and self.is_primary and not self.quiet
 
-    @property
-    def vector(self) -> tuple[int, ...]:
-        return tuple(self.incarnations.values())
-
     def position(self, member: int) -> int:
         """Where a member's incarnation stands in a vector."""
         return self.members.index(member)
 
-    # Effects.
-
-    def send(self, to: int, message: Statement) -> None:
-        self._sends.append(Send(to, message))
-
-    def broadcast(self, message: Statement) -> None:
-        for other in self.others:
-            self._sends.append(Send(other, message))
-
-    def promise(self, to: int, message: Promise) -> None:
-        """Send once everything recorded up to now is durable."""
-        self._promises.append((to, message))
-
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Extend the log in memory, and on disk with this turn's write."""
-        self.log.append(entries)
-        self._appended.extend(entries)
-
-    def truncate(self, after: int) -> None:
-        """Drop the log's end in memory, and on disk with this turn's write."""
-        if after < self.log.op:
-            check(after >= self.commit, "truncating after {} would drop committed op {}", after, self.commit)
-            self._flush_appended()
-            self.log.truncate(after)
-            self._records.append(Truncate(after))
-
     def save(self) -> None:
         """View, last normal view and incarnations go to disk with this turn's write."""
-        self._flush_appended()
         self.saved_incarnations = dict(self.incarnations)
-        self._records.append(SaveState(DurableState(self.view, self.last_normal_view, self.vector)))
-
-    def finish_writes(self, write: int) -> None:
-        """Write number `write` and all before it are durable, and so is the view they saved."""
-        self.write_done = max(self.write_done, write)
-        self.log.written(write)
-        for number in [number for number in self.write_issued_at if number <= write]:
-            self.durable_view = self.write_issued_at.pop(number)[1]
-
-    def next_write(self) -> int:
-        """The number of the write that will hold everything recorded up to now."""
-        return self.write + 1 if self._records or self._appended else self.write
-
-    def _flush_appended(self) -> None:
-        if self._appended:
-            self._records.append(Append(tuple(self._appended)))
-            self._appended.clear()
-
-    def take_effects(self) -> Effects:
-        """Close the turn: number its write, and bind its promises to that or to the latest before it."""
-        self._flush_appended()
-        effects = Effects(sends=self._sends, commit=self.commit, transitions=self.transitions)
-        if self._records:
-            self.write += 1
-            effects.write = Write(self.write, tuple(self._records))
-            self.log.issued(self.write)
-            self.write_issued_at[self.write] = (self.now.monotonic, self.view)
-            self._records = []
-        effects.promises = [SendAfter(self.write, to, message) for to, message in self._promises]
-        effects.supersede = self.superseded_by
-        self._sends, self._promises, self.transitions, self.superseded_by = [], [], [], 0
-        return effects
+        self.record_state(DurableState(self.view, self.last_normal_view, self.vector))
 
     # Small steps shared by several parts.
-
-    def ignore(self, reason: str) -> None:
-        """Count a message that changes nothing here."""
-        self.ignored[reason] += 1
 
     def explain(self, reason: str) -> None:
         """Tell people what changed and why."""
@@ -284,13 +179,11 @@ class Replica:
         if member in self.acknowledged:
             self.acknowledged[member] = Acknowledged()
 
-    def advance_commit(self, commit: int) -> None:
-        """The commit-number follows the primary's, never beyond this log's end: a COMMIT overtakes its PREPARE."""
-        commit = min(commit, self.log.op)
-        if commit > self.commit:
-            if self.is_primary:
-                self.pipeline_bytes -= sum(len(self.log.entry(op).encoded) for op in range(self.commit + 1, commit + 1))
-            self.commit = commit
+    def take_effects(self) -> Effects:
+        """Close the turn."""
+        effects = super().take_effects()
+        effects.supersede, self.superseded_by = self.superseded_by, 0
+        return effects
 
     def fetch_progressed(self) -> None:
         """A page came: whoever sends it is alive, so patience begins anew."""
@@ -310,6 +203,7 @@ class Replica:
         self.do_view_changes = {}
         self.choosing = False
         self.start_write = 0
+        self.pipeline_bytes = 0
         self.restart_suspicion()
         self.acknowledge_due = True
         self.explain(reason)

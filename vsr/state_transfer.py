@@ -121,8 +121,7 @@ def _extend(r: Replica, fetch: Fetch, message: NewState) -> None:
         return
     fresh = message.entries[max(0, r.log.op - message.after) :]
     if fresh and fresh[0].op == r.log.op + 1:
-        r.append(fresh)
-        r.clock.saw(fresh[-1].stamp, r.now)
+        r.adopt(fresh)
         r.acknowledge_due = True
     for first in sorted(r.early):
         entries = r.early[first]
@@ -130,7 +129,7 @@ def _extend(r: Replica, fetch: Fetch, message: NewState) -> None:
             break
         del r.early[first]
         if entries[-1].op > r.log.op:
-            r.append(entries[r.log.op + 1 - first :])
+            r.adopt(entries[r.log.op + 1 - first :])
     r.advance_commit(message.commit)
     fetch.target = max(fetch.target, message.op)
     if r.log.op >= fetch.target:
@@ -170,9 +169,7 @@ def install(r: Replica, fetch: Fetch) -> None:
     else:
         fresh = []
     r.truncate(kept)
-    r.append(fresh)
-    if fresh:
-        r.clock.saw(fresh[-1].stamp, r.now)
+    r.adopt(fresh)
     r.view = fetch.view
     r.last_normal_view = fetch.view
     r.round_heard = 0

@@ -106,6 +106,7 @@ def enter(r: Replica, view: int, reason: str) -> None:
     r.choosing = False
     r.start_write = 0
     r.quiet = ""
+    r.pipeline_bytes = 0
     r.acknowledged = {}
     r.acknowledge_due = False
     r.round_heard = 0

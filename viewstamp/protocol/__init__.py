@@ -1,6 +1,7 @@
 """The contract between an ordering protocol and the body that drives it. Standard library only."""
 
 from viewstamp.protocol.checks import InvariantError, check
+from viewstamp.protocol.clock import AgreedClock
 from viewstamp.protocol.configuration import MILLISECOND, SECOND, Configuration, Limits, Time, Timeouts
 from viewstamp.protocol.core import (
     NEVER,
@@ -38,11 +39,14 @@ from viewstamp.protocol.entry import (
     split_entries,
 )
 from viewstamp.protocol.log import Log
+from viewstamp.protocol.member import Member
+from viewstamp.protocol.reads import ReadHost, Reads
 
 __all__ = [
     "MILLISECOND",
     "NEVER",
     "SECOND",
+    "AgreedClock",
     "Append",
     "Configuration",
     "Core",
@@ -56,12 +60,15 @@ __all__ = [
     "Log",
     "Lost",
     "MalformedEntryError",
+    "Member",
     "Message",
     "Origin",
     "Promise",
     "Proposal",
     "ReadFailed",
+    "ReadHost",
     "ReadReady",
+    "Reads",
     "Record",
     "RefusesLostDiskError",
     "SaveState",

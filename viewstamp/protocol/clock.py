@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from viewstamp.protocol import SECOND, Time
+from viewstamp.protocol.configuration import SECOND, Time
 
 _SLACK = SECOND
 

@@ -1,0 +1,184 @@
+"""What every protocol's member has: its place in the cluster, its log, and the effects of its turn.
+
+A protocol derives its state from this and adds what is its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+
+from viewstamp.protocol.checks import check
+from viewstamp.protocol.clock import AgreedClock
+from viewstamp.protocol.configuration import Configuration, Time
+from viewstamp.protocol.core import (
+    Append,
+    Effects,
+    Promise,
+    Record,
+    SaveState,
+    Send,
+    SendAfter,
+    State,
+    Statement,
+    Transition,
+    Truncate,
+    Write,
+)
+from viewstamp.protocol.entry import Entry, Proposal, make_entry
+from viewstamp.protocol.log import Log
+
+
+class Member:
+    """One member: who it is, what it holds, and what this turn has brought about so far.
+
+    `view` is VSR's view or Raft's term; `durable_view` the one that this member's disk holds. Times are monotonic
+    nanoseconds.
+    """
+
+    def __init__(self, configuration: Configuration, me: int, random: Random, now: Time) -> None:
+        self.configuration = configuration
+        self.members = configuration.members
+        self.others = configuration.others(me)
+        self.quorum = configuration.quorum
+        self.timeouts = configuration.timeouts
+        self.me = me
+        self.random = random
+        self.now = now
+
+        self.view = 0
+        self.durable_view = 0
+        self.log = Log()
+        self.commit = 0
+        self.pipeline_bytes = 0
+        self.clock = AgreedClock(0)
+        self.incarnations: dict[int, int] = dict.fromkeys(self.members, 0)
+        self.ignored: Counter[str] = Counter()
+        self.transitions: list[Transition] = []
+
+        self.write = 0
+        self.write_done = 0
+        self._issued: dict[int, tuple[int, int]] = {}  # write -> (when, view it saved)
+        self._sends: list[Send] = []
+        self._promises: list[tuple[int, Promise]] = []
+        self._records: list[Record] = []
+        self._appended: list[Entry] = []
+
+    @property
+    def vector(self) -> tuple[int, ...]:
+        """The newest incarnation known of each member, in the order of the configuration."""
+        return tuple(self.incarnations.values())
+
+    def ignore(self, reason: str) -> None:
+        """Count a message that changes nothing here."""
+        self.ignored[reason] += 1
+
+    # Messages.
+
+    def send(self, to: int, message: Statement) -> None:
+        """Send now."""
+        self._sends.append(Send(to, message))
+
+    def broadcast(self, message: Statement) -> None:
+        """Send to all others now: one object, so that a body can encode it once."""
+        for other in self.others:
+            self._sends.append(Send(other, message))
+
+    def promise(self, to: int, message: Promise) -> None:
+        """Send once everything recorded up to now is durable."""
+        self._promises.append((to, message))
+
+    # The log and the disk.
+
+    def room_for(self, proposals: Sequence[Proposal]) -> bool:
+        """Whether these fit into the pipeline of what is ordered and not yet committed."""
+        limits = self.configuration.limits
+        waiting = self.log.op - self.commit
+        return waiting + len(proposals) <= limits.pipeline_entries and self.pipeline_bytes <= limits.pipeline_bytes
+
+    def order(self, proposals: Sequence[Proposal]) -> int:
+        """Give proposals their places at the log's end, in this view; returns the op of the first."""
+        first = self.log.op + 1
+        entries: list[Entry] = []
+        for op, proposal in enumerate(proposals, first):
+            entry = make_entry(op, self.view, self.clock.stamp(self.now), proposal)
+            self.pipeline_bytes += len(entry.encoded)
+            entries.append(entry)
+        self.append(entries)
+        return first
+
+    def adopt(self, entries: Sequence[Entry]) -> None:
+        """Append entries that another member ordered."""
+        if entries:
+            self.append(entries)
+            self.clock.saw(entries[-1].stamp, self.now)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Extend the log in memory, and on disk with this turn's write."""
+        self.log.append(entries)
+        self._appended.extend(entries)
+
+    def truncate(self, after: int) -> None:
+        """Drop the log's end in memory, and on disk with this turn's write."""
+        if after < self.log.op:
+            check(after >= self.commit, "truncating after {} would drop committed op {}", after, self.commit)
+            self._flush_appended()
+            self.log.truncate(after)
+            self._records.append(Truncate(after))
+
+    def record_state(self, state: State) -> None:
+        """Replace the durable state with this turn's write."""
+        self._flush_appended()
+        self._records.append(SaveState(state))
+
+    def advance_commit(self, commit: int) -> None:
+        """Commit up to here, but never beyond this log's end: the news of a commit can overtake its entries."""
+        commit = min(commit, self.log.op)
+        if commit > self.commit:
+            if self.pipeline_bytes:
+                committed = sum(len(self.log.entry(op).encoded) for op in range(self.commit + 1, commit + 1))
+                self.pipeline_bytes = max(0, self.pipeline_bytes - committed)
+            self.commit = commit
+
+    def measure_pipeline(self) -> None:
+        """This member begins to lead: what it holds uncommitted is its pipeline."""
+        self.pipeline_bytes = sum(len(self.log.entry(op).encoded) for op in range(self.commit + 1, self.log.op + 1))
+        if self.log.op:
+            self.clock.saw(self.log.entry(self.log.op).stamp, self.now)
+
+    def finish_writes(self, write: int) -> None:
+        """Write number `write` and all before it are durable, and so is the view they saved."""
+        check(write <= self.write, "write {} was never issued", write)
+        self.write_done = max(self.write_done, write)
+        self.log.written(write)
+        for number in [number for number in self._issued if number <= write]:
+            self.durable_view = self._issued.pop(number)[1]
+
+    def next_write(self) -> int:
+        """The number of the write that will hold everything recorded up to now."""
+        return self.write + 1 if self._records or self._appended else self.write
+
+    @property
+    def disk_silent_since(self) -> int | None:
+        """When the oldest write that is still under way was issued; None if there is none."""
+        return next(iter(self._issued.values()))[0] if self._issued else None
+
+    def _flush_appended(self) -> None:
+        if self._appended:
+            self._records.append(Append(tuple(self._appended)))
+            self._appended.clear()
+
+    def take_effects(self) -> Effects:
+        """Close the turn: number its write, and bind its promises to that or to the latest before it."""
+        self._flush_appended()
+        effects = Effects(sends=self._sends, commit=self.commit, transitions=self.transitions)
+        if self._records:
+            self.write += 1
+            effects.write = Write(self.write, tuple(self._records))
+            self.log.issued(self.write)
+            self._issued[self.write] = (self.now.monotonic, self.view)
+            self._records = []
+        effects.promises = [SendAfter(self.write, to, message) for to, message in self._promises]
+        self._sends, self._promises, self.transitions = [], [], []
+        return effects
