@@ -1,0 +1,405 @@
+"""One end of the network, without a network: messages and datagrams in, datagrams and messages out.
+
+Members and clients use the same endpoint. It reads no clock and does no input or output; its owner hands over what
+arrived, asks once per turn what to send, and comes back at the deadline.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from struct import Struct
+from types import MappingProxyType
+from typing import Final
+
+from transport.fragments import (
+    FRAGMENT,
+    FRAGMENT_OVERHEAD_BYTES,
+    LARGEST_CHUNK_BYTES,
+    MEBIBYTE,
+    NEVER,
+    PART_BYTES,
+    PROBE,
+    REPORT,
+    SMALLEST_CHUNK_BYTES,
+    FragmentCounts,
+    FragmentLimits,
+    FragmentReceiver,
+    FragmentSender,
+)
+from transport.frame import FIRST_CLIENT, HEADER_BYTES, Framer, Identity
+from transport.interface import Address
+
+DEFAULT_DATAGRAM_BYTES: Final = 1200
+SMALLEST_DATAGRAM_BYTES: Final = HEADER_BYTES + FRAGMENT_OVERHEAD_BYTES + SMALLEST_CHUNK_BYTES
+LARGEST_DATAGRAM_BYTES: Final = 65_507
+"""The most that one UDP datagram carries over IPv4."""
+
+WHOLE: Final = 1
+_PART: Final = Struct(">BI")  # kind, length; a datagram's payload is a run of parts
+_pack_part = _PART.pack
+_unpack_part = _PART.unpack_from
+_KINDS: Final = frozenset((WHOLE, FRAGMENT, PROBE, REPORT))
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointLimits:
+    """Bounds on what an endpoint holds, so that no peer and no number of clients can exhaust it.
+
+    `queue_bytes`: whole messages waiting for one peer's next flush; beyond it the oldest are dropped.
+    `learnt_peers`: clients whose addresses are remembered, the least recently heard forgotten first;
+    `learnt_fragmenting`, `learnt_bytes`: how many of them may have large messages under way at a time, and how
+    much those may hold together; beyond it the client longest without a part of one loses its own. `members` and
+    `learnt` bound large messages per peer.
+    """
+
+    queue_bytes: int = 8 * MEBIBYTE
+    learnt_peers: int = 20_000
+    learnt_fragmenting: int = 1024
+    learnt_bytes: int = 64 * MEBIBYTE
+    members: FragmentLimits = field(default_factory=FragmentLimits)
+    learnt: FragmentLimits = field(
+        default_factory=lambda: FragmentLimits(
+            message_bytes=4 * MEBIBYTE,
+            retained_bytes=8 * MEBIBYTE,
+            retained_messages=64,
+            reassembly_bytes=8 * MEBIBYTE,
+            reassembly_messages=64,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatistics:
+    """Counts since the endpoint was made. `drops` counts datagrams and messages that were dropped, by reason.
+
+    `fragments_out` counts each fragment once, `fragments_repaired` how often one was sent again; `held_bytes` is
+    what large messages under way, either way, take in memory now.
+    """
+
+    datagrams_in: int
+    datagrams_out: int
+    bytes_in: int
+    bytes_out: int
+    messages_in: int
+    messages_out: int
+    fragments_out: int
+    fragments_repaired: int
+    probes_out: int
+    reports_out: int
+    held_bytes: int
+    learnt_peers: int
+    drops: Mapping[str, int]
+
+
+class _Peer:
+    """A peer's address, what waits for it, and its large messages if it ever had any."""
+
+    __slots__ = ("address", "learnt", "queue", "queue_bytes", "receiver", "sender")
+
+    def __init__(self, address: Address, learnt: bool) -> None:
+        self.address = address
+        self.learnt = learnt
+        self.queue: list[bytes] = []  # encoded parts
+        self.queue_bytes = 0
+        self.sender: FragmentSender | None = None
+        self.receiver: FragmentReceiver | None = None
+
+    def release(self) -> bool:
+        """Drop the state for large messages; whether any was under way."""
+        busy = False
+        for side in (self.sender, self.receiver):
+            if side is not None:
+                busy = busy or not side.idle
+                side.release()
+        self.sender = self.receiver = None
+        return busy
+
+
+class Endpoint:
+    """Frames, packs, fragments and repairs for one identity, and checks all that arrives.
+
+    Messages may be lost, doubled and reordered; a large one that is lost in part is repaired, a message that fits
+    one datagram is sent once. The protocol above repeats what matters.
+
+    `datagram_bytes` is the most that one datagram takes, frame included; peers may have other values.
+
+    Raises:
+      ValueError: `datagram_bytes` is too small for a fragment, or more than UDP carries.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        datagram_bytes: int = DEFAULT_DATAGRAM_BYTES,
+        limits: EndpointLimits | None = None,
+    ) -> None:
+        if not SMALLEST_DATAGRAM_BYTES <= datagram_bytes <= LARGEST_DATAGRAM_BYTES:
+            raise ValueError(
+                f"datagram_bytes must lie within {SMALLEST_DATAGRAM_BYTES} to {LARGEST_DATAGRAM_BYTES}, "
+                f"not {datagram_bytes}"
+            )
+        self._identity = identity
+        self._framer = Framer(identity)
+        self._limits = limits or EndpointLimits()
+        self._capacity = datagram_bytes - HEADER_BYTES
+        self._longest_whole = self._capacity - PART_BYTES
+        self._chunk_bytes = min(self._capacity - FRAGMENT_OVERHEAD_BYTES, LARGEST_CHUNK_BYTES)
+        self._known: dict[int, _Peer] = {}
+        self._learnt: OrderedDict[int, _Peer] = OrderedDict()
+        self._waiting: dict[int, _Peer] = {}  # with whole messages for the next flush
+        self._fragmenting: dict[int, _Peer] = {}  # with state for large messages
+        self._learnt_fragmenting: OrderedDict[int, None] = OrderedDict()
+        self._drops: Counter[str] = Counter()
+        self._member_counts = FragmentCounts()
+        self._learnt_counts = FragmentCounts()
+        self._datagrams_in = self._datagrams_out = 0
+        self._bytes_in = self._bytes_out = 0
+        self._messages_in = self._messages_out = 0
+
+    @property
+    def identity(self) -> Identity:
+        """Who this endpoint speaks as. Replace it when the incarnation changes; large messages under way go on."""
+        return self._identity
+
+    @identity.setter
+    def identity(self, identity: Identity) -> None:
+        self._identity = identity
+        self._framer = Framer(identity)
+
+    def set_peer(self, peer: int, address: Address) -> None:
+        """Make a peer known, or give it a new address. Without this only clients are known, from their frames."""
+        known = self._known.get(peer)
+        if known is not None:
+            known.address = address
+            return
+        self.forget(peer)
+        self._known[peer] = _Peer(address, learnt=False)
+
+    def forget(self, peer: int) -> None:
+        """Drop a peer and everything that is under way to it or from it. Harmless if it is not known."""
+        self._known.pop(peer, None)
+        self._learnt.pop(peer, None)
+        self._waiting.pop(peer, None)
+        fragmenting = self._fragmenting.pop(peer, None)
+        if fragmenting is not None:
+            fragmenting.release()
+        self._learnt_fragmenting.pop(peer, None)
+
+    def address_of(self, peer: int) -> Address | None:
+        """Where messages to this peer go; None if it is not known."""
+        found = self._known.get(peer) or self._learnt.get(peer)
+        return found.address if found else None
+
+    def send(self, peer: int, message: bytes) -> None:
+        """Queue a message for the next flush; to an unknown peer it is dropped and counted."""
+        found = self._known.get(peer) or self._learnt.get(peer)
+        if found is None:
+            self._drops["unknown_peer"] += 1
+            return
+        self._messages_out += 1
+        size = len(message)
+        if size > self._longest_whole:
+            self._sender(peer, found).queue(message)
+            return
+        found.queue.append(_pack_part(WHOLE, size) + message)
+        found.queue_bytes += size + PART_BYTES
+        self._waiting[peer] = found
+        while found.queue_bytes > self._limits.queue_bytes and len(found.queue) > 1:
+            found.queue_bytes -= len(found.queue.pop(0))
+            self._drops["queue_full"] += 1
+
+    def receive(self, datagram: bytes, address: Address, now: int) -> list[tuple[int, int, bytes]]:
+        """The messages that a datagram brings or completes, as (sender, incarnation, message). Never raises.
+
+        `address` is where the datagram came from; `now` is monotonic, in nanoseconds.
+        """
+        self._datagrams_in += 1
+        self._bytes_in += len(datagram)
+        frame = self._framer.parse(datagram)
+        if isinstance(frame, str):
+            self._drops[frame] += 1
+            return []
+        sender, incarnation, payload = frame
+        peer = self._known.get(sender) or self._learn(sender, address)
+        if peer is None:
+            self._drops["unknown_sender"] += 1
+            return []
+        size = len(payload)
+        if size >= PART_BYTES:  # by far most datagrams carry one whole message
+            kind, length = _unpack_part(payload)
+            if kind == WHOLE and PART_BYTES + length == size:
+                self._messages_in += 1
+                return [(sender, incarnation, payload[PART_BYTES:])]
+        parts = _split(payload)
+        if parts is None:
+            self._drops["malformed"] += 1
+            return []
+        messages: list[tuple[int, int, bytes]] = []
+        for kind, body in parts:
+            message = body if kind == WHOLE else self._control(kind, body, sender, peer, incarnation, now)
+            if message is not None:
+                messages.append((sender, incarnation, message))
+        self._messages_in += len(messages)
+        return messages
+
+    def flush(self, now: int) -> list[tuple[bytes, Address]]:
+        """All that is to be sent now, as (datagram, address): once per turn, and when the deadline has passed.
+
+        Messages for one peer share datagrams. `now` is monotonic, in nanoseconds.
+        """
+        datagrams: list[tuple[bytes, Address]] = []
+        wrap = self._framer.wrap
+        if self._fragmenting:
+            self._collect_parts(now)
+        for peer in self._waiting.values():
+            queue = peer.queue
+            if len(queue) == 1:
+                datagrams.append((wrap(queue[0]), peer.address))
+            else:
+                datagrams += [(wrap(payload), peer.address) for payload in _pack(queue, self._capacity)]
+            queue.clear()
+            peer.queue_bytes = 0
+        self._waiting.clear()
+        self._datagrams_out += len(datagrams)
+        for datagram, _ in datagrams:
+            self._bytes_out += len(datagram)
+        return datagrams
+
+    @property
+    def deadline(self) -> int:
+        """When `flush` is wanted next, in monotonic nanoseconds: 0 if something waits, NEVER if nothing will."""
+        if self._waiting:
+            return 0
+        deadline = NEVER
+        for peer in self._fragmenting.values():
+            if peer.sender is not None:
+                deadline = min(deadline, peer.sender.deadline)
+            if peer.receiver is not None:
+                deadline = min(deadline, peer.receiver.deadline)
+        return deadline
+
+    def statistics(self) -> EndpointStatistics:
+        """Counts so far, and how many clients are remembered."""
+        member, learnt = self._member_counts, self._learnt_counts
+        return EndpointStatistics(
+            datagrams_in=self._datagrams_in,
+            datagrams_out=self._datagrams_out,
+            bytes_in=self._bytes_in,
+            bytes_out=self._bytes_out,
+            messages_in=self._messages_in,
+            messages_out=self._messages_out,
+            fragments_out=member.sent + learnt.sent,
+            fragments_repaired=member.resent + learnt.resent,
+            probes_out=member.probes + learnt.probes,
+            reports_out=member.reports + learnt.reports,
+            held_bytes=member.held_bytes + learnt.held_bytes,
+            learnt_peers=len(self._learnt),
+            drops=MappingProxyType(dict(self._drops + member.drops + learnt.drops)),
+        )
+
+    def _learn(self, sender: int, address: Address) -> _Peer | None:
+        """The client that a frame claims to be from, remembered with the address it came from; None if not allowed.
+
+        The address is followed since a client's may change at any time behind a NAT. Clients learn nobody.
+        """
+        peer = self._learnt.get(sender)
+        if peer is not None:
+            peer.address = address
+            self._learnt.move_to_end(sender)
+            return peer
+        if sender < FIRST_CLIENT or self._identity.sender >= FIRST_CLIENT:
+            return None
+        peer = self._learnt[sender] = _Peer(address, learnt=True)
+        if len(self._learnt) > self._limits.learnt_peers:
+            self.forget(next(iter(self._learnt)))
+        return peer
+
+    def _control(self, kind: int, body: bytes, sender: int, peer: _Peer, incarnation: int, now: int) -> bytes | None:
+        """Take in a part about a large message; that message if the part completes it."""
+        try:
+            if kind == FRAGMENT:
+                return self._receiver(sender, peer).fragment(body, incarnation, now)
+            if kind == PROBE:
+                self._receiver(sender, peer).probe(body, incarnation)
+            elif peer.sender is not None:  # a report, of no use once nothing is under way
+                peer.sender.report(body, now)
+        except ValueError:
+            self._drops["fragment"] += 1
+        return None
+
+    def _sender(self, number: int, peer: _Peer) -> FragmentSender:
+        self._admit(number, peer)
+        if peer.sender is None:
+            peer.sender = FragmentSender(self._chunk_bytes, *self._bounds(peer))
+        return peer.sender
+
+    def _receiver(self, number: int, peer: _Peer) -> FragmentReceiver:
+        self._admit(number, peer)
+        if peer.receiver is None:
+            peer.receiver = FragmentReceiver(*self._bounds(peer))
+        return peer.receiver
+
+    def _bounds(self, peer: _Peer) -> tuple[FragmentLimits, FragmentCounts]:
+        if peer.learnt:
+            return self._limits.learnt, self._learnt_counts
+        return self._limits.members, self._member_counts
+
+    def _admit(self, number: int, peer: _Peer) -> None:
+        """Count a peer among those with large messages; of clients, those longest without any make room."""
+        self._fragmenting[number] = peer
+        if not peer.learnt:
+            return
+        order, limits = self._learnt_fragmenting, self._limits
+        order[number] = None
+        order.move_to_end(number)
+        while len(order) > limits.learnt_fragmenting or (
+            self._learnt_counts.held_bytes > limits.learnt_bytes and len(order) > 1
+        ):
+            oldest, _ = order.popitem(last=False)
+            if self._fragmenting.pop(oldest).release():
+                self._drops["fragmenting_full"] += 1
+
+    def _collect_parts(self, now: int) -> None:
+        """Put the reports, fragments and probes that are due beside the whole messages."""
+        for number, peer in self._fragmenting.items():
+            if peer.receiver is not None and now >= peer.receiver.deadline:
+                peer.queue += peer.receiver.parts(now)
+            if peer.sender is not None and now >= peer.sender.deadline:
+                peer.queue += peer.sender.parts(now)
+            if peer.queue:
+                self._waiting[number] = peer
+
+
+def _pack(parts: list[bytes], capacity: int) -> list[bytes]:
+    """Join encoded parts, in order, into payloads of at most `capacity` bytes. No single part is longer."""
+    sizes = [len(part) for part in parts]
+    if sum(sizes) <= capacity:
+        return [b"".join(parts)]
+    payloads: list[bytes] = []
+    first = used = 0
+    for position, size in enumerate(sizes):
+        if used + size > capacity:
+            payloads.append(b"".join(parts[first:position]))
+            first, used = position, 0
+        used += size
+    payloads.append(b"".join(parts[first:]))
+    return payloads
+
+
+def _split(payload: bytes) -> list[tuple[int, bytes]] | None:
+    """The parts of a payload as (kind, body); None unless it is a run of whole parts of known kinds."""
+    parts: list[tuple[int, bytes]] = []
+    position, end = 0, len(payload)
+    while position < end:
+        start = position + PART_BYTES
+        if start > end:
+            return None
+        kind, length = _unpack_part(payload, position)
+        position = start + length
+        if position > end or kind not in _KINDS:
+            return None
+        parts.append((kind, payload[start:position]))
+    return parts
