@@ -89,11 +89,17 @@ class StartView(Promise):
 
 @dataclass(frozen=True, slots=True)
 class GetState(Statement):
-    """State transfer (VRR 5.2): send me your log of `view` after op `after`, a page at a time."""
+    """State transfer (VRR 5.2): send me your log of `view` after op `after`, a page at a time.
+
+    (`last_view`, `last_op`) is the viewstamp of the asker's last entry, (0, 0) for none. If the answering log holds
+    it, the two are equal up to there, and the answer begins behind it.
+    """
 
     view: int
     after: int
     nonce: int
+    last_view: int = 0
+    last_op: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +174,14 @@ VsrMessage = (
 )
 
 
+HIGHEST_VIEW = 1 << 62
+"""Beyond this no honest cluster comes; a message that says so is damaged, and must not use up the numbers."""
+
+
 def malformed(message: VsrMessage, members: int) -> str:
     """Why no correct member could have sent this, or an empty string. Peers' input never reaches an invariant."""
+    if not isinstance(message, Recovery) and message.view > HIGHEST_VIEW:
+        return "a view out of range"
     match message:
         case Prepare(view=view, entries=entries):
             return "no entries" if not entries else _misfit(entries, view)
@@ -179,6 +191,8 @@ def malformed(message: VsrMessage, members: int) -> str:
             if op < after + len(entries):
                 return "a log shorter than its page"
             return _misfit(entries, view)
+        case StartViewChange(entered=entered) if entered > HIGHEST_VIEW:
+            return "a view out of range"
         case PrepareOk() | RecoveryResponse() | StartViewChange():
             return "" if len(message.vector) == members else "a vector of another size"
         case DoViewChange():

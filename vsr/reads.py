@@ -35,7 +35,7 @@ class Rounds(ReadHost):
         return self._r.commit if self._r.commit >= self._r.view_began_at else None
 
     @property
-    def round(self) -> int:
+    def newest_round(self) -> int:
         return self._r.round
 
     @property

@@ -148,7 +148,7 @@ class Replica(Member):
     def explain(self, reason: str) -> None:
         """Tell people what changed and why."""
         primary = self.primary_of(self.view) if self.status is Status.NORMAL else None
-        role = "primary" if self.is_primary else "backup"
+        role = "primary" if self.is_primary and self.status is Status.NORMAL else "backup"
         self.transitions.append(Transition(self.status.value, role, self.view, primary, reason))
 
     def restart_suspicion(self) -> None:

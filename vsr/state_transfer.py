@@ -8,7 +8,7 @@ page is staged, and then change together in one durable batch.
 
 from __future__ import annotations
 
-from viewstamp.protocol import Entry, check
+from viewstamp.protocol import Entry, Viewstamp, check
 from vsr.messages import GetState, NewState
 from vsr.replica import Fetch, Purpose, Replica, Status
 
@@ -61,9 +61,10 @@ def _nonce(r: Replica) -> int:
 
 
 def _ask(r: Replica, fetch: Fetch) -> None:
-    after = r.log.op if fetch.purpose is Purpose.LAG else fetch.after + len(fetch.staged)
     fetch.retry_at = r.now.monotonic + r.timeouts.retry
-    r.send(fetch.source, GetState(fetch.view, after, fetch.nonce))
+    after = r.log.op if fetch.purpose is Purpose.LAG else fetch.after + len(fetch.staged)
+    last = r.log.viewstamp(r.log.op) if after < r.log.op and not fetch.staged else Viewstamp(0, 0)
+    r.send(fetch.source, GetState(fetch.view, after, fetch.nonce, last.view, last.op))
 
 
 def tick(r: Replica) -> None:
@@ -89,8 +90,12 @@ def on_get_state(r: Replica, sender: int, message: GetState) -> None:
     elif message.after > r.log.op:
         r.ignore("GETSTATE beyond the log")
     else:
-        entries = r.log.page(message.after, r.configuration.limits)
-        r.send(sender, NewState(r.view, message.nonce, message.after, entries, r.log.op, r.commit))
+        after, last = message.after, Viewstamp(message.last_view, message.last_op)
+        if after < last.op <= r.log.op and r.log.viewstamp(last.op) == last:
+            # A restarted replica does not know how far its log was committed; it need not fetch again what it has.
+            after = last.op
+        entries = r.log.page(after, r.configuration.limits)
+        r.send(sender, NewState(r.view, message.nonce, after, entries, r.log.op, r.commit))
 
 
 def on_new_state(r: Replica, sender: int, message: NewState) -> None:
@@ -102,6 +107,8 @@ def on_new_state(r: Replica, sender: int, message: NewState) -> None:
     if fetch.purpose is Purpose.LAG:
         _extend(r, fetch, message)
         return
+    if not fetch.staged and fetch.after < message.after == r.log.op:
+        fetch.after = message.after  # The source holds my last entry: the logs are equal up to it.
     if message.after != fetch.after + len(fetch.staged):
         r.ignore("NEWSTATE for a page already here")
         return

@@ -46,7 +46,7 @@ class ReadHost(ABC):
 
     @property
     @abstractmethod
-    def round(self) -> int:
+    def newest_round(self) -> int:
         """The newest round begun in this view."""
 
     @property
@@ -155,7 +155,7 @@ class Reads:
             index = host.read_index
             if index is not None:
                 for read in self._unready:
-                    read.index, read.round = index, host.round + 1
+                    read.index, read.round = index, host.newest_round + 1
                 self._waiting.extend(self._unready)
                 self._unready = []
                 host.begin_round()
