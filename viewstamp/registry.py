@@ -9,6 +9,7 @@ from viewstamp.protocol import Core
 # Named as "module:class" and imported only when a member of such a cluster starts: a service that runs one protocol
 # never loads another, and this module can be imported where no protocol is wanted (to read a cluster file, say).
 _PROTOCOLS = {
+    "raft": "raft:Raft",
     "vsr": "vsr:ViewstampedReplication",
 }
 

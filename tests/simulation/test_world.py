@@ -171,10 +171,10 @@ def test_an_idle_cluster_elects_nobody_and_a_long_one_neither() -> None:
     load.settle()
 
 
-def chaos(seed: int) -> str:
+def chaos(seed: int, protocol: str = "vsr") -> str:
     """One seed of everything at once, always leaving a majority with its disks; returns the trace digest."""
     members = (3, 3, 5, 4, 2)[seed % 5]
-    world = World(seed, members=members)
+    world = World(seed, members=members, protocol=protocol)
     draw = Random(seed)
     world.start_all()
     load = CounterLoad(world, clients=1 + draw.randrange(4))
@@ -191,7 +191,7 @@ def chaos(seed: int) -> str:
             world.crash(victim)
         elif action == 1 and victim not in down:
             world.lose_power(victim)
-        elif action == 2 and len(set(down) | set(lost) | {victim}) <= spare:
+        elif action == 2 and protocol == "vsr" and len(set(down) | set(lost) | {victim}) <= spare:
             world.lose_disk(victim)
             world.start(victim)
         elif action == 3:

@@ -1,0 +1,31 @@
+"""Raft as a pure state machine. No input or output, no clock, no Trio."""
+
+from raft.core import Raft
+from raft.messages import (
+    Appended,
+    AppendEntries,
+    PreVote,
+    PreVoteReply,
+    ReadIndex,
+    ReadIndexReply,
+    Rejected,
+    RequestVote,
+    TermAndVote,
+    TimeoutNow,
+    Vote,
+)
+
+__all__ = [
+    "AppendEntries",
+    "Appended",
+    "PreVote",
+    "PreVoteReply",
+    "Raft",
+    "ReadIndex",
+    "ReadIndexReply",
+    "Rejected",
+    "RequestVote",
+    "TermAndVote",
+    "TimeoutNow",
+    "Vote",
+]

@@ -1,0 +1,230 @@
+"""Log replication (section 5.3, 5.4.2; dissertation 10.2): pipelined, bounded, and counted only when durable.
+
+Invariants kept: a follower's log is cut only where it conflicts; a leader commits by counting only entries of its own
+term, and counts what a follower's own request proved, and itself by its own disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raft.messages import Appended, AppendEntries, Rejected, TimeoutNow
+from raft.server import Progress, Role, Server
+from viewstamp.protocol import NEVER, Entry, Proposal
+
+_MESSAGES_IN_FLIGHT = 64
+
+
+def propose(s: Server, proposals: Sequence[Proposal]) -> int:
+    """Append to the leader's log; the entries leave at the end of the turn."""
+    return s.order(proposals) if s.leads and proposals and s.room_for(proposals) else 0
+
+
+# Follower.
+
+
+def on_append_entries(s: Server, sender: int, message: AppendEntries) -> None:
+    """Follow the leader of this term, and make its log mine."""
+    if message.term < s.view:
+        s.promise(sender, Rejected(s.view, message.prev_index, s.log.op + 1, 0))  # Its sender steps down.
+        return
+    if message.term > s.view or s.role is not Role.FOLLOWER or s.leader != sender:
+        if message.term == s.view and s.role is Role.LEADER:
+            s.ignore("APPENDENTRIES of my own term from another")
+            return
+        s.become_follower(message.term, sender, f"member {sender} leads")
+    s.heard_leader_at = s.now.monotonic
+    s.restart_election_timer()
+    hint = _mismatch(s, message)
+    if hint:
+        s.promise(sender, Rejected(s.view, message.prev_index, hint, message.round))
+        return
+    _take(s, message.entries)
+    match = message.prev_index + len(message.entries)
+    # Beyond `match` this log may still differ: neither commit nor acknowledge more than this request has proved.
+    s.advance_commit(min(message.commit, match))
+    s.promise(sender, Appended(s.view, match, message.round))
+
+
+def _mismatch(s: Server, message: AppendEntries) -> int:
+    """0 if the log has the entry before; else the index from which the leader had better try."""
+    index = message.prev_index
+    if index <= s.commit:
+        return 0  # What is committed is the same everywhere.
+    if index > s.log.op:
+        return s.log.op + 1
+    conflicting = s.log.entry(index).view
+    if conflicting == message.prev_term:
+        return 0
+    while index > s.commit + 1 and s.log.entry(index - 1).view == conflicting:
+        index -= 1
+    return index
+
+
+def _take(s: Server, entries: tuple[Entry, ...]) -> None:
+    """Append what is new; cut only at the first entry that differs: an old request must not shorten the log."""
+    for position, entry in enumerate(entries):
+        if entry.op > s.log.op:
+            s.adopt(entries[position:])
+            return
+        if entry.op > s.commit and s.log.entry(entry.op).view != entry.view:
+            s.truncate(entry.op - 1)
+            s.adopt(entries[position:])
+            return
+
+
+# Leader.
+
+
+def on_appended(s: Server, sender: int, message: Appended) -> None:
+    """A follower holds my log up to `match`, durably."""
+    progress = _answered(s, sender, message.term, message.round)
+    if progress is None:
+        return
+    if message.match > s.log.op:
+        s.ignore("APPENDENTRIES answer beyond the log")
+        return
+    progress.match = max(progress.match, message.match)
+    progress.next = max(progress.next, progress.match + 1)
+    progress.probing = progress.probe_sent = False
+    while progress.in_flight and progress.in_flight[0] <= progress.match:
+        progress.in_flight.popleft()
+    count_commit(s)
+    _hand_over_if_caught_up(s, sender, progress)
+
+
+def on_rejected(s: Server, sender: int, message: Rejected) -> None:
+    """A follower's log differs at `prev_index`, or lacks it: go back, and find where they agree."""
+    progress = _answered(s, sender, message.term, message.round)
+    if progress is None:
+        return
+    if message.prev_index <= progress.match or message.prev_index >= progress.next:
+        s.ignore("rejection of an earlier request")
+        return
+    progress.next = max(progress.match + 1, min(message.hint, message.prev_index))
+    progress.probing = True
+    progress.probe_sent = False
+    progress.in_flight.clear()
+
+
+def _answered(s: Server, sender: int, term: int, number: int) -> Progress | None:
+    if term > s.view:
+        s.become_follower(term, 0, f"member {sender} is in a later term")
+        return None
+    if s.role is not Role.LEADER or term < s.view:
+        s.ignore("APPENDENTRIES answer of an earlier term or role")
+        return None
+    progress = s.progress[sender]
+    progress.heard = s.now.monotonic
+    progress.round = max(progress.round, number)
+    return progress
+
+
+def count_commit(s: Server) -> None:
+    """The highest index that a quorum holds durably, if it is of this term (5.4.2, figure 8)."""
+    if s.role is not Role.LEADER:
+        return
+    held = sorted([progress.match for progress in s.progress.values()] + [s.log.durable], reverse=True)
+    index = held[s.quorum - 1]
+    if index > s.commit and s.log.entry(index).view == s.view:
+        s.advance_commit(index)
+
+
+def tick(s: Server) -> None:
+    """A leader's heartbeat, its doubt in itself (check-quorum), and the end of a transfer that did not succeed."""
+    if s.role is not Role.LEADER:
+        return
+    now = s.now.monotonic
+    if now >= s.check_quorum_at:
+        s.check_quorum_at = now + s.timeouts.suspect // 4
+        doubt = _doubt(s, now)
+        if doubt:
+            s.become_follower(s.view, 0, f"leader steps down: {doubt}")
+            return
+    if now >= s.heartbeat_at:
+        s.heartbeat_due = True
+    if now >= s.transfer_ends_at:
+        s.transfer_to = 0
+        s.transfer_ends_at = NEVER
+        s.explain("leadership transfer did not succeed in time")
+
+
+def _doubt(s: Server, now: int) -> str:
+    others = s.quorum - 1
+    if others:
+        heard = sorted([progress.heard for progress in s.progress.values()], reverse=True)[others - 1]
+        if now - max(heard, s.leading_since) > s.timeouts.suspect:
+            return "no majority answers"
+    silent_since = s.disk_silent_since
+    if others and silent_since is not None and now - silent_since > s.timeouts.suspect // 2:
+        return "its disk has not finished a write"
+    return ""
+
+
+def close_turn(s: Server) -> None:
+    """Send each follower what it lacks, within its window; to all that lack the same, the same object."""
+    if s.role is not Role.LEADER:
+        return
+    if s.round_due:
+        s.round += 1
+    sent: dict[int, AppendEntries] = {}
+    for other, progress in s.progress.items():
+        spoken = _replicate(s, other, progress, sent)
+        if not spoken and (s.heartbeat_due or s.round_due):
+            # A heartbeat says where the leader believes this follower to be; if requests were lost on the way, its
+            # answer tells, and the flow resumes from there.
+            s.send(other, _request(s, progress.next, (), sent))
+    if sent:
+        s.heartbeat_at = s.now.monotonic + s.timeouts.heartbeat
+    s.heartbeat_due = s.round_due = False
+
+
+def _replicate(s: Server, other: int, progress: Progress, sent: dict[int, AppendEntries]) -> bool:
+    spoken = False
+    while progress.next <= s.log.op:
+        if progress.probing:
+            if progress.probe_sent and not s.heartbeat_due:
+                return spoken
+        elif len(progress.in_flight) >= _MESSAGES_IN_FLIGHT:
+            return spoken
+        entries = s.log.page(progress.next - 1, s.configuration.limits)
+        s.send(other, _request(s, progress.next, entries, sent))
+        spoken = True
+        if progress.probing:
+            progress.probe_sent = True
+            return spoken
+        progress.next = entries[-1].op + 1
+        progress.in_flight.append(entries[-1].op)
+    return spoken
+
+
+def _request(s: Server, first: int, entries: tuple[Entry, ...], sent: dict[int, AppendEntries]) -> AppendEntries:
+    """A request from index `first` on; made once for all followers that are sent the same."""
+    request = sent.get(first)
+    if request is None or request.entries != entries:
+        previous = first - 1
+        request = AppendEntries(s.view, previous, s.log.viewstamp(previous).view, entries, s.commit, s.round)
+        sent[first] = request
+    return request
+
+
+# Leadership transfer (dissertation 3.10).
+
+
+def transfer(s: Server, target: int) -> None:
+    """Hand over to a follower: take no more proposals, let it catch up, then ask it to stand. Ends by itself."""
+    if s.role is Role.LEADER and target in s.progress:
+        s.transfer_to = target
+        s.transfer_ends_at = s.now.monotonic + s.timeouts.suspect
+        s.explain(f"handing over to member {target}")
+        _hand_over_if_caught_up(s, target, s.progress[target])
+
+
+def _hand_over_if_caught_up(s: Server, sender: int, progress: Progress) -> None:
+    if sender == s.transfer_to and progress.match == s.log.op:
+        s.send(sender, TimeoutNow(s.view))
+
+
+def most_caught_up(s: Server) -> int:
+    """The follower that holds most of the log, 0 if there is none."""
+    return max(s.progress, key=lambda other: (s.progress[other].match, other), default=0)

@@ -1,0 +1,147 @@
+"""The state of one Raft server, and the small steps that every part of the protocol takes on it.
+
+The parts (elections; replication and leadership transfer) are modules of functions over this state; `raft.core`
+dispatches events to them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+
+from raft.messages import ReadIndex, ReadIndexReply, TermAndVote
+from viewstamp.protocol import NEVER, Configuration, Member, ReadHost, Time, Transition
+
+
+class Role(StrEnum):
+    """Section 5.1, and the candidate that only asks (dissertation 9.6)."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a leader knows of one follower in its term.
+
+    `match` is proved, `next` is a guess. While `probing`, one request at a time finds where the logs agree; otherwise
+    requests are pipelined, and `in_flight` holds the last index of each that is not answered.
+    """
+
+    next: int
+    match: int = 0
+    probing: bool = True
+    probe_sent: bool = False
+    in_flight: deque[int] = field(default_factory=deque)
+    round: int = 0
+    heard: int = 0
+
+
+class Server(Member, ReadHost):
+    """All that one member knows. `view` is the term. Times are monotonic nanoseconds."""
+
+    def __init__(self, configuration: Configuration, me: int, random: Random, now: Time) -> None:
+        super().__init__(configuration, me, random, now)
+        self.role = Role.FOLLOWER
+        self.vote = 0
+        self.leader = 0
+
+        # Followers and candidates.
+        self.heard_leader_at = now.monotonic
+        self.election_at = NEVER
+        self.votes: dict[int, bool] = {}
+        self.vote_write = 0  # the write that must be durable before my own vote counts
+        self.transferred = False
+        self.resend_at = NEVER
+
+        # Leader.
+        self.progress: dict[int, Progress] = {}
+        self.term_began_at = 0  # the index of this term's no-op
+        self.heartbeat_at = NEVER
+        self.check_quorum_at = NEVER
+        self.leading_since = 0
+        self.round = 0
+        self.round_due = False
+        self.heartbeat_due = False
+        self.transfer_to = 0
+        self.transfer_ends_at = NEVER
+
+    def save(self) -> None:
+        """Term and vote go to disk with this turn's write, in one record."""
+        self.record_state(TermAndVote(self.view, self.vote, self.vector))
+
+    def explain(self, reason: str) -> None:
+        """Tell people what changed and why."""
+        self.transitions.append(Transition(self.role.value, self.role.value, self.view, self.leader or None, reason))
+
+    @property
+    def last_term(self) -> int:
+        """The term of the last entry, 0 for an empty log."""
+        return self.log.viewstamp(self.log.op).view
+
+    def restart_election_timer(self) -> None:
+        """Drawn anew each time: equal draws would split votes for ever (5.2)."""
+        wait = self.timeouts.suspect + self.random.randint(0, self.timeouts.suspect // 2 + self.timeouts.jitter)
+        self.election_at = self.now.monotonic + wait
+
+    def become_follower(self, term: int, leader: int, reason: str) -> None:
+        """Follow `leader` (0: not known) in `term`. A vote is cleared only when the term grows, never within one."""
+        if term > self.view:
+            self.view = term
+            self.vote = 0
+            self.save()
+        changed = self.role is not Role.FOLLOWER or self.leader != leader or term != self.view
+        self.role = Role.FOLLOWER
+        self.leader = leader
+        self.votes = {}
+        self.progress = {}
+        self.pipeline_bytes = 0
+        self.heartbeat_at = self.check_quorum_at = self.resend_at = self.transfer_ends_at = NEVER
+        self.transfer_to = 0
+        self.transferred = False
+        self.restart_election_timer()
+        if changed:
+            self.explain(reason)
+
+    # What reads need (ReadHost).
+
+    @property
+    def now_ns(self) -> int:
+        return self.now.monotonic
+
+    @property
+    def read_view(self) -> int:
+        return self.view
+
+    @property
+    def leads(self) -> bool:
+        return self.role is Role.LEADER and not self.transfer_to
+
+    @property
+    def follows(self) -> int:
+        return self.leader if self.role is Role.FOLLOWER else 0
+
+    @property
+    def read_index(self) -> int | None:
+        return self.commit if self.commit >= self.term_began_at else None
+
+    @property
+    def newest_round(self) -> int:
+        return self.round
+
+    @property
+    def confirmed_round(self) -> int:
+        return sorted([p.round for p in self.progress.values()] + [self.round], reverse=True)[self.quorum - 1]
+
+    def begin_round(self) -> None:
+        self.round_due = True
+
+    def ask(self, primary: int, view: int, number: int) -> None:
+        self.send(primary, ReadIndex(view, number))
+
+    def tell(self, member: int, view: int, number: int, op: int) -> None:
+        self.send(member, ReadIndexReply(view, number, op))
