@@ -19,7 +19,7 @@ from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Reque
 _FIRST_RETRY_NS = 100 * MILLISECOND
 _LONGEST_RETRY_NS = 1000 * MILLISECOND
 _ASK_AGAIN_NS = 25 * MILLISECOND
-_DISTRUST_NS = 2000 * MILLISECOND
+_DISTRUST_NS = 500 * MILLISECOND
 
 
 class Failure(StrEnum):
@@ -44,7 +44,7 @@ ClientMessage = Register | Request | Query
 
 @dataclass(slots=True)
 class _Sent:
-    """What was sent and not answered yet; `at` is when it was last sent, `to` the one member that will do, 0 for any."""
+    """What was sent and not answered yet; `at` is when it was last sent, `to` the one member to ask, 0 for any."""
 
     handle: int
     body: bytes

@@ -376,6 +376,7 @@ class Replica:
             wall_ns=self._now.wall,
             journal_bytes=self.journal_bytes,
             digest=self.executor.digest,
+            drops=dict(self.endpoint.statistics().drops),
         )
 
     def entry(self, op: int) -> Entry:

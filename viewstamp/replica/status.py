@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from transport.codec import CodecError, decode_strict, encode_strict
 from transport.endpoint import EndpointStatistics
@@ -14,7 +14,8 @@ from viewstamp.protocol import Standing
 class Status:
     """How a member sees itself. `silence_ns` is, by member, since it was last heard; `primary` 0 is none.
 
-    `waiting` says why there is no primary or why this member does not serve; empty when all is well.
+    `waiting` says why there is no primary or why this member does not serve; empty when all is well. `drops` counts
+    datagrams and messages that were not taken, by reason, since the process started.
     """
 
     member: int
@@ -31,6 +32,7 @@ class Status:
     wall_ns: int
     journal_bytes: int
     digest: bytes
+    drops: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

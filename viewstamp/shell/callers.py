@@ -41,6 +41,8 @@ class Callers(ABC):
         self._parked: dict[int, trio.lowlevel.Task] = {}
         self._over: dict[int, Completion] = {}
         self._closed = False
+        self._newest = 0
+        self._renewed_after = 0
         self.viewstamp = Viewstamp(0, 0)
         """The newest viewstamp that any answer to this caller carried."""
 
@@ -87,10 +89,12 @@ class Callers(ABC):
 
     def renew_session(self) -> None:
         """After SessionExpiredError: open a new session for the calls made from now on."""
+        self._renewed_after = self._newest
         self._session.renew()
 
     async def _finish(self, handle: int) -> object:
         self._wake()
+        self._newest = handle
         self._parked[handle] = trio.lowlevel.current_task()
 
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -108,8 +112,11 @@ class Callers(ABC):
         try:
             return unwrap(decode_outcome(completion.outcome), self._machine_class)
         except SessionExpiredError:
-            self._session.expire()  # Its other calls learn the same without asking one by one.
-            self._deliver(self._session.take_completions())
+            # Its other calls learn the same without asking one by one. But of two that learn it in one turn, the task
+            # of the first may have renewed already: the second's news is of the old session, not of the new one.
+            if handle > self._renewed_after:
+                self._session.expire()
+                self._deliver(self._session.take_completions())
             raise
 
     def _deliver(self, completions: list[Completion]) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from time import time_ns
 
 import trio
 
 from transport.interface import Transport
-from viewstamp.protocol import Time
+from viewstamp.protocol import NEVER, Time
 
 WallClock = Callable[[], int]
 """Nanoseconds since the Unix epoch."""
 
 
 def read_clock(wall_clock: WallClock = time_ns) -> Time:
-    """Trio's clock, so that a mock clock drives timers in tests, and the wall clock for stamps."""
-    return Time(int(trio.current_time() * 1e9), wall_clock())
+    """Trio's clock, so that a mock clock drives timers in tests, and the wall clock for stamps.
+
+    Rounded, not cut: a loop that sleeps until a deadline in seconds must find it passed in nanoseconds. Cut, one in
+    fifty would be a nanosecond short, and under a mock clock, which stands still while a loop runs, it would spin.
+    """
+    return Time(round(trio.current_time() * 1e9), wall_clock())
 
 
 class Idle:
@@ -39,7 +44,7 @@ class Idle:
             self._woken = False
             await trio.lowlevel.checkpoint()
             return
-        with trio.CancelScope(deadline=deadline_ns / 1e9) as scope:
+        with trio.CancelScope(deadline=deadline_ns / 1e9 if deadline_ns < NEVER else inf) as scope:
             self._scope = scope
             try:
                 await self._transport.wait_readable()

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from math import inf
 from random import Random, SystemRandom
-from time import perf_counter_ns, time_ns
+from time import time_ns
 
 import trio
 
@@ -29,7 +29,8 @@ from viewstamp.shell.scope import background
 from viewstamp.shell.storage import Storage
 
 _TURN_DATAGRAMS = 256
-_TURN_NS = 2 * MILLISECOND
+_TURN_S = 0.002
+_FULL_TURNS_AT_MOST = 64
 _EVENTS_KEPT = 1024
 
 
@@ -62,15 +63,17 @@ class RunningReplica(Callers):
         self._wall_clock = wall_clock
         self._idle = Idle(transport)
         self._storage = Storage(journal, self._idle.wake)
-        self._replica = self._make_replica()
+        recovered = journal.recovered
+        self._founding = recovered.founding
+        self._replica = self._make_replica(recovered.state, recovered.entries)
         super().__init__(type(self._replica.executor.machine), cluster.max_command_bytes)
         self._changed = trio.Event()
+        self._full_turns = 0
         self._watchers: set[trio.MemorySendChannel[Transition]] = set()
         self.addresses = Addresses(cluster, self._replica.endpoint, transport, member)
 
-    def _make_replica(self, session: ClientSession | None = None) -> Replica:
-        recovered = self._journal.recovered
-        stored = Stored(self._journal.incarnation, recovered.founding, recovered.state, recovered.entries)
+    def _make_replica(self, state: bytes | None, entries: bytes, session: ClientSession | None = None) -> Replica:
+        stored = Stored(self._journal.incarnation, self._founding, state, entries)
         replica = Replica(
             self._cluster,
             self._member,
@@ -109,9 +112,16 @@ class RunningReplica(Callers):
         return self._replica.leads
 
     async def wait_ready(self) -> None:
-        """Wait until this member takes part in the cluster and knows a primary."""
+        """Wait until this member takes part in the cluster and knows a primary.
+
+        Raises:
+          ClosedError: the replica was closed first.
+        """
+        await trio.lowlevel.checkpoint()
+        self._refuse_if_closed()
         while not self._replica.ready:
             await self._changed.wait()
+            self._refuse_if_closed()
 
     def status(self) -> Status:
         """How this member sees itself."""
@@ -122,10 +132,13 @@ class RunningReplica(Callers):
         return self._replica.statistics()
 
     async def events(self) -> AsyncGenerator[Transition, None]:
-        """What changes at this member and why, from now on: views, roles, faults.
+        """What changes at this member and why, from when the first is asked for: views, roles, faults.
 
-        Keeps up to 1,024 events for a slow reader and drops the newest beyond. Close it (`aclosing`) when done.
+        Keeps up to 1,024 events for a slow reader and drops the newest beyond. Ends when the replica is closed. Close
+        it (`aclosing`) when done.
         """
+        if self._closed:
+            return
         send, receive = trio.open_memory_channel[Transition](_EVENTS_KEPT)
         self._watchers.add(send)
         try:
@@ -147,14 +160,20 @@ class RunningReplica(Callers):
                 try:
                     idle = self._turn()
                 except IncarnationTooOldError as too_old:
-                    self._journal.set_incarnation(max(too_old.minimum, new_incarnation(self._random)))
-                    self._replica = self._make_replica(self._replica.session)
-                    self.addresses.follow(self._replica.endpoint)
+                    await self._start_again(too_old.minimum)
                     idle = False
                 if idle:
                     await self._idle.wait(self._replica.deadline)
                 else:
                     await trio.lowlevel.checkpoint()
+
+    async def _start_again(self, minimum: int) -> None:
+        """Begin anew, with a larger incarnation and all that the old one had under way forgotten. It is blank."""
+        await self._storage.settle()
+        self._storage.take_finished()  # These numbers are the old replica's; the new one counts from 1 again.
+        self._journal.set_incarnation(max(minimum, new_incarnation(self._random, self._wall_clock)))
+        self._replica = self._make_replica(None, b"", self._replica.session)
+        self.addresses.follow(self._replica.endpoint)
 
     def _turn(self) -> bool:
         """One turn: gather, decide, carry out. True when there is nothing more to do at once."""
@@ -165,16 +184,21 @@ class RunningReplica(Callers):
             replica.receive(datagram, address, now)
         finished = self._storage.take_finished()
         if finished:
+            replica.journal_bytes = self._storage.journal_bytes
             replica.written(finished, now)
         # Only after everything that has arrived: a loop that was held up must not take its own delay for silence.
-        if now.monotonic >= replica.deadline and len(arrived) < _TURN_DATAGRAMS:
+        # But a flood that never ends must not stop the timers, or a primary under one would send no heartbeats.
+        drained = len(arrived) < _TURN_DATAGRAMS
+        self._full_turns = 0 if drained else self._full_turns + 1
+        if now.monotonic >= replica.deadline and (drained or self._full_turns >= _FULL_TURNS_AT_MOST):
+            self._full_turns = 0
             replica.tick(now)
         more = self._carry_out()
-        return not more and len(arrived) < _TURN_DATAGRAMS
+        return drained and not more
 
     def _carry_out(self) -> bool:
         replica = self._replica
-        began = perf_counter_ns()
+        began = trio.current_time()
         while True:
             turn = replica.finish(read_clock(self._wall_clock))
             for datagram, address in turn.datagrams:
@@ -189,7 +213,7 @@ class RunningReplica(Callers):
                 replica.written(durable, read_clock(self._wall_clock))
             elif not turn.more:
                 return False
-            if perf_counter_ns() - began > _TURN_NS:
+            if trio.current_time() - began > _TURN_S:
                 return True
 
     def _announce(self, transitions: list[Transition]) -> None:
@@ -213,6 +237,9 @@ class RunningReplica(Callers):
     def close(self) -> None:
         """The loop has ended: release whoever waits."""
         self._close()
+        self._changed.set()
+        for watcher in self._watchers:
+            watcher.close()
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ async def background(run: Callable[[], Awaitable[None]], close: Callable[[], Non
     An exception from the block also leaves as itself, not in a group. Should both fail, the background's error is
     raised with the block's as its context, since that came of the other.
     """
-    failure: Exception | None = None
+    failure: BaseException | None = None
     escaped: BaseException | None = None
     async with trio.open_nursery() as nursery:
 
@@ -25,7 +25,7 @@ async def background(run: Callable[[], Awaitable[None]], close: Callable[[], Non
                 await run()
             except* trio.Cancelled:
                 raise
-            except* Exception as group:  # noqa: BLE001 - every error ends the block, as itself
+            except* BaseException as group:  # noqa: BLE001 - every error ends the block, as itself
                 failure = _single(group)
                 close()
                 nursery.cancel_scope.cancel()
@@ -38,14 +38,21 @@ async def background(run: Callable[[], Awaitable[None]], close: Callable[[], Non
         nursery.cancel_scope.cancel()
     close()
     if failure is not None:
-        raise failure from (None if isinstance(escaped, trio.Cancelled) else escaped)
+        raise failure from (None if escaped is None or _is_cancelled(escaped) else escaped)
     if escaped is not None:
         raise escaped
 
 
-def _single(group: BaseExceptionGroup[BaseException]) -> Exception:
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether nothing but cancellation is in it: a nursery in the block groups that of its tasks."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)
+
+
+def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error of a group, however deep; several stay a group."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    return error if isinstance(error, Exception) else RuntimeError(repr(error))
+    return error

@@ -1,0 +1,68 @@
+"""`viewstamp call` and `read`, without a cluster to answer: what is refused, and what a time-out says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from viewstamp.cli import main
+from viewstamp.cli.demo.members import free_ports
+
+
+@pytest.fixture
+def cluster_file(tmp_path: Path) -> str:
+    (port,) = free_ports(1)
+    CliRunner().invoke(main, ["init", str(tmp_path), "--replicas", "1", "--base-port", str(port)])
+    return str(tmp_path / "cluster.toml")
+
+
+def run(cluster_file: str, command: str, *arguments: str) -> Result:
+    return CliRunner().invoke(main, [command, "--cluster", cluster_file, "--timeout", "0.05", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["call", "subtract", "5"], "Counter has no command 'subtract'; its commands: add; its queries: get"),
+        (["call", "get"], "Counter has no command 'get'"),
+        (["read", "add"], "Counter has no query 'add'"),
+        (["call", "add"], "add: missing a required argument: 'amount'"),
+        (["call", "add", "1", "2"], "add: too many positional arguments"),
+        (["call", "--machine", "kv", "put", "colour"], "put: missing a required argument: 'value'"),
+        (["call", "--machine", "nonsense", "add", "1"], "'nonsense' is none of counter, kv"),
+        (["call", "--machine", "no.such.module:Bank", "add", "1"], "No module named 'no'"),
+        (["call", "--machine", "json:JSONDecoder", "add", "1"], "is not a subclass of viewstamp.StateMachine"),
+    ],
+)
+def test_what_the_machine_does_not_have_is_misuse(cluster_file: str, arguments: list[str], said: str) -> None:
+    result = run(cluster_file, *arguments)
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert said in line
+
+
+def test_a_machine_of_ones_own(cluster_file: str) -> None:
+    result = run(cluster_file, "call", "--machine", "statemachine.key_value:KeyValueStore", "nonsense")
+    assert "KeyValueStore has no command 'nonsense'" in result.stderr
+
+
+def test_an_argument_that_cannot_travel(cluster_file: str) -> None:
+    result = run(cluster_file, "call", "add", str(1 << 70))
+    assert result.exit_code == 1
+    assert "nothing was sent" in result.stderr
+
+
+def test_a_call_without_an_answer_has_an_unknown_outcome(cluster_file: str) -> None:
+    result = run(cluster_file, "call", "add", "-5")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert "no answer within 0.05 s: outcome unknown, it may yet be executed" in line
+
+
+def test_a_read_without_an_answer(cluster_file: str) -> None:
+    result = run(cluster_file, "read", "get")
+    assert result.exit_code == 1
+    assert "no answer within 0.05 s" in result.stderr

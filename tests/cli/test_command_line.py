@@ -1,0 +1,86 @@
+"""The group: help, version, and errors in one line with their exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from viewstamp.cli import main
+
+COMMANDS = ("demo", "init", "serve", "call", "read", "status", "inspect")
+
+
+def test_help_lists_every_command_and_an_example() -> None:
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    for command in COMMANDS:
+        assert f"\n  {command} " in result.stdout
+    assert "viewstamp serve --cluster" in result.stdout
+    assert "Exit codes:" in result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself_with_an_example(command: str) -> None:
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Example" in result.stdout
+    assert f"viewstamp {command} " in result.stdout or command == "demo"
+
+
+def test_the_version() -> None:
+    result = CliRunner().invoke(main, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("viewstamp, version ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--nonsense"], "No such option"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["serve"], "Missing option '--cluster'"),
+        (["init"], "Missing argument 'DIR'"),
+        (["demo", "--replicas", "4"], "'4' is not one of '3', '5'"),
+        (["demo", "--protocol", "gossip"], "'gossip' is not"),
+        (["demo", "--increments", "0"], "is not in the range"),
+    ],
+)
+def test_misuse_is_one_line_and_exit_code_2(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("viewstamp: error: ")
+    assert said in line
+    assert "--help'" in line
+
+
+@pytest.mark.parametrize("command", [["status"], ["serve", "--id", "1", "--data", "d"], ["call", "add"]])
+def test_a_cluster_file_that_is_wrong_is_one_line_and_exit_code_1(command: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "cluster.toml"
+    missing = CliRunner().invoke(main, [*command, "--cluster", str(file)])
+    file.write_text("format = 1\nmembers = 3\n")
+    wrong = CliRunner().invoke(main, [*command, "--cluster", str(file)])
+    for result in (missing, wrong):
+        assert result.exit_code == 1
+        (line,) = result.stderr.splitlines()
+        assert line.startswith(f"viewstamp: error: {file}")
+
+
+def test_serving_an_unknown_member_names_those_there_are(tmp_path: Path) -> None:
+    CliRunner().invoke(main, ["init", str(tmp_path)])
+    arguments = ["serve", "--cluster", str(tmp_path / "cluster.toml"), "--id", "9", "--data", str(tmp_path / "data")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 1
+    assert result.stderr == "viewstamp: error: id: expected the id of a member (1, 2, 3), found 9\n"
+    assert not (tmp_path / "data").exists()
+
+
+def test_quiet_and_verbose_exclude_each_other(tmp_path: Path) -> None:
+    CliRunner().invoke(main, ["init", str(tmp_path)])
+    arguments = ["serve", "--cluster", str(tmp_path / "cluster.toml"), "--id", "1", "--data", str(tmp_path / "data")]
+    result = CliRunner().invoke(main, [*arguments, "--quiet", "--verbose"])
+    assert result.exit_code == 2
+    assert "exclude each other" in result.stderr

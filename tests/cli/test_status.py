@@ -1,0 +1,62 @@
+"""`viewstamp status`: members that do not answer are shown, and a missing primary is explained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from viewstamp.cli import main
+from viewstamp.cli.demo.members import free_ports
+from viewstamp.cli.poll import primary_of
+from viewstamp.replica.status import Status
+
+
+def status_of(member: int, *, view: int, primary: int, waiting: str = "") -> Status:
+    return Status(
+        member=member,
+        protocol="vsr",
+        status="normal",
+        role="primary" if member == primary else "backup",
+        view=view,
+        primary=primary,
+        op=0,
+        commit=0,
+        applied=0,
+        waiting=waiting,
+        silence_ns={},
+        wall_ns=0,
+        journal_bytes=0,
+        digest=b"",
+    )
+
+
+def test_a_cluster_that_is_down(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    CliRunner().invoke(main, ["init", str(tmp_path), "--replicas", "1", "--base-port", str(port), "--name", "till"])
+    arguments = ["status", "--cluster", str(tmp_path / "cluster.toml"), "--timeout", "0.05"]
+    table = CliRunner().invoke(main, arguments)
+    assert table.exit_code == 1
+    assert "till (vsr)" in table.stdout
+    assert "no answer" in table.stdout
+    assert table.stderr == "viewstamp: error: no primary: no answer from member 1\n"
+    answer = CliRunner().invoke(main, [*arguments, "--json"])
+    assert answer.exit_code == 1
+    assert json.loads(answer.stdout) == {
+        "cluster": "till",
+        "protocol": "vsr",
+        "primary": None,
+        "members": [{"member": 1, "reachable": False, "last_heard_ms": None}],
+        "waiting": ["no answer from member 1"],
+    }
+
+
+def test_the_primary_is_who_says_so_in_the_highest_view() -> None:
+    old, new = status_of(1, view=1, primary=1), status_of(2, view=2, primary=2)
+    assert primary_of([old, new, status_of(3, view=2, primary=2)]) is new
+
+
+def test_a_primary_that_waits_is_none() -> None:
+    assert primary_of([status_of(1, view=1, primary=1, waiting="hears no majority")]) is None
+    assert primary_of([status_of(2, view=1, primary=1)]) is None

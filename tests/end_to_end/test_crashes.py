@@ -1,0 +1,90 @@
+"""Crashes of real processes: what was acknowledged is there afterwards, and nothing twice."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import trio
+
+from statemachine import Counter
+from tests.end_to_end.support import WITHIN_S, increment, open_members, values, wait_agreed
+from viewstamp.cli.demo.load import Load
+from viewstamp.cli.demo.result import count_duplicated, count_lost
+from viewstamp.cli.poll import poll, until
+from viewstamp.shell.client import open_client
+
+pytestmark = pytest.mark.slow
+
+
+async def test_all_are_killed_at_once_under_load(tmp_path: Path) -> None:
+    async with open_members(tmp_path) as members:
+        load = Load(members.cluster, clients=8, total=None)
+        with trio.fail_after(3 * WITHIN_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(load.run)
+                await until(lambda: load.acknowledged >= 200)
+                async with trio.open_nursery() as killers:
+                    for member in members.ids:
+                        killers.start_soon(members.kill, member)
+                before = load.acknowledged
+                for member in members.ids:
+                    await members.start(member)
+                await until(lambda: load.acknowledged >= before + 200)
+                load.stop()
+        async with open_client(members.cluster, Counter) as client:
+            await wait_agreed(client, [1, 2, 3])
+        (final,) = await values(members)
+        assert load.unknown == 0
+        assert count_lost(load.values, final) == 0
+        assert count_duplicated(load.values, 0, final) == 0
+
+
+async def test_a_member_whose_data_is_deleted_recovers_from_the_others(tmp_path: Path) -> None:
+    async with open_members(tmp_path) as members, open_client(members.cluster, Counter) as client:
+        await increment(client, 50)
+        for member in members.ids:  # the primary among them
+            await members.kill(member)
+            shutil.rmtree(members.data(member))
+            await members.start(member)
+            made = await increment(client, 20)
+            await wait_agreed(client, list(members.ids), made)
+        assert await values(members) == {110}
+
+
+async def test_no_cluster_is_founded_while_one_member_has_data(tmp_path: Path) -> None:
+    """Two of three lose their disks at once. They are a majority, and must not begin again from nothing."""
+    async with open_members(tmp_path) as members, open_client(members.cluster, Counter) as client:
+        await increment(client, 10)
+        for member in members.ids:
+            await members.kill(member)
+        for member in (2, 3):
+            shutil.rmtree(members.data(member))
+            await members.start(member)
+        await trio.sleep(1.0)
+        seen = await poll(client, (2, 3), 1.0)
+        assert [sighting.status.status for sighting in seen.values()] == ["founding", "founding"]
+        assert "not yet seen 1" in seen[2].status.waiting
+
+        await members.start(1)
+        await trio.sleep(1.5)
+        seen = await poll(client, members.ids, 1.0)
+        assert {sighting.status.applied for sighting in seen.values() if sighting.status.member != 1} == {0}
+        assert "lost its disk" in seen[2].status.waiting
+        with trio.move_on_after(0.5) as scope:
+            await client.call(Counter.add, 1)
+        assert scope.cancelled_caught
+
+
+async def test_five_members_with_two_dead_still_serve(tmp_path: Path) -> None:
+    async with open_members(tmp_path, replicas=5) as members, open_client(members.cluster, Counter) as client:
+        await increment(client, 20)
+        seen = await wait_agreed(client, list(members.ids))
+        primary = seen[1].status.primary
+        dead = [primary, primary % 5 + 1]  # the primary, and who would follow it
+        for member in dead:
+            await members.kill(member)
+        assert await increment(client, 20) == 40
+        await wait_agreed(client, [member for member in members.ids if member not in dead])
+        assert await values(members) == {40}

@@ -1,0 +1,162 @@
+"""`viewstamp serve` as a process: refusals in one line, and a clean end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from statemachine import Counter, KeyValueStore
+from tests.end_to_end.support import WITHIN_S, increment, open_members, serve, wait_agreed
+from viewstamp.cli.demo.members import free_ports
+from viewstamp.cluster import Cluster
+from viewstamp.journal import Journal, RealFiles
+from viewstamp.shell.client import open_client
+
+pytestmark = pytest.mark.slow
+
+
+def cluster_file(folder: Path) -> tuple[Cluster, Path]:
+    cluster = Cluster.make("test", "vsr", [("127.0.0.1", port) for port in free_ports(3)])
+    file = folder / "cluster.toml"
+    file.write_text(cluster.to_toml())
+    return cluster, file
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 1, result
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("viewstamp: error: ")
+    return line
+
+
+def test_a_taken_port(tmp_path: Path) -> None:
+    cluster, file = cluster_file(tmp_path)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(cluster.member(1).address)
+        line = one_line(serve(file, 1, tmp_path / "data"))
+    assert str(cluster.member(1).port) in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_directory_in_use(tmp_path: Path) -> None:
+    cluster, file = cluster_file(tmp_path)
+    files = RealFiles(tmp_path / "data")
+    journal = Journal.open(files, cluster=cluster.cluster_id, replica=1, protocol="vsr", create_incarnation=lambda: 1)
+    try:
+        line = one_line(serve(file, 1, tmp_path / "data"))
+    finally:
+        journal.close()
+    assert str(tmp_path / "data") in line
+
+
+@pytest.mark.parametrize(
+    ("cluster_id", "member", "protocol"), [(b"stranger", 1, "vsr"), (None, 2, "vsr"), (None, 1, "gossip")]
+)
+def test_a_directory_of_another_cluster_member_or_protocol(
+    tmp_path: Path, cluster_id: bytes | None, member: int, protocol: str
+) -> None:
+    cluster, file = cluster_file(tmp_path)
+    Journal.open(
+        RealFiles(tmp_path / "data"),
+        cluster=cluster_id or cluster.cluster_id,
+        replica=member,
+        protocol=protocol,
+        create_incarnation=lambda: 1,
+    ).close()
+    line = one_line(serve(file, 1, tmp_path / "data"))
+    assert str(tmp_path / "data") in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    _, file = cluster_file(tmp_path)
+    command = [sys.executable, "-m", "viewstamp", "serve", "--cluster", str(file), "--id", "1"]
+    command += ["--data", str(tmp_path / "data")]
+    process = await trio.lowlevel.open_process(command, stderr=subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        with trio.fail_after(WITHIN_S):
+            log = b""
+            while b"serving cluster test" not in log:
+                log += await process.stderr.receive_some()
+            process.send_signal(number)
+            async for chunk in process.stderr:
+                log += chunk
+            assert await process.wait() == 0
+    finally:
+        process.kill()
+        await process.wait()
+        if process.stderr is not None:
+            await process.stderr.aclose()
+    assert f"{number.name}: stopping".encode() in log
+    assert b"Traceback" not in log
+
+
+async def test_a_cluster_from_the_command_line(tmp_path: Path) -> None:
+    """What a person types: call, read, status, inspect; and a primary that is told to stop gives way."""
+
+    async def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "viewstamp", *arguments]
+        with trio.fail_after(2 * WITHIN_S):
+            result = await trio.run_process(command, capture_stdout=True)
+        return result.stdout.decode()
+
+    async with open_members(tmp_path) as members:
+        cluster = ("--cluster", str(members.file))
+        assert await run("call", *cluster, "add", "5") == "5\n"
+        assert await run("call", *cluster, "--json", "add", "-2") == "3\n"
+        assert await run("read", *cluster, "get") == "3\n"
+        status = json.loads(await run("status", *cluster, "--json"))
+        assert [row["reachable"] for row in status["members"]] == [True, True, True]
+        assert max(row["op"] for row in status["members"]) >= 4
+        table = await run("status", *cluster)
+        assert "primary" in table
+        assert "backup" in table
+        entries = await run("inspect", str(members.data(status["primary"])), "--entries")
+        assert "add(5)" in entries
+        assert "sound" in entries
+
+        async with open_client(members.cluster, Counter) as client:
+            await wait_agreed(client, [1, 2, 3])
+            members.terminate(status["primary"])
+            assert await increment(client, 1) == 4
+            assert await members.wait_ended(status["primary"]) == 0
+
+
+async def test_a_disk_that_refuses_a_write_ends_the_member(tmp_path: Path) -> None:
+    """A member alone, with room for 20 kB: it says in a line what the disk said, and fails."""
+    (port,) = free_ports(1)
+    cluster = Cluster.make("alone", "vsr", [("127.0.0.1", port)])
+    file = tmp_path / "cluster.toml"
+    file.write_text(cluster.to_toml())
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "from viewstamp.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "serve", "--cluster", str(file), "--id", "1", "--quiet"]
+    command += ["--machine", "kv", "--data", str(tmp_path / "data")]
+    process = await trio.lowlevel.open_process(command, stderr=subprocess.PIPE)
+    try:
+        assert process.stderr is not None
+        with trio.fail_after(WITHIN_S):
+            async with open_client(cluster, KeyValueStore) as client, trio.open_nursery() as nursery:
+                nursery.start_soon(client.call, KeyValueStore.put, "key", "x" * 30_000)
+                assert await process.wait() == 1
+                nursery.cancel_scope.cancel()
+            (line,) = [chunk async for chunk in process.stderr]
+    finally:
+        process.kill()
+        await process.wait()
+        if process.stderr is not None:
+            await process.stderr.aclose()
+    assert line.startswith(b"viewstamp: error: ")
+    assert line.count(b"\n") == 1
+    assert b"File too large" in line

@@ -1,0 +1,268 @@
+"""The Trio shell in good health: calls and reads from anywhere, their errors, cancellation, founding, what is observed."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from statemachine import (
+    CommandFailedError,
+    CommandTooLargeError,
+    Counter,
+    NotExecutedError,
+    SessionExpiredError,
+    ValueEncodingError,
+)
+from tests.viewstamp.running import HOST, Account, InsufficientFunds, Stranger, call_for, running, unstarted
+from viewstamp.cli.demo.members import free_ports
+from viewstamp.cluster import Cluster, UnknownMemberError
+from viewstamp.protocol import Transition, Viewstamp
+from viewstamp.shell.client import open_client
+from viewstamp.shell.replica import RunningReplica, serve_replica
+
+
+async def test_anyone_may_call(autojump_clock: MockClock) -> None:
+    async with running() as cluster, cluster.open_client() as client:
+        primary = await cluster.wait_primary()
+        backup = next(member for member in cluster.ids if member != primary)
+        assert await cluster.replicas[primary].call(Account.deposit, 5) == 5
+        assert await cluster.replicas[backup].call(Account.deposit, 6) == 11
+        assert await client.call(Account.deposit, amount=7) == 18
+        for caller in (*cluster.replicas.values(), client):
+            assert await caller.read(Account.read_balance) == 18
+        for member in cluster.ids:
+            assert await client.read_from(member, Account.read_balance) == 18
+        assert client.viewstamp > Viewstamp(0, 1)
+        machine = cluster.replicas[primary].machine
+        assert isinstance(machine, Account)
+        assert machine.executed == 3
+
+
+@pytest.mark.parametrize("members", [1, 2, 5])
+async def test_clusters_of_other_sizes(autojump_clock: MockClock, members: int) -> None:
+    async with running(members=members) as cluster, cluster.open_client() as client:
+        assert await client.call(Account.deposit, 1) == 1
+        assert await cluster.replicas[members].read(Account.read_balance) == 1
+
+
+async def test_all_members_must_be_seen_once_before_any_is_ready(autojump_clock: MockClock) -> None:
+    async with unstarted() as cluster:
+        first = await cluster.start(1)
+        await cluster.start(2)
+        with trio.move_on_after(5) as scope:
+            await first.wait_ready()
+        assert scope.cancelled_caught
+        assert "not yet seen 3" in first.status().waiting
+        await cluster.start(3)
+        await cluster.wait_ready()
+        assert first.status().waiting == ""
+
+
+async def test_errors_arrive_as_themselves(autojump_clock: MockClock) -> None:
+    async with running() as cluster, cluster.open_client() as client, cluster.open_client(Stranger) as stranger:
+        for caller in (client, *cluster.replicas.values()):
+            with pytest.raises(InsufficientFunds) as refused:
+                await caller.call(Account.withdraw, 1)
+            assert refused.value.balance == 0
+            with pytest.raises(CommandFailedError, match="KeyError"):
+                await caller.call(Account.stumble)
+            with pytest.raises(CommandTooLargeError, match="arguments"):
+                await caller.call(Account.note, "x" * (cluster.cluster.max_command_bytes + 1))
+            with pytest.raises(ValueEncodingError):
+                await caller.call(Account.deposit, object())  # type: ignore[arg-type]  # what is tested
+            with pytest.raises(TypeError):
+                await caller.call(Account.deposit)  # type: ignore[call-arg]  # what is tested
+        with pytest.raises(NotExecutedError):
+            await stranger.call(Stranger.unheard_of)
+        assert await client.call(Account.note, "x" * 100_000) == 100_000
+        assert await client.call(Account.deposit, 1) == 1
+
+
+async def test_a_cancelled_call_is_tracked_and_later_calls_work(autojump_clock: MockClock) -> None:
+    async with running() as cluster, cluster.open_client() as client:
+        assert await client.call(Account.deposit, 1) == 1
+        for member in cluster.ids:
+            cluster.fabric.network.isolate(cluster.address(member))
+        assert not await call_for(client, 0.5, 10)
+        cluster.fabric.network.heal()
+        # It was sent before it was cancelled, so the session keeps asking: executed once, though nobody waits.
+        assert await client.call(Account.deposit, 100) in (101, 111)
+        with trio.fail_after(10):
+            while await client.read(Account.read_balance) != 111:
+                await trio.sleep(0.05)
+        assert await client.call(Account.deposit, 1) == 112
+
+
+async def test_calls_and_reads_that_are_cancelled_at_once(autojump_clock: MockClock) -> None:
+    async with running() as cluster:
+        for caller in cluster.replicas.values():
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await caller.call(Account.deposit, 1)
+            assert scope.cancelled_caught
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await caller.read(Account.read_balance)
+            assert scope.cancelled_caught
+            assert await caller.call(Account.deposit, 1) >= 1
+
+
+async def test_a_client_is_shared_by_many_tasks(autojump_clock: MockClock) -> None:
+    results: list[int] = []
+
+    async with running() as cluster, cluster.open_client() as client:
+
+        async def work() -> None:
+            for _ in range(5):
+                value = await client.call(Account.deposit, 1)
+                results.append(value)
+                assert await client.read(Account.read_balance) >= value
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(work)
+        assert sorted(results) == list(range(1, 501))
+        assert client.statistics().messages_out >= 1000
+
+
+async def test_more_calls_than_the_window_holds(autojump_clock: MockClock) -> None:
+    async with running() as cluster:
+        object.__setattr__(cluster.cluster, "window", 8)
+        async with cluster.open_client() as client, trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(client.call, Account.deposit, 1)
+        assert await cluster.replicas[1].read(Account.read_balance) == 50
+
+
+async def test_events_tell_what_changes_and_end_with_the_replica(autojump_clock: MockClock) -> None:
+    async with running() as cluster:
+        primary = await cluster.wait_primary()
+        watched = cluster.replicas[primary % 3 + 1]
+        seen: list[Transition] = []
+        done = trio.Event()
+
+        async def watch(task_status: trio.TaskStatus[None]) -> None:
+            task_status.started()
+            async with aclosing(watched.events()) as events:
+                async for event in events:
+                    seen.append(event)
+            done.set()
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watch)
+            await cluster.stop(primary)
+            await cluster.wait_primary(other_than=primary)
+            await trio.sleep(1)
+            await cluster.stop(watched.status().member)
+            await done.wait()
+        assert seen[-1].primary not in (None, primary)
+        assert seen[-1].view == 1
+        assert all(event.reason for event in seen)
+        assert [event async for event in watched.events()] == []
+
+
+async def test_status_and_statistics(autojump_clock: MockClock) -> None:
+    async with running() as cluster, cluster.open_client() as client:
+        primary = await cluster.wait_primary()
+        await client.call(Account.deposit, 1)
+        cluster.fabric.open((HOST, 1)).send(b"rubbish", cluster.address(primary))
+        await trio.sleep(0.5)
+        status = await client.status(primary)
+        assert (status.member, status.role, status.primary) == (primary, "primary", primary)
+        assert status.journal_bytes > 0
+        assert dict(status.drops) == {"length": 1}
+        own = cluster.replicas[primary].status()
+        assert (own.op, own.digest) == (status.op, status.digest)
+        assert cluster.replicas[primary].is_primary
+        statistics = cluster.replicas[primary].statistics()
+        assert statistics.writes > 0
+        assert statistics.transport.messages_in > 0
+
+
+async def test_an_expired_session_is_told_and_renewed(autojump_clock: MockClock) -> None:
+    """Two calls learn of it in one turn; one of them renews at once, and the other's news must not undo that."""
+    results: list[int | str] = []
+    async with unstarted() as cluster:
+        object.__setattr__(cluster.cluster, "max_sessions", 2)
+        await cluster.start_all()
+        async with cluster.open_client() as client:
+            await client.call(Account.deposit, 1)
+            for _ in range(2):
+                async with cluster.open_client() as other:
+                    await other.call(Account.deposit, 1)
+
+            async def work() -> None:
+                try:
+                    await client.call(Account.deposit, 10)
+                except SessionExpiredError:
+                    results.append("expired")
+                    client.renew_session()
+                    results.append(await client.call(Account.deposit, 100))
+
+            with trio.fail_after(10):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(2):
+                        nursery.start_soon(work)
+                assert results == ["expired", "expired", 103, 203]
+                assert await client.call(Account.deposit, 1) == 204
+
+
+async def test_an_expired_session_stays_so_until_renewed(autojump_clock: MockClock) -> None:
+    async with unstarted() as cluster:
+        object.__setattr__(cluster.cluster, "max_sessions", 1)
+        await cluster.start_all()
+        async with cluster.open_client() as client, cluster.open_client() as other:
+            await client.call(Account.deposit, 1)
+            await other.call(Account.deposit, 1)
+            for _ in range(2):
+                with pytest.raises(SessionExpiredError):
+                    await client.call(Account.deposit, 10)
+            assert await client.read(Account.read_balance) == 2
+            client.renew_session()
+            assert await client.call(Account.deposit, 1) == 3
+            client.renew_session()  # Not expired: nothing changes.
+            assert await client.call(Account.deposit, 1) == 4
+
+
+async def test_a_blank_member_with_a_clock_in_the_past_takes_a_newer_incarnation(autojump_clock: MockClock) -> None:
+    """Its directory was lost before the cluster was founded, and the clock of the machine in its place is behind."""
+    async with unstarted() as cluster:
+        await cluster.start(1)
+        await cluster.start(3)
+        await trio.sleep(1)
+        await cluster.stop(3)
+        cluster.disks[3].wipe()
+        cluster.wall_clock = lambda: 1_000_000_000_000_000
+        replaced = await cluster.start(3)
+        await trio.sleep(1)
+        await cluster.start(2)
+        await cluster.wait_ready()
+        assert await replaced.call(Account.deposit, 1) == 1
+        assert cluster.failures == {}
+
+
+async def test_the_arguments_are_checked_at_once(autojump_clock: MockClock) -> None:
+    async with unstarted() as cluster:
+        with pytest.raises(UnknownMemberError):
+            async with cluster.open_member(4, transport=cluster.fabric.open((HOST, 1))):
+                pytest.fail("there is no member 4")
+
+
+async def test_serve_replica_on_real_sockets_and_files(tmp_path: Path) -> None:
+    cluster = Cluster.make("served", "vsr", [(HOST, port) for port in free_ports(3)])
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for member in cluster.members:
+                replica: RunningReplica = await nursery.start(
+                    serve_replica, Counter, cluster, member.id, tmp_path / str(member.id)
+                )
+            await replica.wait_ready()
+            async with open_client(cluster, Counter, random=Random(1)) as client:
+                assert await client.call(Counter.add, 2) == 2
+            assert await replica.call(Counter.add, 3) == 5
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,17 @@
+"""The `viewstamp` command.
+
+Its exit codes: 0 all went well, 1 the thing asked for failed, 2 it was typed wrongly, 130 it was interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from viewstamp.cli.command_line import main
+except ModuleNotFoundError as missing:
+    if missing.name not in ("click", "rich"):
+        raise
+    sys.exit("viewstamp: error: the command line needs its extra: pip install 'viewstamp[cli]'")
+
+__all__ = ["main"]

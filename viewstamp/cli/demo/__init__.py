@@ -1,0 +1,1 @@
+"""`viewstamp demo`: real replica processes, a counter, and two failures of the primary while clients count."""

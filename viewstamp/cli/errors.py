@@ -1,0 +1,77 @@
+"""How the command line fails: one line on standard error, and an exit code a script can tell apart."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+
+from statemachine import DefinitionError
+from transport.interface import TransportError
+from viewstamp.clash import PackageClashError
+from viewstamp.cluster import ClusterError
+from viewstamp.journal import JournalError
+from viewstamp.registry import UnknownProtocolError
+from viewstamp.replica import DataLostError, SupersededError
+
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+# What a person can mend. Anything else is a defect of ours or of their machine, and its traceback is wanted.
+EXPECTED = (
+    ClusterError,
+    DataLostError,
+    DefinitionError,
+    JournalError,
+    PackageClashError,
+    SupersededError,
+    TransportError,
+    UnknownProtocolError,
+)
+
+
+class Failed(click.ClickException):
+    """The thing asked for failed."""
+
+    exit_code = FAILED
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """One line, on standard error."""
+        click.echo(f"viewstamp: error: {self.format_message()}", file=file or sys.stderr)
+
+
+class Misused(Failed):
+    """The command was typed in a way that cannot be understood."""
+
+    exit_code = USAGE
+
+
+class Interrupted(Failed):
+    """Ctrl-C, or a signal that asks to end."""
+
+    exit_code = INTERRUPTED
+
+    def __init__(self) -> None:
+        super().__init__("interrupted")
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Whoever pressed it knows."""
+        click.echo("viewstamp: interrupted", file=file or sys.stderr)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn every expected error into one line and its exit code."""
+    try:
+        yield
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx is not None else "viewstamp"
+        raise Misused(f"{error.format_message()} (see '{where} --help')") from error
+    except EXPECTED as error:
+        raise Failed(str(error)) from error
+    except KeyboardInterrupt as error:
+        raise Interrupted from error

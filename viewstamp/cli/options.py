@@ -1,0 +1,59 @@
+"""What several commands share: their options, and finding a state machine by name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from statemachine import Counter, KeyValueStore, StateMachine
+from viewstamp.cluster import Cluster
+
+MACHINES: dict[str, type[StateMachine]] = {"counter": Counter, "kv": KeyValueStore}
+
+
+def load_cluster(ctx: click.Context, param: click.Parameter, value: str) -> Cluster:
+    """Read the file. What is wrong with it is no misuse of the command line: ClusterFileError goes through."""
+    return Cluster.load(value)
+
+
+def find_machine(ctx: click.Context, param: click.Parameter, value: str) -> type[StateMachine]:
+    """Import the class; what keeps it from being one is told in a line."""
+    if value in MACHINES:
+        return MACHINES[value]
+    module, colon, name = value.partition(":")
+    if not (module and colon and name):
+        known = ", ".join(MACHINES)
+        raise click.BadParameter(f"{value!r} is none of {known}, nor has it the form package.module:Class")
+    if os.getcwd() not in sys.path:  # An installed command does not look here by itself, `python -m` does.
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: object = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise click.BadParameter(str(error)) from error
+    if not (isinstance(found, type) and issubclass(found, StateMachine)):
+        raise click.BadParameter(f"{value} is not a subclass of viewstamp.StateMachine")
+    return found
+
+
+cluster_option = click.option(
+    "--cluster",
+    "cluster",
+    callback=load_cluster,
+    required=True,
+    metavar="FILE",
+    help="The cluster file, the same for all members and clients; 'viewstamp init' writes one.",
+)
+machine_option = click.option(
+    "--machine",
+    callback=find_machine,
+    default="counter",
+    show_default=True,
+    metavar="counter|kv|package.module:Class",
+    help="The state machine that the cluster replicates.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+directory_argument = click.Path(file_okay=False, path_type=Path)

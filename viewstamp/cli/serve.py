@@ -1,0 +1,89 @@
+"""`viewstamp serve`: one member, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from contextlib import aclosing
+from pathlib import Path
+
+import click
+import trio
+
+from statemachine import StateMachine
+from viewstamp.cli.options import cluster_option, directory_argument, machine_option
+from viewstamp.cli.poll import until
+from viewstamp.cluster import Cluster
+from viewstamp.shell.replica import RunningReplica, open_replica
+
+_log = logging.getLogger("viewstamp")
+_GRACE_S = 0.3
+_STATISTICS_S = 10.0
+
+
+@click.command("serve", short_help="Run one member of a cluster.")
+@cluster_option
+@click.option("--id", "member", type=int, required=True, metavar="N", help="Which member of the cluster this is.")
+@click.option("--data", type=directory_argument, required=True, metavar="DIR", help="This member's own directory.")
+@machine_option
+@click.option("--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.option("--verbose", is_flag=True, help="Log details too, and statistics every ten seconds.")
+def serve_command(
+    cluster: Cluster, member: int, data: Path, machine: type[StateMachine], quiet: bool, verbose: bool
+) -> None:
+    """Run one member of a cluster until SIGTERM or Ctrl-C, which end it cleanly.
+
+    A member that is stopped gives way to another primary first. Its directory is made if it is not there. One that was
+    emptied is recovered from the other members where the protocol can do that.
+
+    \b
+    Example:
+      viewstamp serve --cluster my-cluster/cluster.toml --id 1 --data my-cluster/data-1
+      viewstamp serve --cluster my-cluster/cluster.toml --id 1 --data /srv/bank-1 --machine bank.machine:Bank
+    """
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format=f"%(asctime)s %(levelname)s member {member}: %(message)s"
+    )
+    trio.run(_serve, cluster, member, data, machine)
+
+
+async def _serve(cluster: Cluster, member: int, data: Path, machine: type[StateMachine]) -> None:
+    # Before anything is opened: a signal that comes while the journal is read must not find the default action.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_replica(machine, cluster, member, data) as replica, trio.open_nursery() as nursery:
+            host, port = cluster.member(member).bind_address
+            _log.info(
+                "serving cluster %s (%s) on %s port %d, data in %s", cluster.name, cluster.protocol, host, port, data
+            )
+            nursery.start_soon(_log_transitions, replica)
+            nursery.start_soon(_log_statistics, replica)
+            received = await anext(signals)
+            _log.info("%s: stopping", signal.Signals(received).name)
+            await _give_way(replica)
+            nursery.cancel_scope.cancel()
+
+
+async def _give_way(replica: RunningReplica) -> None:
+    """Let another member take over before this one is gone: its clients then wait for no time-out."""
+    if not replica.is_primary:
+        return
+    replica.resign()
+    with trio.move_on_after(_GRACE_S):
+        await until(lambda: replica.status().primary not in (0, replica.status().member))
+
+
+async def _log_transitions(replica: RunningReplica) -> None:
+    async with aclosing(replica.events()) as events:
+        async for event in events:
+            who = f"primary {event.primary}" if event.primary else "no primary"
+            _log.info("%s, %s, view %d, %s: %s", event.status, event.role, event.view, who, event.reason)
+
+
+async def _log_statistics(replica: RunningReplica) -> None:
+    while _log.isEnabledFor(logging.DEBUG):
+        await trio.sleep(_STATISTICS_S)
+        _log.debug("%s", replica.statistics())

@@ -1,0 +1,150 @@
+"""`viewstamp status`: how the members of a cluster see themselves and each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import click
+import trio
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from statemachine import StateMachine
+from viewstamp.cli.errors import Failed
+from viewstamp.cli.options import cluster_option, json_option
+from viewstamp.cli.poll import Sighting, poll, primary_of
+from viewstamp.cluster import Cluster
+from viewstamp.shell.client import open_client
+
+_MILLISECOND = 1_000_000
+_PLAIN_WIDTH = 160
+
+
+@click.command("status", short_help="Show every member, and why there is no primary.")
+@cluster_option
+@json_option
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for members that do not answer.",
+)
+def status_command(cluster: Cluster, as_json: bool, timeout_s: float) -> None:
+    """Show every member of a cluster: its role, how far its log is, and whom it has not heard.
+
+    Lag is in operations, behind the newest commit-number seen. Last heard is how long ago any other member heard this
+    one. Clock skew is against this machine's clock. Without a primary it says why there is none, and exits with 1.
+
+    \b
+    Example:
+      viewstamp status --cluster my-cluster/cluster.toml
+    """
+    seen = trio.run(_ask, cluster, timeout_s)
+    primary = primary_of(sighting.status for sighting in seen.values())
+    reasons = [] if primary else _why_no_primary(cluster, seen)
+    if as_json:
+        members = [_row(member.id, seen) for member in cluster.members]
+        name = {"cluster": cluster.name, "protocol": cluster.protocol}
+        answer = {**name, "primary": primary.member if primary else None, "members": members, "waiting": reasons}
+        click.echo(json.dumps(answer))
+    else:
+        _print_table(cluster, seen)
+    if primary is None:
+        raise Failed("no primary: " + "; ".join(reasons))
+
+
+async def _ask(cluster: Cluster, timeout_s: float) -> dict[int, Sighting]:
+    async with open_client(cluster, StateMachine) as client:
+        return await poll(client, (member.id for member in cluster.members), timeout_s)
+
+
+def _why_no_primary(cluster: Cluster, seen: Mapping[int, Sighting]) -> list[str]:
+    reasons = [f"member {m}: {sighting.status.waiting}" for m, sighting in seen.items() if sighting.status.waiting]
+    silent = [str(member.id) for member in cluster.members if member.id not in seen]
+    if silent:
+        reasons.append(f"no answer from member {', '.join(silent)}")
+    return reasons or ["the members have not agreed on one yet"]
+
+
+def _last_heard_ns(member: int, seen: Mapping[int, Sighting]) -> int | None:
+    ages = [sighting.status.silence_ns.get(str(member)) for other, sighting in seen.items() if other != member]
+    return min((age for age in ages if age is not None), default=None)
+
+
+def _row(member: int, seen: Mapping[int, Sighting]) -> dict[str, object]:
+    """A member for programs; times in milliseconds, sizes in bytes."""
+    heard_ns = _last_heard_ns(member, seen)
+    row: dict[str, object] = {
+        "member": member,
+        "reachable": member in seen,
+        "last_heard_ms": None if heard_ns is None else round(heard_ns / _MILLISECOND, 1),
+    }
+    if member in seen:
+        sighting = seen[member]
+        status = sighting.status
+        row |= {
+            "role": status.role,
+            "status": status.status,
+            "view": status.view,
+            "primary": status.primary or None,
+            "op": status.op,
+            "commit": status.commit,
+            "applied": status.applied,
+            "lag": _lag(status.applied, seen),
+            "clock_skew_ms": round(sighting.clock_skew_ns / _MILLISECOND, 1),
+            "round_trip_ms": round(sighting.round_trip_ns / _MILLISECOND, 1),
+            "journal_bytes": status.journal_bytes,
+            "waiting": status.waiting,
+            "digest": status.digest.hex(),
+            "drops": dict(status.drops),
+        }
+    return row
+
+
+def _lag(applied: int, seen: Mapping[int, Sighting]) -> int:
+    return max(sighting.status.commit for sighting in seen.values()) - applied
+
+
+_NUMBERS = ("view", "op", "commit", "applied", "lag")
+
+
+def _print_table(cluster: Cluster, seen: Mapping[int, Sighting]) -> None:
+    table = Table(title=f"{cluster.name} ({cluster.protocol})", box=SIMPLE_HEAD, title_justify="left")
+    for name in ("member", "role", "status"):
+        table.add_column(name)
+    for name in (*_NUMBERS, "last heard", "clock skew", "journal"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for member in cluster.members:
+        row = _row(member.id, seen)
+        heard = _milliseconds(row["last_heard_ms"])
+        if member.id in seen:
+            numbers = [str(row[name]) for name in _NUMBERS]
+            skew, size = _milliseconds(row["clock_skew_ms"]), _size(seen[member.id].status.journal_bytes)
+            table.add_row(str(member.id), str(row["role"]), str(row["status"]), *numbers, heard, skew, size)
+        else:
+            table.add_row(str(member.id), "?", "no answer", *("" for _ in _NUMBERS), heard, "", "")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PLAIN_WIDTH)
+    console.print(table)
+    for number, sighting in seen.items():
+        if sighting.status.waiting:
+            console.print(f"member {number}: {sighting.status.waiting}", markup=False, highlight=False)
+
+
+def _milliseconds(value: object) -> str:
+    return "" if value is None else f"{value} ms"
+
+
+def _size(size_bytes: int) -> str:
+    amount, unit = float(size_bytes), "B"
+    for larger in ("kB", "MB", "GB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
