@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from transport.codec import CodecError, MessageCodec, decode_strict, encode_strict
-from transport.endpoint import DEFAULT_DATAGRAM_BYTES, Endpoint, EndpointLimits, EndpointStatistics
-from transport.fragments import NEVER, FragmentLimits
+from transport.endpoint import DEFAULT_DATAGRAM_BYTES, Endpoint, EndpointLimits
+from transport.endpoint_statistics import EndpointStatistics
+from transport.fragment_format import NEVER, FragmentLimits
 from transport.frame import DROP_REASONS, FIRST_CLIENT, HEADER_BYTES, Frame, Framer, Identity
 from transport.interface import Address, Transport, TransportError, TransportStatistics
 from transport.network import LinkFaults, Network

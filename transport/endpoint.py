@@ -7,13 +7,13 @@ arrived, asks once per turn what to send, and comes back at the deadline.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from struct import Struct
 from types import MappingProxyType
 from typing import Final
 
-from transport.fragments import (
+from transport.endpoint_statistics import EndpointStatistics
+from transport.fragment_format import (
     FRAGMENT,
     FRAGMENT_OVERHEAD_BYTES,
     LARGEST_CHUNK_BYTES,
@@ -25,11 +25,11 @@ from transport.fragments import (
     SMALLEST_CHUNK_BYTES,
     FragmentCounts,
     FragmentLimits,
-    FragmentReceiver,
-    FragmentSender,
 )
+from transport.fragments import FragmentSender
 from transport.frame import FIRST_CLIENT, HEADER_BYTES, Framer, Identity
 from transport.interface import Address
+from transport.reassembly import FragmentReceiver
 
 DEFAULT_DATAGRAM_BYTES: Final = 1200
 SMALLEST_DATAGRAM_BYTES: Final = HEADER_BYTES + FRAGMENT_OVERHEAD_BYTES + SMALLEST_CHUNK_BYTES
@@ -68,29 +68,6 @@ class EndpointLimits:
             reassembly_messages=64,
         )
     )
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatistics:
-    """Counts since the endpoint was made. `drops` counts datagrams and messages that were dropped, by reason.
-
-    `fragments_out` counts each fragment once, `fragments_repaired` how often one was sent again; `held_bytes` is
-    what large messages under way, either way, take in memory now.
-    """
-
-    datagrams_in: int
-    datagrams_out: int
-    bytes_in: int
-    bytes_out: int
-    messages_in: int
-    messages_out: int
-    fragments_out: int
-    fragments_repaired: int
-    probes_out: int
-    reports_out: int
-    held_bytes: int
-    learnt_peers: int
-    drops: Mapping[str, int]
 
 
 class _Peer:

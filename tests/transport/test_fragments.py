@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from tests.transport.network_run import SECOND, NetworkRun
 from transport import NEVER, FragmentLimits, LinkFaults, Network
-from transport.fragments import FRAGMENT, PART_BYTES, REPORT, FragmentCounts, FragmentReceiver, FragmentSender
+from transport.fragment_format import FRAGMENT, PART_BYTES, REPORT, FragmentCounts
+from transport.fragments import FragmentSender
+from transport.reassembly import FragmentReceiver
 
 MILLISECOND = 1_000_000
 CHUNK = 1000

@@ -9,45 +9,24 @@ zeros or rubbish in their place, old contents that were cut off, and of the name
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from errno import EEXIST, EIO, ENOENT
 from random import Random
 
 from viewstamp.journal.errors import DirectoryInUseError, storage_failed
 from viewstamp.journal.files import Files
+from viewstamp.journal.simulated_faults import Crash, DeadProcessError, Operation, SimulatedCrashError
 
 SECTOR_BYTES = 512
 
-
-class Operation(Enum):
-    """What can be made to fail; the value is the word that error messages use."""
-
-    WRITE = "writing to"
-    SYNC = "syncing"
-    SYNC_DIRECTORY = "syncing directory"
-    CREATE = "creating"
-    RENAME = "renaming"
-    REMOVE = "removing"
-    TRUNCATE = "cutting"
-
-
-class Crash(Enum):
-    """How a process ends without saying so."""
-
-    KILLED = "process killed"
-    POWER_LOST = "power lost"
-
-
-class SimulatedCrashError(Exception):
-    """The process died inside this call; nothing of it may go on. `crash` says how."""
-
-    def __init__(self, crash: Crash) -> None:
-        super().__init__(crash.value)
-        self.crash = crash
-
-
-class DeadProcessError(Exception):
-    """A process that has crashed used its files: a defect of the simulation, not of what it simulates."""
+__all__ = [
+    "SECTOR_BYTES",
+    "Crash",
+    "DeadProcessError",
+    "Operation",
+    "SimulatedCrashError",
+    "SimulatedDisk",
+    "SimulatedFiles",
+]
 
 
 class SimulatedFiles(Files):
