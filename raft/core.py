@@ -80,7 +80,7 @@ class Raft(Core):
                 s.incarnations = dict(zip(s.members, kept.incarnations, strict=True))
                 s.log = Log(entries)
                 if entries:
-                    s.clock.saw_before_restart(entries[-1].stamp)
+                    s.clock.saw_of_unknown_age(entries[-1].stamp)
             case Lost():
                 raise RefusesLostDiskError("a Raft member cannot come back under its old identity without its data")
             case _:
@@ -191,12 +191,11 @@ class Raft(Core):
     @property
     def standing(self) -> Standing:
         s = self._s
-        role = "primary" if s.role is Role.LEADER else "backup"
         waiting = "" if s.leader else f"{s.role.value} in term {s.view}: no leader is known"
         if s.transfer_to:
             waiting = f"handing over to member {s.transfer_to}"
         primary = s.leader or None
-        return Standing(s.role.value, role, s.view, primary, s.leads, s.log.op, s.commit, waiting)
+        return Standing(s.role.value, s.contract_role, s.view, primary, s.leads, s.log.op, s.commit, waiting)
 
     @property
     def incarnations(self) -> Mapping[int, int]:

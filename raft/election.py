@@ -128,6 +128,9 @@ def on_request_vote(s: Server, sender: int, message: RequestVote) -> None:
     if granted and s.vote == 0:
         s.vote = sender
         s.save()
+        if s.role is Role.PRE_CANDIDATE:
+            # Else the answers to its own question could still make it stand, against the one it has voted for.
+            s.become_follower(s.view, 0, f"votes for member {sender}")
         s.restart_election_timer()
     # Seeing a term is not granting a vote: a later term was adopted above either way.
     s.promise(sender, Vote(s.view, granted))
@@ -157,7 +160,7 @@ def _lead(s: Server) -> None:
     s.leading_since = now
     s.election_at = s.resend_at = NEVER
     s.progress = {other: Progress(next=s.log.op + 1) for other in s.others}
-    s.check_quorum_at = now + s.timeouts.suspect // 4
+    s.check_quorum_at = now + s.timeouts.suspect // 2
     s.heartbeat_at = now + s.timeouts.heartbeat
     s.round = 0
     s.measure_pipeline()

@@ -146,6 +146,8 @@ def malformed(message: RaftMessage) -> str:
         return "a term out of range"
     match message:
         case AppendEntries(entries=entries, prev_index=index, prev_term=previous):
+            if message.term == 0 or any(entry.view == 0 for entry in entries):
+                return "no term"  # Terms begin with 1: that of an entry would be taken for that of none.
             if (index == 0) != (previous == 0):
                 return "a term without an index"
             if entries and entries[0].op != index + 1:

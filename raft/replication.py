@@ -39,7 +39,7 @@ def on_append_entries(s: Server, sender: int, message: AppendEntries) -> None:
     if hint:
         s.promise(sender, Rejected(s.view, message.prev_index, hint, message.round))
         return
-    _take(s, message.entries)
+    _take(s, message.entries, fresh=message.commit <= message.prev_index)
     match = message.prev_index + len(message.entries)
     # Beyond `match` this log may still differ: neither commit nor acknowledge more than this request has proved.
     s.advance_commit(min(message.commit, match))
@@ -61,15 +61,20 @@ def _mismatch(s: Server, message: AppendEntries) -> int:
     return index
 
 
-def _take(s: Server, entries: tuple[Entry, ...]) -> None:
-    """Append what is new; cut only at the first entry that differs: an old request must not shorten the log."""
+def _take(s: Server, entries: tuple[Entry, ...], *, fresh: bool) -> None:
+    """Append what is new; cut only at the first entry that differs: an old request must not shorten the log.
+
+    Entries that are committed already when they come (not `fresh`) may have been ordered at any time.
+    """
     for position, entry in enumerate(entries):
-        if entry.op > s.log.op:
-            s.adopt(entries[position:])
-            return
-        if entry.op > s.commit and s.log.entry(entry.op).view != entry.view:
+        differs = s.commit < entry.op <= s.log.op and s.log.entry(entry.op).view != entry.view
+        if differs:
             s.truncate(entry.op - 1)
-            s.adopt(entries[position:])
+        if differs or entry.op > s.log.op:
+            if fresh:
+                s.adopt(entries[position:])
+            else:
+                s.adopt_fetched(entries[position:])
             return
 
 
@@ -114,6 +119,9 @@ def _answered(s: Server, sender: int, term: int, number: int) -> Progress | None
     if s.role is not Role.LEADER or term < s.view:
         s.ignore("APPENDENTRIES answer of an earlier term or role")
         return None
+    if number > s.round:
+        s.ignore("APPENDENTRIES answer of a round that has not begun")
+        return None
     progress = s.progress[sender]
     progress.heard = s.now.monotonic
     progress.round = max(progress.round, number)
@@ -135,12 +143,11 @@ def tick(s: Server) -> None:
     if s.role is not Role.LEADER:
         return
     now = s.now.monotonic
-    if now >= s.check_quorum_at:
-        s.check_quorum_at = now + s.timeouts.suspect // 4
-        doubt = _doubt(s, now)
-        if doubt:
-            s.become_follower(s.view, 0, f"leader steps down: {doubt}")
-            return
+    s.check_quorum_at = now + s.timeouts.suspect // 2
+    doubt = _doubt(s, now)
+    if doubt:
+        s.become_follower(s.view, 0, f"leader steps down: {doubt}")
+        return
     if now >= s.heartbeat_at:
         s.heartbeat_due = True
     if now >= s.transfer_ends_at:
@@ -168,13 +175,19 @@ def close_turn(s: Server) -> None:
     if s.round_due:
         s.round += 1
     sent: dict[int, AppendEntries] = {}
+    all_spoken_to = True
     for other, progress in s.progress.items():
-        spoken = _replicate(s, other, progress, sent)
-        if not spoken and (s.heartbeat_due or s.round_due):
+        if _replicate(s, other, progress, sent):
+            continue
+        if s.heartbeat_due or s.round_due:
             # A heartbeat says where the leader believes this follower to be; if requests were lost on the way, its
             # answer tells, and the flow resumes from there.
             s.send(other, _request(s, progress.next, (), sent))
-    if sent:
+        else:
+            all_spoken_to = False
+    if all_spoken_to:
+        # Not for less: while one follower is being caught up, or the others take load, one that is sent nothing (it has
+        # all, or its window is full of what was lost) would hear no heartbeat for as long as that lasts.
         s.heartbeat_at = s.now.monotonic + s.timeouts.heartbeat
     s.heartbeat_due = s.round_due = False
 
@@ -182,10 +195,7 @@ def close_turn(s: Server) -> None:
 def _replicate(s: Server, other: int, progress: Progress, sent: dict[int, AppendEntries]) -> bool:
     spoken = False
     while progress.next <= s.log.op:
-        if progress.probing:
-            if progress.probe_sent and not s.heartbeat_due:
-                return spoken
-        elif len(progress.in_flight) >= _MESSAGES_IN_FLIGHT:
+        if progress.probe_sent if progress.probing else len(progress.in_flight) >= _MESSAGES_IN_FLIGHT:
             return spoken
         entries = s.log.page(progress.next - 1, s.configuration.limits)
         s.send(other, _request(s, progress.next, entries, sent))
@@ -226,5 +236,9 @@ def _hand_over_if_caught_up(s: Server, sender: int, progress: Progress) -> None:
 
 
 def most_caught_up(s: Server) -> int:
-    """The follower that holds most of the log, 0 if there is none."""
-    return max(s.progress, key=lambda other: (s.progress[other].match, other), default=0)
+    """The follower to hand over to, 0 if there is none: one that answers lately, and of these the longest log.
+
+    In an idle cluster a dead one holds as much as the others.
+    """
+    lately = s.now.monotonic - 2 * s.timeouts.heartbeat
+    return max(s.progress, key=lambda o: (s.progress[o].heard >= lately, s.progress[o].match, o), default=0)

@@ -76,7 +76,12 @@ class Server(Member, ReadHost):
 
     def explain(self, reason: str) -> None:
         """Tell people what changed and why."""
-        self.transitions.append(Transition(self.role.value, self.role.value, self.view, self.leader or None, reason))
+        self.transitions.append(Transition(self.role.value, self.contract_role, self.view, self.leader or None, reason))
+
+    @property
+    def contract_role(self) -> str:
+        """The role in the words that all protocols share."""
+        return "primary" if self.role is Role.LEADER else "backup"
 
     @property
     def last_term(self) -> int:
@@ -89,12 +94,18 @@ class Server(Member, ReadHost):
         self.election_at = self.now.monotonic + wait
 
     def become_follower(self, term: int, leader: int, reason: str) -> None:
-        """Follow `leader` (0: not known) in `term`. A vote is cleared only when the term grows, never within one."""
+        """Follow `leader` (0: not known) in `term`. A vote is cleared only when the term grows, never within one.
+
+        A follower that only learns of a term goes on waiting as before: a candidate whom nobody can elect, asking
+        again and again, would keep all others from ever standing (5.2: only a leader or a granted vote restart it).
+        """
+        changed = self.role is not Role.FOLLOWER or self.leader != leader or term > self.view
+        if self.role is not Role.FOLLOWER or leader:
+            self.restart_election_timer()
         if term > self.view:
             self.view = term
             self.vote = 0
             self.save()
-        changed = self.role is not Role.FOLLOWER or self.leader != leader or term != self.view
         self.role = Role.FOLLOWER
         self.leader = leader
         self.votes = {}
@@ -103,7 +114,6 @@ class Server(Member, ReadHost):
         self.heartbeat_at = self.check_quorum_at = self.resend_at = self.transfer_ends_at = NEVER
         self.transfer_to = 0
         self.transferred = False
-        self.restart_election_timer()
         if changed:
             self.explain(reason)
 

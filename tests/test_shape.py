@@ -57,7 +57,7 @@ def bare_asserts(path: Path) -> Iterator[str]:
 
 
 def test_there_is_something_to_look_at() -> None:
-    assert {name_of(path).partition("/")[0] for path in LIBRARY_SOURCES} >= {"vsr", "statemachine", "viewstamp"}
+    assert {name_of(path).partition("/")[0] for path in LIBRARY_SOURCES} >= {"vsr", "raft", "statemachine", "viewstamp"}
 
 
 def test_no_source_file_outgrows_its_readers() -> None:
@@ -80,7 +80,7 @@ def test_the_library_has_no_bare_assert() -> None:
     assert [line for path in LIBRARY_SOURCES for line in bare_asserts(path)] == []
 
 
-@pytest.mark.parametrize("protocol", ["vsr"])
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
 def test_a_protocol_loads_alone(protocol: str, tmp_path: Path) -> None:
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {protocol}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -110,7 +110,7 @@ class ViewstampedReplication(Core):
         r.saved_incarnations = dict(r.incarnations)
         r.log = Log(entries)
         if entries:
-            r.clock.saw_before_restart(entries[-1].stamp)
+            r.clock.saw_of_unknown_age(entries[-1].stamp)
         if r.is_primary or r.view > r.last_normal_view:
             r.status = Status.VIEW_CHANGE
             r.restart_suspicion()
@@ -127,7 +127,7 @@ class ViewstampedReplication(Core):
         if sender not in r.incarnations or sender == r.me:
             r.ignore("unknown sender")
             return
-        wrong = malformed(peer, len(r.members))
+        wrong = malformed(peer, len(r.members), r.view)
         if wrong:
             r.ignore(f"malformed: {wrong}")
             return

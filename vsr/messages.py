@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from viewstamp.protocol import Entry, Promise, State, Statement
+from viewstamp.protocol import LARGEST_INCARNATION, Entry, Promise, State, Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +174,17 @@ VsrMessage = (
 )
 
 
-HIGHEST_VIEW = 1 << 62
-"""Beyond this no honest cluster comes; a message that says so is damaged, and must not use up the numbers."""
+FARTHEST_VIEW = 1 << 40
+"""How far ahead another member can be: thousands of years of view changes. A message from beyond is damaged. Were it
+believed, the views after it would have no encoding, or be refused by all others."""
 
 
-def malformed(message: VsrMessage, members: int) -> str:
-    """Why no correct member could have sent this, or an empty string. Peers' input never reaches an invariant."""
-    if not isinstance(message, Recovery) and message.view > HIGHEST_VIEW:
+def malformed(message: VsrMessage, members: int, view: int) -> str:
+    """Why no correct member could have sent this to one in `view`, or an empty string.
+
+    Peers' input never reaches an invariant.
+    """
+    if not isinstance(message, Recovery) and message.view > view + FARTHEST_VIEW:
         return "a view out of range"
     match message:
         case Prepare(view=view, entries=entries):
@@ -191,20 +195,26 @@ def malformed(message: VsrMessage, members: int) -> str:
             if op < after + len(entries):
                 return "a log shorter than its page"
             return _misfit(entries, view)
-        case StartViewChange(entered=entered) if entered > HIGHEST_VIEW:
+        case StartViewChange(entered=entered) if entered > view + FARTHEST_VIEW:
             return "a view out of range"
         case PrepareOk() | RecoveryResponse() | StartViewChange():
-            return "" if len(message.vector) == members else "a vector of another size"
+            return _misfit_vector(message.vector, members)
         case DoViewChange():
-            if len(message.vector) != members:
-                return "a vector of another size"
-            return "" if message.last_normal_view <= message.view and message.commit <= message.op else "numbers"
+            if message.last_normal_view > message.view or message.commit > message.op:
+                return "numbers"
+            return _misfit_vector(message.vector, members)
         case StartView() | Commit():
             return "" if message.commit <= message.op else "commit-number beyond op-number"
         case GetState() | Recovery() | GetCommit() | CommitPoint():
             return ""
         case _:
             assert_never(message)
+
+
+def _misfit_vector(vector: tuple[int, ...], members: int) -> str:
+    if len(vector) != members:
+        return "a vector of another size"
+    return "" if max(vector) <= LARGEST_INCARNATION else "an incarnation out of range"
 
 
 def _misfit(entries: tuple[Entry, ...], view: int) -> str:

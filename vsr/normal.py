@@ -88,8 +88,8 @@ def on_prepare_ok(r: Replica, sender: int, message: PrepareOk) -> None:
     """Cumulative: a backup holds everything up to an op, durably (VRR 4.1, step 5)."""
     if r.status is not Status.NORMAL or not r.is_primary or message.view != r.view:
         r.ignore("PREPAREOK for another view or role")
-    elif message.op > r.log.op:
-        r.ignore("PREPAREOK beyond the log")
+    elif message.op > r.log.op or message.round > r.round:
+        r.ignore("PREPAREOK beyond the log or the newest round")
     else:
         backup = r.acknowledged.setdefault(sender, Acknowledged())
         backup.op = max(backup.op, message.op)
@@ -113,7 +113,7 @@ def tick(r: Replica) -> None:
     if not r.leads:
         return
     now = r.now.monotonic
-    r.doubt_at = now + r.timeouts.suspect // 4
+    r.doubt_at = now + r.timeouts.suspect // 2
     doubt = _doubt(r, now)
     if doubt:
         # A primary that can send but not receive would keep its backups passive for ever while nothing commits; one
@@ -154,7 +154,7 @@ def close_turn(r: Replica) -> None:
             _sent(r)
         r.round_due = False
     elif r.acknowledge_due and r.status is Status.NORMAL and not r.is_primary:
-        r.promise(r.primary_of(r.view), PrepareOk(r.view, r.log.op, r.round_heard, r.now.wall, r.vector))
+        r.promise(r.primary_of(r.view), PrepareOk(r.view, r.log.op, r.round_heard, max(0, r.now.wall), r.vector))
     r.acknowledge_due = False
 
 
@@ -180,7 +180,7 @@ def begin_as_primary(r: Replica, reason: str) -> None:
     r.round = 0
     r.round_due = False
     r.heartbeat_at = now + r.timeouts.heartbeat
-    r.doubt_at = now + r.timeouts.suspect // 4
+    r.doubt_at = now + r.timeouts.suspect // 2
     r.measure_pipeline()
     r.explain(reason)
     count_commit(r)

@@ -128,7 +128,7 @@ def _extend(r: Replica, fetch: Fetch, message: NewState) -> None:
         return
     fresh = message.entries[max(0, r.log.op - message.after) :]
     if fresh and fresh[0].op == r.log.op + 1:
-        r.adopt(fresh)
+        r.adopt_fetched(fresh)
         r.acknowledge_due = True
     for first in sorted(r.early):
         entries = r.early[first]
@@ -176,7 +176,7 @@ def install(r: Replica, fetch: Fetch) -> None:
     else:
         fresh = []
     r.truncate(kept)
-    r.adopt(fresh)
+    r.adopt_fetched(fresh)
     r.view = fetch.view
     r.last_normal_view = fetch.view
     r.round_heard = 0

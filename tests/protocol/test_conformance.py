@@ -1,4 +1,4 @@
-"""Viewstamped Replication and the toy protocol keep the contract."""
+"""Viewstamped Replication, Raft and the toy protocol keep the contract."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from raft import Raft
 from tests.protocol.conformance import ProtocolConformance
 from tests.protocol.toy import SingleMemberLog
 from viewstamp.protocol import Configuration, Founded, Time
@@ -14,6 +15,11 @@ from vsr import ViewstampedReplication
 
 class TestViewstampedReplication(ProtocolConformance):
     protocol = ViewstampedReplication
+    sizes = (1, 2, 3, 4, 5)
+
+
+class TestRaft(ProtocolConformance):
+    protocol = Raft
     sizes = (1, 2, 3, 4, 5)
 
 

@@ -41,8 +41,8 @@ def test_the_agreed_time_is_right_at_a_new_primary_after_idle_hours() -> None:
     assert world.run_until(lambda: world.primary not in (None, first), 5 * SECOND)
     client = world.add_client()
     before = len(world.answers)
-    load.begun += 1
-    load.adopt(client, world.call(client, ADD))
+    world.on_answer = None
+    world.call(client, ADD)
     assert world.run_until(lambda: len(world.answers) > before, 5 * SECOND)
     replica = world.nodes[world.primary or 0].replica
     assert replica is not None

@@ -41,10 +41,12 @@ def test_a_second_answer_to_the_registration_changes_nothing() -> None:
 
 def test_a_reply_completes_its_call_once() -> None:
     session, now = opened()
-    reply = Reply(77, 1, 3, 80, b"done")
+    session.take_messages()
+    handle = session.call(b"second", now)
+    reply = Reply(77, 2, 3, 80, b"done")
     session.receive(1, reply, now)
     session.receive(1, reply, now)
-    assert [(c.handle, c.outcome, c.viewstamp) for c in session.take_completions()] == [(1, b"done", (3, 80))]
+    assert [(c.handle, c.outcome, c.viewstamp) for c in session.take_completions()] == [(handle, b"done", (3, 80))]
 
 
 def test_the_mark_rises_over_answered_requests_without_a_gap() -> None:
@@ -67,7 +69,7 @@ def test_calls_beyond_the_window_wait() -> None:
     session.receive(1, Reply(77, 1, 0, 80, b""), now)
     assert [number for _, number, _ in requests(session.take_messages())] == [3]
     assert session.in_flight == 3
-    assert handles == [2, 3, 4]
+    assert handles == [handles[0], handles[0] + 1, handles[0] + 2]
 
 
 def test_a_retry_carries_the_same_number_and_goes_to_the_next_member_after_silence() -> None:

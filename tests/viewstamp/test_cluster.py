@@ -133,7 +133,7 @@ def test_the_written_file_explains_every_value() -> None:
     for previous, line in pairwise([*before.splitlines(), *after.splitlines()]):
         if line and not line.startswith(("#", "[")):
             assert previous.startswith("# "), line
-    assert "# between the heartbeats of an idle primary (default 80)\nheartbeat_ms = 80\n" in text
+    assert "# between the heartbeats of an idle primary (default 100)\nheartbeat_ms = 100\n" in text
     assert max(map(len, text.splitlines())) <= 120
 
 
@@ -285,7 +285,7 @@ def test_a_cluster_cannot_be_changed() -> None:
         (
             "heartbeat_ms = 50",
             "suspect_ms = 100",
-            "timeouts.suspect_ms: expected at least twice heartbeat_ms (80), found 100 "
+            "timeouts.suspect_ms: expected at least twice heartbeat_ms (100), found 100 "
             "(else one lost heartbeat deposes a working primary)",
         ),
         (

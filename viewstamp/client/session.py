@@ -66,7 +66,9 @@ class ClientSession:
         self._home = home
         self._target = home if home is not None else random.choice(self._members)
         self._distrusted_until: dict[int, int] = {}
-        self._handles = 0
+        # Not from 0: a member that was killed asks again under the same identity, and an answer to a read of its
+        # earlier life, delayed, would meet one of the same number, asked after it.
+        self._handles = random.getrandbits(62)
 
         self.session = 0
         self._nonce = 0

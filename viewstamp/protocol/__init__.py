@@ -2,7 +2,15 @@
 
 from viewstamp.protocol.checks import InvariantError, check
 from viewstamp.protocol.clock import AgreedClock
-from viewstamp.protocol.configuration import MILLISECOND, SECOND, Configuration, Limits, Time, Timeouts
+from viewstamp.protocol.configuration import (
+    LARGEST_INCARNATION,
+    MILLISECOND,
+    SECOND,
+    Configuration,
+    Limits,
+    Time,
+    Timeouts,
+)
 from viewstamp.protocol.core import (
     NEVER,
     Append,
@@ -43,6 +51,7 @@ from viewstamp.protocol.member import Member
 from viewstamp.protocol.reads import ReadHost, Reads
 
 __all__ = [
+    "LARGEST_INCARNATION",
     "MILLISECOND",
     "NEVER",
     "SECOND",

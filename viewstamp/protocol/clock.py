@@ -5,6 +5,7 @@ from __future__ import annotations
 from viewstamp.protocol.configuration import SECOND, Time
 
 _SLACK = SECOND
+_LATEST = (1 << 63) - 1  # in the year 2262: the most that an entry can carry, whatever a clock says
 
 
 class AgreedClock:
@@ -20,13 +21,21 @@ class AgreedClock:
         self._anchor: tuple[int, int] | None = None
 
     def saw(self, stamp: int, now: Time) -> None:
-        """An entry made by another member carries this stamp; later ones are measured from here."""
-        if stamp >= self._last:
-            self._last = stamp
-            self._anchor = (stamp, now.monotonic)
+        """An entry made just now by another member carries this stamp; later ones are measured from here."""
+        if stamp < self._last:
+            return
+        self._last = stamp
+        if self._anchor is not None:
+            before, seen = self._anchor
+            elapsed = now.monotonic - seen
+            if stamp + _SLACK < before + elapsed - elapsed // 10:
+                # It was not made just now. Measured from here, the time that has passed since would be lost for good:
+                # after an idle day and a failover, the agreed time would be a day behind.
+                return
+        self._anchor = (stamp, now.monotonic)
 
-    def saw_before_restart(self, stamp: int) -> None:
-        """The log on disk ends with this stamp; how long ago that was, nobody here can tell."""
+    def saw_of_unknown_age(self, stamp: int) -> None:
+        """An entry from a disk or a log that was fetched carries this stamp; how long ago, nobody here can tell."""
         self._last = max(self._last, stamp)
 
     def stamp(self, now: Time) -> int:
@@ -37,5 +46,5 @@ class AgreedClock:
             self._anchor = (wanted, now.monotonic)
         stamp, seen = self._anchor
         elapsed = now.monotonic - seen
-        self._last = max(self._last, min(wanted, stamp + elapsed + elapsed // 10 + _SLACK))
+        self._last = min(_LATEST, max(self._last, min(wanted, stamp + elapsed + elapsed // 10 + _SLACK)))
         return self._last

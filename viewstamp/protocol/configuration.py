@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
+LARGEST_INCARNATION = (1 << 63) - 1
+"""No data directory is given a larger one (they grow with the wall clock), so that there is always room for a newer."""
 
 
 class Time(NamedTuple):
@@ -25,7 +27,7 @@ class Timeouts:
     drawn anew each time. `retry`: before an unanswered message is sent again.
     """
 
-    heartbeat: int = 80 * MILLISECOND
+    heartbeat: int = 100 * MILLISECOND
     suspect: int = 300 * MILLISECOND
     jitter: int = 60 * MILLISECOND
     retry: int = 60 * MILLISECOND

@@ -109,10 +109,16 @@ class Member:
         return first
 
     def adopt(self, entries: Sequence[Entry]) -> None:
-        """Append entries that another member ordered."""
+        """Append entries that another member has just ordered."""
         if entries:
             self.append(entries)
             self.clock.saw(entries[-1].stamp, self.now)
+
+    def adopt_fetched(self, entries: Sequence[Entry]) -> None:
+        """Append entries that another member ordered at some time."""
+        if entries:
+            self.append(entries)
+            self.clock.saw_of_unknown_age(entries[-1].stamp)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Extend the log in memory, and on disk with this turn's write."""
@@ -144,8 +150,6 @@ class Member:
     def measure_pipeline(self) -> None:
         """This member begins to lead: what it holds uncommitted is its pipeline."""
         self.pipeline_bytes = sum(len(self.log.entry(op).encoded) for op in range(self.commit + 1, self.log.op + 1))
-        if self.log.op:
-            self.clock.saw(self.log.entry(self.log.op).stamp, self.now)
 
     def finish_writes(self, write: int) -> None:
         """Write number `write` and all before it are durable, and so is the view they saved."""

@@ -21,6 +21,7 @@ from viewstamp.cluster import Cluster
 from viewstamp.journal import FoundingRecord as FoundingBytes
 from viewstamp.journal import JournalRecord
 from viewstamp.protocol import (
+    LARGEST_INCARNATION,
     NEVER,
     Core,
     Durable,
@@ -146,6 +147,9 @@ class Replica:
                 message = self._codec.decode(data)
             except CodecError:
                 self.undecodable += 1
+                continue
+            if incarnation > LARGEST_INCARNATION:  # No clock gives that: it would leave no room for a larger one.
+                self.misdirected += 1
                 continue
             if sender < FIRST_CLIENT_ID:
                 self._heard[sender] = now.monotonic

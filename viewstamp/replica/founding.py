@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from viewstamp.protocol import MILLISECOND, Founded, Lost, Origin
+from viewstamp.protocol import LARGEST_INCARNATION, MILLISECOND, Founded, Lost, Origin
 from viewstamp.wire import Hello
 
 _RETRY_NS = 50 * MILLISECOND
@@ -89,6 +89,8 @@ class Founding:
     def receive(self, sender: int, incarnation: int, message: Hello) -> None:
         """Another member says what it is and whom it has seen."""
         if sender not in self._vector or sender == self._me or len(message.vector) != len(self._members):
+            return
+        if max(message.vector) > LARGEST_INCARNATION:
             return
         mine = message.vector[self._members.index(self._me)]
         if not message.blank:

@@ -90,6 +90,9 @@ class Requests:
 
     def query(self, source: int, message: Query, now: Time) -> None:
         """A linearizable read. Asked again while it is under way: one answer serves."""
+        if len(message.body) > self._maximum_body_bytes:
+            self.oversized += 1  # As for a request.
+            return
         key = (source, message.number)
         if key in self._asked:
             return
@@ -102,14 +105,22 @@ class Requests:
         self._core.read(self._read_number, now)
 
     def propose(self, now: Time) -> None:
-        """Hand this turn's new requests to the protocol. Those it refuses come again with their clients' retries."""
+        """Hand this turn's new requests to the protocol. Those it refuses come again with their clients' retries.
+
+        It takes a batch whole or not at all. What came in one turn is retried in one turn: were it only ever tried
+        whole, more than the pipeline has room for would never get in, however idle the cluster.
+        """
         proposals, self._proposals = self._proposals, []
-        for start in range(0, len(proposals), _PROPOSAL_BATCH):
-            batch = proposals[start : start + _PROPOSAL_BATCH]
-            if not self._core.propose(batch, now):
-                self.refused += len(batch)
-                for proposal in batch:
-                    del self._in_flight[proposal.session, proposal.request]
+        start, size = 0, _PROPOSAL_BATCH
+        while start < len(proposals) and size:
+            batch = proposals[start : start + size]
+            if self._core.propose(batch, now):
+                start += len(batch)
+            else:
+                size = len(batch) // 2
+        for proposal in proposals[start:]:
+            self.refused += 1
+            del self._in_flight[proposal.session, proposal.request]
 
     def follow_standing(self) -> None:
         """Who leads may have changed in this turn: the pipeline belongs to one view of one primary."""

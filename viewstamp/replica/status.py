@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from transport.codec import CodecError, decode_strict, encode_strict
-from transport.endpoint import EndpointStatistics
+from transport.endpoint_statistics import EndpointStatistics
 from viewstamp.protocol import Standing
 
 

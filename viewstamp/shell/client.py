@@ -11,7 +11,8 @@ import trio
 
 from statemachine import Query, StateMachine
 from transport.codec import CodecError, MessageCodec
-from transport.endpoint import Endpoint, EndpointStatistics
+from transport.endpoint import Endpoint
+from transport.endpoint_statistics import EndpointStatistics
 from transport.frame import Identity
 from transport.interface import Transport
 from transport.udp import UdpTransport

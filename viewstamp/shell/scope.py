@@ -35,6 +35,9 @@ async def background(run: Callable[[], Awaitable[None]], close: Callable[[], Non
             yield
         except BaseException as error:  # noqa: BLE001 - kept, and raised again below, outside the nursery's group
             escaped = error
+        # Whoever cancelled the block from outside must not cut this end short: `close` is what releases the tasks
+        # elsewhere that wait for this replica or client, and they would wait for ever.
+        nursery.cancel_scope.shield = True
         nursery.cancel_scope.cancel()
     close()
     if failure is not None:

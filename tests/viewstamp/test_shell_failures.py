@@ -1,0 +1,232 @@
+"""The Trio shell when something fails: what ends a block, as what, and who else learns of it."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from statemachine import StateMachine
+from tests.viewstamp.running import HOST, Account, Running, running, unstarted
+from transport.fabric import FabricTransport
+from transport.interface import Address
+from viewstamp.journal import StorageFailedError
+from viewstamp.journal.simulated import Operation
+from viewstamp.shell.callers import Callers, ClosedError
+from viewstamp.shell.scope import background
+
+
+async def test_failover_when_a_replicas_scope_is_cancelled(autojump_clock: MockClock) -> None:
+    async with running() as cluster, cluster.open_client() as client:
+        assert await client.call(Account.deposit, 1) == 1
+        primary = await cluster.wait_primary()
+        await cluster.stop(primary)
+        with trio.fail_after(2):
+            assert await client.call(Account.deposit, 1) == 2
+        again = await cluster.start(primary)
+        await again.wait_ready()
+        assert await again.call(Account.deposit, 1) == 3
+        assert await again.read(Account.read_balance) == 3
+
+
+async def test_a_primary_that_resigns_is_followed_at_once(autojump_clock: MockClock) -> None:
+    async with running() as cluster, cluster.open_client() as client:
+        await client.call(Account.deposit, 1)
+        primary = await cluster.wait_primary()
+        cluster.replicas[primary].resign()
+        with trio.fail_after(0.2):
+            await cluster.wait_primary(other_than=primary)
+        assert await client.call(Account.deposit, 1) == 2
+
+
+async def test_an_exception_from_the_block_leaves_as_itself(autojump_clock: MockClock) -> None:
+    async with running() as cluster:
+        error = ValueError("the caller's own")
+        with pytest.raises(ValueError, match="own") as raised:  # noqa: PT012 - it ends the block
+            async with cluster.open_client() as client:
+                await client.call(Account.deposit, 1)
+                raise error
+        assert raised.value is error
+        assert raised.value.__cause__ is None
+        await cluster.stop(1)
+        with pytest.raises(ValueError, match="own") as raised:  # noqa: PT012 - it ends the block
+            async with cluster.open_member(1) as replica:
+                await replica.wait_ready()
+                raise error
+        assert raised.value is error
+        with pytest.raises(BaseExceptionGroup) as grouped:
+            async with cluster.open_client():
+                raise BaseExceptionGroup("of the caller", [KeyboardInterrupt(), error])
+        assert grouped.value.exceptions[1] is error
+
+
+async def test_a_machine_that_cannot_go_on_ends_its_own_block_alone(autojump_clock: MockClock) -> None:
+    """What is no ordinary error stops the replica, as itself, and what others wait for goes on."""
+    async with running() as cluster, cluster.open_client() as client:
+        await client.call(Account.deposit, 100)
+        await cluster.stop(2)
+        results: list[int] = []
+
+        async def work() -> None:
+            results.extend([await client.call(Account.withdraw, 13), await client.call(Account.withdraw, 1)])
+
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(RecursionError, match="out of stack") as raised:  # noqa: PT012 - it ends the block
+                async with cluster.open_member(2, lambda: Account(fuse=13)) as replica:
+                    await replica.wait_ready()
+                    nursery.start_soon(work)
+                    await trio.sleep_forever()
+            assert raised.value.__cause__ is None
+        assert results == [87, 86]
+        with pytest.raises(ClosedError):
+            await replica.call(Account.deposit, 1)
+
+
+@pytest.mark.parametrize("operation", [Operation.WRITE, Operation.SYNC])
+async def test_a_failing_disk_ends_its_own_block_alone(autojump_clock: MockClock, operation: Operation) -> None:
+    async with running() as cluster, cluster.open_client() as client:
+        await client.call(Account.deposit, 1)
+        primary = await cluster.wait_primary()
+        cluster.disks[primary].fail(operation)
+        assert await client.call(Account.deposit, 1) == 2
+        failure = await cluster.wait_ended(primary)
+        assert isinstance(failure, StorageFailedError)
+        again = await cluster.start(primary)
+        await again.wait_ready()
+        assert await again.call(Account.deposit, 1) == 3
+
+
+async def test_the_failure_of_the_background_wins_over_what_came_of_it(autojump_clock: MockClock) -> None:
+    """The block hides its cancellation behind an error of its own: the cause is told, and both are shown."""
+    async with unstarted(members=1) as cluster:
+        with pytest.raises(StorageFailedError) as failure:  # noqa: PT012 - it ends the block
+            async with cluster.open_member(1) as replica:
+                await replica.call(Account.deposit, 1)
+                cluster.disks[1].fail(Operation.SYNC)
+                try:
+                    await replica.call(Account.deposit, 1)
+                except ClosedError as error:
+                    raise ValueError("what came of it") from error
+        assert isinstance(failure.value.__cause__, ValueError)
+
+
+async def test_a_nursery_in_the_block_does_not_hide_the_failure(autojump_clock: MockClock) -> None:
+    async with unstarted(members=1) as cluster:
+        with pytest.raises(StorageFailedError) as failure:  # noqa: PT012 - it ends the block
+            async with cluster.open_member(1) as replica, trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                await replica.wait_ready()
+                cluster.disks[1].fail(Operation.SYNC)
+                with trio.CancelScope(shield=True), pytest.raises(ClosedError):
+                    await replica.call(Account.deposit, 1)
+                await trio.sleep_forever()
+        assert failure.value.__cause__ is None
+
+
+async def test_what_is_no_exception_leaves_as_itself(autojump_clock: MockClock) -> None:
+    """A Ctrl-C that lands in the loop's task must look to the service as if it had landed anywhere else."""
+    closed = trio.Event()
+
+    async def interrupted() -> None:
+        await trio.sleep(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        async with background(interrupted, closed.set):
+            await trio.sleep_forever()
+    assert closed.is_set()
+
+
+async def _expect_closed(caller: Callers, sent: trio.Event, seen: list[str]) -> None:
+    sent.set()
+    for attempt in (caller.call(Account.deposit, 1), caller.read(Account.read_balance)):
+        try:
+            await attempt
+        except ClosedError as error:
+            seen.append(str(error))
+
+
+async def _calls_into_nowhere(cluster: Running) -> None:
+    for member in cluster.ids:
+        cluster.fabric.network.isolate(cluster.address(member))
+
+
+async def test_closing_with_calls_under_way(autojump_clock: MockClock) -> None:
+    seen: list[str] = []
+    async with running() as cluster, trio.open_nursery() as nursery:
+        async with cluster.open_client() as client:
+            await client.call(Account.deposit, 1)
+            await _calls_into_nowhere(cluster)
+            nursery.start_soon(_expect_closed, client, sent := trio.Event(), seen)
+            await sent.wait()
+            await trio.sleep(0.1)
+        await trio.sleep(0.1)
+        assert seen == ["outcome unknown: closed"] * 2
+        with pytest.raises(ClosedError):
+            await client.status(1)
+
+
+async def test_cancelling_the_scope_around_releases_those_who_wait_elsewhere(autojump_clock: MockClock) -> None:
+    seen: list[str] = []
+    async with running() as cluster:
+        cluster.fabric.network.isolate(cluster.address(1))
+        async with trio.open_nursery() as nursery:
+            replica = cluster.replicas[1]
+            nursery.start_soon(_expect_closed, replica, sent := trio.Event(), seen)
+            await sent.wait()
+            await trio.sleep(0.1)
+            await cluster.stop(1)
+        assert seen == ["outcome unknown: closed"] * 2
+        with pytest.raises(ClosedError):
+            await replica.wait_ready()
+
+
+async def test_waiting_for_a_replica_that_is_closed_before_it_is_ready(autojump_clock: MockClock) -> None:
+    async with unstarted() as cluster, trio.open_nursery() as nursery:
+        replica = await cluster.start(1)
+
+        async def wait() -> None:
+            with pytest.raises(ClosedError):
+                await replica.wait_ready()
+
+        nursery.start_soon(wait)
+        await trio.sleep(1)
+        await cluster.stop(1)
+
+
+class FloodedTransport(FabricTransport):
+    """There is always more to receive than one turn takes, and none of it is any good."""
+
+    flooded = False
+
+    def receive(self, limit: int) -> list[tuple[bytes, Address]]:
+        if self.flooded:
+            return [(b"rubbish", (HOST, 1))] * limit
+        return super().receive(limit)
+
+
+async def test_a_flood_without_end_does_not_stop_the_timers(mock_clock: MockClock) -> None:
+    async with unstarted(members=2) as cluster:
+        transport = FloodedTransport(cluster.fabric, cluster.address(1), 10)
+        async with cluster.open_member(1, transport=transport) as replica:
+            await trio.testing.wait_all_tasks_blocked()
+            sent = replica.statistics().transport.datagrams_out
+            transport.flooded = True
+            transport.arrive(b"rubbish", (HOST, 1))
+            mock_clock.jump(10)
+            for _ in range(100):
+                await trio.lowlevel.checkpoint()
+            assert replica.statistics().transport.datagrams_out > sent
+            assert replica.statistics().transport.drops["short"] > 1000
+
+
+async def test_machines_are_made_once_per_member(autojump_clock: MockClock) -> None:
+    made: list[StateMachine] = []
+
+    def make() -> Account:
+        made.append(Account())
+        return Account()
+
+    async with running(machine=make) as cluster:
+        assert await cluster.replicas[1].call(Account.deposit, 1) == 1
+    assert len(made) == 3

@@ -1,0 +1,150 @@
+"""Where writes meet the disk: in the loop while it is quick, through a thread when it is not."""
+
+from __future__ import annotations
+
+import threading
+from random import Random
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.viewstamp.running import Account, unstarted
+from viewstamp.journal import EntriesRecord, Journal, StorageFailedError
+from viewstamp.journal.simulated import Operation, SimulatedDisk
+from viewstamp.shell.storage import Storage, Writes
+
+
+class SlowDisk(SimulatedDisk):
+    """Syncs take `sync_s` of the mock clock's time. `threads` are those it was synced from."""
+
+    def __init__(self, clock: MockClock) -> None:
+        super().__init__(Random(1))
+        self.sync_s = 0.0
+        self.threads: list[int] = []
+        self._clock = clock
+        self.on_operation = self._operation
+
+    def _operation(self, operation: Operation, _: str) -> None:
+        if operation is Operation.SYNC:
+            self.threads.append(threading.get_ident())
+            if self.sync_s:
+                self._clock.jump(self.sync_s)
+
+
+def open_journal(disk: SimulatedDisk) -> Journal:
+    return Journal.open(disk.files(), cluster=b"storage!", replica=1, protocol="vsr", create_incarnation=lambda: 1)
+
+
+def write_of(number: int) -> Writes:
+    return [(number, (EntriesRecord(number, 1, b"entry %d " % number),))]
+
+
+class Written:
+    """A `Storage` and what it reports, in order."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.finished: list[int] = []
+        self._changed = trio.Event()
+        self.storage = Storage(journal, self._wake)
+
+    def _wake(self) -> None:
+        number = self.storage.take_finished()
+        if number:
+            self.finished.append(number)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_for(self, number: int) -> None:
+        while number not in self.finished:
+            await self._changed.wait()
+
+
+async def test_a_slow_disk_is_written_in_order_through_a_thread(mock_clock: MockClock) -> None:
+    disk = SlowDisk(mock_clock)
+    journal = open_journal(disk)
+    written = Written(journal)
+    storage = written.storage
+    here = threading.get_ident()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(storage.run)
+        assert storage.write(write_of(1)) == 1
+        disk.sync_s = 0.02
+        assert storage.write(write_of(2)) == 2  # This one showed how slow it is.
+        disk.threads.clear()
+        assert storage.write(write_of(3)) == 0
+        assert storage.write(write_of(4)) == 0
+        await written.wait_for(4)
+        assert written.finished == [4]
+        assert here not in disk.threads
+        assert storage.take_finished() == 0
+
+        disk.sync_s = 0.0
+        for number in range(5, 37):
+            assert storage.write(write_of(number)) == 0
+            await written.wait_for(number)
+        disk.threads.clear()
+        await storage.settle()
+        assert storage.write(write_of(37)) == 37, "quick for long enough: in the loop again"
+        assert disk.threads == [here]
+        nursery.cancel_scope.cancel()
+    assert written.finished == list(range(4, 37))
+    journal.close()
+    recovered = open_journal(disk).recovered
+    assert recovered.entries == b"".join(b"entry %d " % number for number in range(1, 38))
+
+
+async def test_what_waits_becomes_one_batch(mock_clock: MockClock) -> None:
+    disk = SlowDisk(mock_clock)
+    disk.sync_s = 0.02
+    journal = open_journal(disk)
+    written = Written(journal)
+    written.storage.write(write_of(1))
+    syncs = len(disk.threads)
+    for number in range(2, 100):
+        assert written.storage.write(write_of(number)) == 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(written.storage.run)
+        await written.wait_for(99)
+        await written.storage.settle()
+        nursery.cancel_scope.cancel()
+    assert len(disk.threads) == syncs + 1
+
+
+async def test_an_error_in_the_thread_ends_the_writer(mock_clock: MockClock) -> None:
+    disk = SlowDisk(mock_clock)
+    disk.sync_s = 0.02
+    written = Written(open_journal(disk))
+    written.storage.write(write_of(1))
+    disk.fail(Operation.SYNC)
+    written.storage.write(write_of(2))
+    with pytest.raises(StorageFailedError):
+        await written.storage.run()
+    assert written.finished == []
+
+
+async def test_a_replica_on_a_slow_disk_serves_and_keeps_what_it_answered(mock_clock: MockClock) -> None:
+    async with unstarted(members=1) as cluster:
+        disk = cluster.disks[1] = SlowDisk(mock_clock)
+        async with cluster.open_member(1) as replica:
+            disk.sync_s = 0.02
+            for total in range(1, 11):
+                assert await replica.call(Account.deposit, 1) == total
+            assert threading.get_ident() != disk.threads[-1]
+            assert replica.status().journal_bytes == sum(len(data) for name, data in disk.contents().items())
+        disk.sync_s = 0.0
+        mock_clock.autojump_threshold = 0  # What led before a restart waits to be elected again.
+        async with cluster.open_member(1) as replica:
+            assert await replica.read(Account.read_balance) == 10
+
+
+async def test_a_disk_that_fails_in_the_thread_ends_the_block(mock_clock: MockClock) -> None:
+    async with unstarted(members=1) as cluster:
+        disk = cluster.disks[1] = SlowDisk(mock_clock)
+        with pytest.raises(StorageFailedError):  # noqa: PT012 - it ends the block
+            async with cluster.open_member(1) as replica:
+                disk.sync_s = 0.02
+                await replica.call(Account.deposit, 1)
+                await replica.call(Account.deposit, 1)
+                disk.fail(Operation.SYNC)
+                await replica.call(Account.deposit, 1)

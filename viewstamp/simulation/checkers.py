@@ -1,0 +1,205 @@
+"""Checkers that watch a cluster from outside: entries applied, disks, promises, what clients were told.
+
+They read no protocol's private state, and each says what was violated in one sentence. The properties:
+
+- agreement: every member, in every life, applies the same entry at an op; equal viewstamps are equal entries;
+- durability: what a client was told is in every later history, where it was told;
+- exactly once: a request has one effect, however often it was ordered;
+- one primary: no view is led by two members, or by one member in two lives;
+- monotone: a member's view never goes back, across restarts too; its commit-number not within a life;
+- promises: no message leaves that promises what the sender's disk does not hold;
+- majority: an entry is on a majority of disks when it is first committed;
+- reads: a read sees every op that any client was told of before it asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from viewstamp.protocol import Configuration, Effects, Entry, Kind, Promise, ReadReady, Statement, Viewstamp, Write
+from viewstamp.protocol import Append as AppendRecord
+from viewstamp.simulation.member import SimulatedMember, Watcher
+from viewstamp.simulation.rules import ProtocolRules
+
+
+class PropertyError(Exception):
+    """A property was violated: `name` is the property's, the text says how."""
+
+    def __init__(self, name: str, explanation: str) -> None:
+        super().__init__(f"{name}: {explanation}")
+        self.name = name
+
+
+class History:
+    """The one agreed history, as far as any member has applied it, and what clients were told of it."""
+
+    def __init__(self) -> None:
+        self.committed: list[Entry] = []
+        self.effects: dict[tuple[int, int], int] = {}
+        self.told: dict[tuple[int, int], int] = {}
+        self.told_op = 0
+        self._by_viewstamp: dict[Viewstamp, bytes] = {}
+
+    def commit(self, entry: Entry) -> bool:
+        """A member applied this; True if it is the first to."""
+        op = entry.op
+        if op <= len(self.committed):
+            agreed = self.committed[op - 1]
+            if agreed.encoded != entry.encoded:
+                raise PropertyError("agreement", f"op {op} is {describe(agreed)} here and {describe(entry)} there")
+            return False
+        if op != len(self.committed) + 1:
+            raise PropertyError("agreement", f"op {op} was applied where {len(self.committed) + 1} comes next")
+        self.committed.append(entry)
+        if entry.kind is Kind.COMMAND:
+            # The session table: the first place of a request is where it has its effect; later ones are duplicates.
+            self.effects.setdefault((entry.session, entry.request), op)
+        return True
+
+    def seen(self, entry: Entry) -> None:
+        """This entry is in some log, committed or not."""
+        known = self._by_viewstamp.setdefault(entry.viewstamp, entry.encoded)
+        if known != entry.encoded:
+            raise PropertyError("agreement", f"two different entries have viewstamp {tuple(entry.viewstamp)}")
+
+    def tell(self, session: int, request: int, op: int) -> None:
+        """A client is told that its request had its effect at this op."""
+        key = (session, request)
+        if key in self.told:
+            raise PropertyError("exactly once", f"request {key} was answered at op {self.told[key]} and at op {op}")
+        self.told[key] = op
+        self.told_op = max(self.told_op, op)
+        self.verify(session, request)
+
+    def verify(self, session: int, request: int) -> None:
+        """What this client was told is what history says."""
+        op = self.told[session, request]
+        effect = self.effects.get((session, request))
+        if effect is None:
+            raise PropertyError("durability", f"request {(session, request)}, answered at op {op}, is nowhere")
+        if effect != op:
+            raise PropertyError(
+                "exactly once", f"request {(session, request)} was answered at op {op}, its effect is at {effect}"
+            )
+
+
+class Checkers(Watcher):
+    """All properties, watched at every step of all members. Each method raises PropertyError at once."""
+
+    def __init__(self, configuration: Configuration, rules: ProtocolRules) -> None:
+        self.history = History()
+        self.members: Mapping[int, SimulatedMember] = {}
+        self.views: set[int] = set()
+        self._configuration = configuration
+        self._rules = rules
+        self._leaders: dict[int, tuple[int, int]] = {}
+        self._durable_views: dict[int, int] = dict.fromkeys(configuration.members, 0)
+        self._views: dict[int, int] = {}
+        self._commits: dict[int, int] = {}
+        self._writes: dict[int, int] = {}
+        self._read_floors: dict[tuple[int, int, int], int] = {}
+
+    # What members do.
+
+    def started(self, member: SimulatedMember) -> None:
+        """Commit and writes begin anew; the view at least where the disk left it."""
+        number = member.member
+        if member.disk.state is None:
+            self._durable_views[number] = 0
+        self._views[number] = self._durable_views[number]
+        self._commits[number] = 0
+        self._writes[number] = 0
+
+    def turned(self, member: SimulatedMember, effects: Effects) -> None:
+        """Monotone view and commit, one primary, promises bound to writes, reads."""
+        core = member.core
+        if core is None:
+            return
+        number, standing = member.member, core.standing
+        if standing.view < self._views[number]:
+            raise PropertyError(
+                "monotone", f"member {number}'s view went back from {self._views[number]} to {standing.view}"
+            )
+        self._views[number] = standing.view
+        if effects.commit < self._commits[number]:
+            raise PropertyError("monotone", f"member {number}'s commit-number went back to {effects.commit}")
+        self._commits[number] = effects.commit
+        if standing.leads:
+            self._led(number, member.life, standing.view)
+        for send in effects.sends:
+            if not isinstance(send.message, Statement):
+                raise PropertyError("promises", f"member {number} sent {send.message} without waiting for its disk")
+        if effects.write is not None:
+            self._writes[number] = effects.write.number
+        for promise in effects.promises:
+            if promise.write > self._writes[number]:
+                raise PropertyError("promises", f"member {number} waits for write {promise.write}, never asked for")
+        for read in effects.reads:
+            if isinstance(read, ReadReady):
+                self.read_ready(number, member.life, read.read, read.op)
+
+    def _led(self, member: int, life: int, view: int) -> None:
+        leader = self._leaders.setdefault(view, (member, life))
+        self.views.add(view)
+        if leader != (member, life):
+            raise PropertyError("one primary", f"view {view} is led by (member, life) {leader} and by {(member, life)}")
+
+    def stored(self, member: SimulatedMember, write: Write) -> None:
+        """Durable views never go back; equal viewstamps on disks are equal entries."""
+        state = member.disk.state
+        if state is not None:
+            view = self._rules.view_of(state)
+            if view < self._durable_views[member.member]:
+                raise PropertyError("monotone", f"member {member.member}'s view on disk went back to {view}")
+            self._durable_views[member.member] = view
+        for record in write.records:
+            if isinstance(record, AppendRecord):
+                for entry in record.entries:
+                    self.history.seen(entry)
+
+    def promised(self, member: SimulatedMember, to: int, message: Promise) -> None:
+        """The sender's disk holds what its message promises."""
+        broken = self._rules.broken_promise(message, member.disk)
+        if broken:
+            name = type(message).__name__
+            raise PropertyError("promises", f"member {member.member} promises member {to} {broken} ({name})")
+
+    def applied(self, member: SimulatedMember, entry: Entry) -> None:
+        """Agreement, and a majority of disks."""
+        if self.history.commit(entry):
+            holders = [m.member for m in self.members.values() if m.disk.holds(entry.op, entry)]
+            if len(holders) < self._configuration.quorum:
+                raise PropertyError(
+                    "majority",
+                    f"member {member.member} committed {describe(entry)}, which only the disks of {holders} hold",
+                )
+
+    # What clients do.
+
+    def read_asked(self, member: int, life: int, read: int) -> None:
+        """A client asks for a read at this member."""
+        self._read_floors[member, life, read] = self.history.told_op
+
+    def read_ready(self, member: int, life: int, read: int, op: int) -> None:
+        """The read may be served from op on."""
+        floor = self._read_floors.pop((member, life, read), None)
+        if floor is None:
+            raise PropertyError("reads", f"member {member} answers read {read}, which is not under way")
+        if op < floor:
+            raise PropertyError("reads", f"member {member} reads at op {op}; op {floor} was answered before it asked")
+
+    def finish(self) -> None:
+        """The final scan: everything that any client was told, where it was told, and every member alike."""
+        for session, request in self.history.told:
+            self.history.verify(session, request)
+        for member in self.members.values():
+            if len(member.applied) != len(self.history.committed):
+                raise PropertyError(
+                    "durability",
+                    f"member {member.member} has applied {len(member.applied)} of {len(self.history.committed)}",
+                )
+
+
+def describe(entry: Entry) -> str:
+    """An entry for people."""
+    return f"{entry.kind.name} {entry.session}.{entry.request} made in view {entry.view} at op {entry.op}"

@@ -1,0 +1,105 @@
+"""What one fuzzer run is made of, drawn swarm style: most runs have only some kinds of faults, some have none.
+
+(Groce et al., "Swarm Testing", ISSTA 2012: a run in which everything fails all the time never gets deep.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+from viewstamp.protocol import MILLISECOND, Configuration, Limits, Timeouts
+
+
+class Fault(StrEnum):
+    """What can befall a cluster."""
+
+    CRASH = "crash"
+    CRASH_PRIMARY = "crash primary"
+    CRASH_ALL = "crash all"
+    LOSE_DISK = "lose disk"
+    CUT = "one-way cut"
+    PARTITION = "partition"
+    ISOLATE = "isolate a member"
+    ISOLATE_PRIMARY = "isolate the primary"
+    PAUSE = "pause"
+    STALL_DISK = "stall a disk"
+    REPLAY = "replay old messages"
+    RESIGN = "resign"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run's cluster, load and faults. Times in nanoseconds, chances in per mille."""
+
+    configuration: Configuration
+    faults: tuple[Fault, ...]
+    fault_phase: int
+    fault_gap: int
+    fault_length: int
+    restart_after: int
+    delay: int
+    tail_chance: int
+    tail: int
+    loss_chance: int
+    duplicate_chance: int
+    write_delay: int
+    gather: int
+    reveal_crash_chance: int
+    clients: int
+    think: int
+    retry: int
+    read_chance: int
+
+    @property
+    def patience(self) -> int:
+        """How long after the faults have ended everything must be served and alike: 20 suspect time-outs."""
+        return 20 * self.configuration.timeouts.suspect
+
+
+_SIZES = (1, 2, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 6, 7)
+
+
+def draw_plan(random: Random) -> Plan:
+    """Draw a run."""
+    members = random.choice(_SIZES)
+    suspect = random.choice((100, 200, 300)) * MILLISECOND
+    timeouts = Timeouts(
+        heartbeat=suspect // random.choice((3, 4, 6)),
+        suspect=suspect,
+        jitter=suspect // random.choice((3, 5)),
+        retry=suspect // random.choice((4, 6)),
+    )
+    limits = Limits(
+        page_bytes=random.choice((256, 1024, 65536)),
+        page_entries=random.choice((2, 5, 64)),
+        pipeline_entries=random.choice((8, 64, 1024)),
+        pipeline_bytes=1 << 20,
+    )
+    offsets = random.randrange(3)
+    configuration = Configuration(tuple(1 + offsets + number for number in range(members)), timeouts, limits)
+    kinds = list(Fault)
+    calm = random.randrange(20) == 0
+    share = random.choice((2, 4, 6))
+    faults = () if calm else tuple(kind for kind in kinds if random.randrange(10) < share)
+    return Plan(
+        configuration=configuration,
+        faults=faults,
+        fault_phase=random.choice((6, 10, 16)) * suspect,
+        fault_gap=suspect * random.choice((1, 2, 4)) // 4,
+        fault_length=suspect * random.choice((1, 2, 4)) // 2,
+        restart_after=suspect * random.choice((1, 2, 8)) // 4,
+        delay=suspect // random.choice((1000, 200, 50, 20)),
+        tail_chance=0 if calm else random.choice((0, 0, 20, 100, 300)),
+        tail=suspect * random.choice((1, 2, 6)),
+        loss_chance=0 if calm else random.choice((0, 0, 10, 50, 200)),
+        duplicate_chance=0 if calm else random.choice((0, 0, 20, 100)),
+        write_delay=suspect // random.choice((1000, 300, 60, 20)),
+        gather=random.choice((0, 0, suspect // 300, suspect // 60)),
+        reveal_crash_chance=0 if calm else random.choice((0, 0, 2, 8, 20)),
+        clients=random.randint(1, 6),
+        think=suspect // random.choice((4, 10, 30)),
+        retry=suspect * random.choice((1, 2, 4)) // 2,
+        read_chance=random.choice((0, 100, 400)),
+    )

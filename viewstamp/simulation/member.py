@@ -1,0 +1,246 @@
+"""One simulated member: a protocol core over a disk of records, which a crash leaves with a prefix of what was asked.
+
+Knows nothing of any one protocol. The driver decides when a write completes, when the process dies, and how many of the
+writes under way then still reach the disk; a `Watcher` sees all that an outsider could see.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from viewstamp.protocol import (
+    Append,
+    Configuration,
+    Core,
+    Durable,
+    Effects,
+    Entry,
+    Founded,
+    Lost,
+    Message,
+    Origin,
+    Promise,
+    Proposal,
+    ReadFailed,
+    ReadReady,
+    SaveState,
+    SendAfter,
+    State,
+    Time,
+    Truncate,
+    Write,
+    check,
+)
+
+
+class Outgoing(NamedTuple):
+    """A message on its way out, with the incarnation of its sender, as its frame would carry it."""
+
+    to: int
+    incarnation: int
+    message: Message
+
+
+@dataclass(slots=True)
+class Disk:
+    """What would still be there after a crash: the state, the log and the incarnation of the directory.
+
+    `was_lost`: the disk was replaced, and nothing has been saved on the new one. Until then `ghost` keeps the log of
+    the lost one: what was acknowledged from there may be counted until its loss is known.
+    """
+
+    incarnation: int
+    state: State | None = None
+    entries: list[Entry] = field(default_factory=list)
+    was_lost: bool = False
+    ghost: list[Entry] | None = None
+
+    def holds(self, op: int, entry: Entry) -> bool:
+        """Whether this entry is, or before an unhealed loss was, durable here."""
+        entries = self.entries if self.ghost is None else self.ghost
+        return len(entries) >= op and entries[op - 1].encoded == entry.encoded
+
+
+class Watcher:
+    """What an outsider sees of members. Does nothing; derive the checkers from it."""
+
+    def started(self, member: SimulatedMember) -> None:
+        """A process started; its core exists, its first effects are not yet out."""
+
+    def turned(self, member: SimulatedMember, effects: Effects) -> None:
+        """A turn is over; entries it committed have been reported by `applied`."""
+
+    def stored(self, member: SimulatedMember, write: Write) -> None:
+        """A write reached the disk, in time or with a crash."""
+
+    def promised(self, member: SimulatedMember, to: int, message: Promise) -> None:
+        """A promise leaves."""
+
+    def applied(self, member: SimulatedMember, entry: Entry) -> None:
+        """The member's commit reached this entry."""
+
+
+class SimulatedMember:
+    """A member: its disk, and the life of its process while it has one.
+
+    Each event is a turn of its own unless `finish` is left to the caller: `core` may be given several events, then
+    `finish` drains it. What leaves is in `outbox`, which the driver empties.
+    """
+
+    def __init__(
+        self,
+        protocol: type[Core],
+        configuration: Configuration,
+        member: int,
+        founding: tuple[int, ...],
+        random: Random,
+        watcher: Watcher,
+    ) -> None:
+        self.member = member
+        self.core: Core | None = None
+        self.life = 0
+        self.disk = Disk(founding[configuration.members.index(member)])
+        self.queue: deque[Write] = deque()
+        self.outbox: list[Outgoing] = []
+        self.reads: list[ReadReady | ReadFailed] = []
+        self.applied: list[Entry] = []
+        self.superseded = 0
+        self._held: deque[SendAfter] = deque()
+        self._done = 0
+        self._protocol = protocol
+        self._configuration = configuration
+        self._founding = founding
+        self._random = random
+        self._watcher = watcher
+
+    # Lives.
+
+    def start(self, now: Time) -> None:
+        """Start on what the disk holds: a restart, the first start, or the first after the disk was lost."""
+        check(self.core is None, "member {} runs already", self.member)
+        disk = self.disk
+        origin: Origin
+        if disk.state is not None:
+            origin = Durable(disk.state, tuple(disk.entries))
+        elif disk.was_lost:
+            origin = Lost(disk.incarnation)
+        else:
+            origin = Founded(self._founding)
+        self.life += 1
+        self._done = 0
+        self.applied = []
+        random = Random(self._random.getrandbits(64))
+        self.core = self._protocol(self._configuration, self.member, origin, random, now)
+        self._watcher.started(self)
+        self.finish(now)
+
+    def crash(self, surviving: int = 0) -> None:
+        """The process dies; the first `surviving` of the writes under way still reach the disk. No-op when down."""
+        self.core = None
+        for _ in range(min(surviving, len(self.queue))):
+            self._store(self.queue.popleft())
+        self.queue.clear()
+        self._held.clear()
+        self.reads.clear()
+
+    def lose_disk(self, incarnation: int) -> None:
+        """The process dies and its disk is replaced by a blank one, whose directory has this incarnation."""
+        self.crash()
+        disk = self.disk
+        if disk.ghost is None:
+            disk.ghost = disk.entries
+        disk.incarnation, disk.state, disk.entries, disk.was_lost = incarnation, None, [], True
+
+    # Turns.
+
+    def receive(self, sender: int, incarnation: int, message: Message, now: Time) -> None:
+        """A message arrives; nothing happens when the process is down."""
+        if self.core is not None:
+            self.core.receive(sender, incarnation, message, now)
+            self.finish(now)
+
+    def propose(self, proposals: Sequence[Proposal], now: Time) -> int:
+        """The op of the first, or 0 where they were refused or the process is down."""
+        if self.core is None:
+            return 0
+        first = self.core.propose(proposals, now)
+        self.finish(now)
+        return first
+
+    def read(self, read: int, now: Time) -> None:
+        """Ask for a read; its answer comes in `reads`."""
+        if self.core is not None:
+            self.core.read(read, now)
+            self.finish(now)
+
+    def tick(self, now: Time) -> None:
+        """Time has come to this."""
+        if self.core is not None:
+            self.core.tick(now)
+            self.finish(now)
+
+    def complete_write(self, now: Time) -> None:
+        """The oldest write under way is durable: promises that waited for it leave, and the core is told."""
+        core = self.core
+        if core is None or not self.queue:
+            return
+        write = self.queue.popleft()
+        self._store(write)
+        self._done = write.number
+        while self._held and self._held[0].write <= self._done:
+            self._emit(self._held.popleft())
+        core.written(write.number, now)
+        self.finish(now)
+
+    def finish(self, now: Time) -> None:
+        """Close the turn: carry out all effects in their order."""
+        core = self.core
+        if core is None:
+            return
+        effects = core.drain()
+        if effects.supersede:
+            self.superseded += 1
+            self.crash()
+            self.disk.incarnation = effects.supersede + 1
+            self.start(now)
+            return
+        incarnation = self.disk.incarnation
+        for send in effects.sends:
+            self.outbox.append(Outgoing(send.to, incarnation, send.message))
+        if effects.write is not None:
+            self.queue.append(effects.write)
+        for promise in effects.promises:
+            if promise.write <= self._done:
+                self._emit(promise)
+            else:
+                self._held.append(promise)
+        for op in range(len(self.applied) + 1, effects.commit + 1):
+            entry = core.entry(op)
+            self.applied.append(entry)
+            self._watcher.applied(self, entry)
+        self.reads.extend(effects.reads)
+        self._watcher.turned(self, effects)
+
+    def _emit(self, promise: SendAfter) -> None:
+        self._watcher.promised(self, promise.to, promise.message)
+        self.outbox.append(Outgoing(promise.to, self.disk.incarnation, promise.message))
+
+    def _store(self, write: Write) -> None:
+        disk = self.disk
+        for record in write.records:
+            match record:
+                case Append(entries):
+                    first = entries[0].op
+                    check(first == len(disk.entries) + 1, "an append at {} to a log of {}", first, len(disk.entries))
+                    disk.entries.extend(entries)
+                case Truncate(after):
+                    del disk.entries[after:]
+                case SaveState(state):
+                    disk.state = state
+                    disk.was_lost = False
+                    disk.ghost = None
+        self._watcher.stored(self, write)
