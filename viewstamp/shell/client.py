@@ -162,7 +162,9 @@ async def open_client(
         host = "::1" if host == "::" else "127.0.0.1"  # A cluster on this machine is reached by loopback alone.
     opened = transport if transport is not None else await UdpTransport.open(host, 0)
     try:
-        client = Client(machine_class, cluster, opened, random if random is not None else SystemRandom())
+        client = Client(
+            machine_class, cluster, opened, random if random is not None else Random(SystemRandom().getrandbits(256))
+        )
         await client.addresses.resolve_all()
         async with background(client.run, client.close):
             yield client

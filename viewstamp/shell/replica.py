@@ -270,7 +270,7 @@ async def open_replica(
     An exception from the block itself leaves as it is.
     """
     me = cluster.member(id)
-    seeded = random if random is not None else SystemRandom()
+    seeded = random if random is not None else Random(SystemRandom().getrandbits(256))
     core_class = protocol if protocol is not None else protocol_class(cluster.protocol)
     opened = transport if transport is not None else await UdpTransport.open(*me.bind_address)
     try:
