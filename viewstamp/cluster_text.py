@@ -29,12 +29,12 @@ TIMEOUTS = {
 }
 OWN_LIMITS = {
     "datagram_bytes": Number(512, 65_000, "largest UDP payload sent; raise it on loopback or with jumbo frames only"),
-    "max_command_bytes": Number(64, 16 << 20, "largest encoded command; the caller of a larger one gets an error"),
+    "max_command_bytes": Number(64, 1 << 20, "largest encoded command; the caller of a larger one gets an error"),
     "max_sessions": Number(1, 1_000_000, "client sessions kept; beyond it the least recently used one expires"),
     "window": Number(1, 1_000_000, "requests that one client session may have in flight"),
 }
 PROTOCOL_LIMITS = {
-    "page_bytes": Number(1024, 64 << 20, "most bytes of log entries in one message; at least max_command_bytes"),
+    "page_bytes": Number(1024, 8 << 20, "most bytes of log entries in one message; at least max_command_bytes"),
     "page_entries": Number(1, 1_000_000, "most log entries in one message"),
     "pipeline_bytes": Number(
         1024, 1 << 30, "most bytes that may be ordered but not yet committed; at least page_bytes"

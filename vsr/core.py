@@ -88,12 +88,15 @@ class ViewstampedReplication(Core):
         self._invariants = Invariants(r)
 
     def _found(self) -> None:
-        """View 0 begins with an empty log at every member; no view change precedes it."""
+        """View 0 begins with an empty log at every member; no view change precedes it.
+
+        Its primary begins when that is durable: were it to order before, its backups could acknowledge an op, and it
+        crash, find nothing on its disk, be founded once more and put another op in that place.
+        """
         r = self._r
         r.save()
         if r.is_primary:
-            normal.begin_as_primary(r, "founded")
-            r.round_due = True
+            view_change.begin_when_durable(r)
         else:
             r.become_backup("founded")
 
@@ -254,6 +257,8 @@ class ViewstampedReplication(Core):
             case Status.NORMAL:
                 return r.quiet or (f"proposing view {r.proposed}: the primary is silent" if r.proposed else "")
             case Status.VIEW_CHANGE:
+                if r.start_write:
+                    return f"view {r.view} begins when its log is durable here"
                 if r.is_primary:
                     return f"view change to {r.view}: has {len(r.do_view_changes)} of {r.quorum} DOVIEWCHANGE"
                 return f"view change to {r.view}: waiting for its primary, member {r.primary_of(r.view)}"

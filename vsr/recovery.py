@@ -44,6 +44,10 @@ def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> 
         r.ignore("RECOVERYRESPONSE that was not asked for")
         return
     r.learn(message.vector)
+    if r.superseded_by:
+        # As this incarnation it must not come back: its peers ignore it as a stale one. The body takes a newer one.
+        r.ignore("RECOVERYRESPONSE to a superseded incarnation")
+        return
     r.responses[sender] = message
     if len(r.responses) < r.configuration.recovery_quorum:
         return

@@ -178,15 +178,28 @@ def start_if_complete(r: Replica) -> None:
     fetch = r.fetch
     if fetch is None or fetch.purpose is not Purpose.BEST_LOG or not state_transfer.is_complete(fetch):
         return
-    commit = max(message.commit for message in r.do_view_changes.values())
+    # Its own is not among them after a restart in this view, and those of superseded incarnations are gone.
+    commit = max((message.commit for message in r.do_view_changes.values()), default=0)
     state_transfer.install(r, fetch)
     r.advance_commit(commit)
+    begin_when_durable(r)
+
+
+def begin_when_durable(r: Replica) -> None:
+    """The log that begins this view is recorded; the view begins once that is durable, in `written`."""
+    r.status = Status.VIEW_CHANGE
     r.start_write = r.next_write()
 
 
 def written(r: Replica) -> None:
     """A new primary whose log is durable begins its view. A crash before this starts nothing twice."""
-    if r.status is Status.VIEW_CHANGE and r.start_write and r.write_done >= r.start_write:
+    if r.status is not Status.VIEW_CHANGE or not r.start_write or r.write_done < r.start_write:
+        return
+    if r.view == 0:
+        # All others were founded in it too, and wait for no STARTVIEW.
+        normal.begin_as_primary(r, "founded")
+        r.round_due = True
+    else:
         normal.begin_as_primary(r, "view change complete")
         for other in r.others:
             r.promise(other, StartView(r.view, r.log.op, r.commit))

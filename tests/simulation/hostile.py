@@ -16,20 +16,24 @@ from random import Random
 from tests.simulation.load import ADD, GET, CounterLoad
 from transport.interface import Address
 from transport.network import LinkFaults, Network
+from viewstamp.journal.simulated import Crash
 from viewstamp.protocol import MILLISECOND, SECOND, Limits, Timeouts
 from viewstamp.simulation.inhabitants import Answer, DiskLatency, SimulatedClient
 from viewstamp.simulation.world import World
 
 _REMEMBERED = 2000
-_ROUNDS = 24
+_ROUNDS = 20
+_NEVER_REACHED = 1 << 40
 _HASTY = Timeouts(
-    heartbeat=8 * MILLISECOND, suspect=25 * MILLISECOND, jitter=12 * MILLISECOND, retry=6 * MILLISECOND
+    heartbeat=20 * MILLISECOND, suspect=70 * MILLISECOND, jitter=20 * MILLISECOND, retry=15 * MILLISECOND
 )
 _WEATHER = (
     LinkFaults(),
     LinkFaults(loss=0.02, duplicate=0.05, reorder=0.1),
     LinkFaults(loss=0.05, duplicate=0.1, reorder=0.2, replay=0.05, reorder_ns=30 * MILLISECOND),
     LinkFaults(loss=0.1, duplicate=0.1, reorder=0.1, corrupt=0.02, replay=0.1),
+    LinkFaults(duplicate=0.1, replay=0.1, delay_base_ns=2 * MILLISECOND, delay_mean_ns=8 * MILLISECOND),
+    LinkFaults(loss=0.02, delay_base_ns=8 * MILLISECOND, delay_mean_ns=16 * MILLISECOND),
 )
 
 
@@ -62,13 +66,24 @@ class HostileLoad(CounterLoad):
 
     def __init__(self, world: World, clients: int, think: int) -> None:
         self._highest = 0
+        self._surplus = 0
         super().__init__(world, clients, think)
 
     def _next(self, client: SimulatedClient) -> None:
-        if self.stopped:
-            return
+        if self._surplus:
+            self._surplus -= 1  # One of a burst: the client had others under way.
+        elif not self.stopped:
+            self._begin(client, reads=self.world.random.randrange(3) == 0)
+
+    def burst(self, client: SimulatedClient, calls: int) -> None:
+        """A client calls several times at once."""
+        self._surplus += calls
+        for _ in range(calls):
+            self._begin(client, reads=False)
+
+    def _begin(self, client: SimulatedClient, *, reads: bool) -> None:
         world = self.world
-        if world.random.randrange(3):
+        if not reads:
             self.begun += 1
             handle, kind = world.call(client, ADD), "add"
         else:
@@ -99,31 +114,35 @@ class Hostility:
         self.patience = self.world.cluster.timeouts.suspect
         self.names = {member: node.address for member, node in self.world.nodes.items()}
         self.without_data: set[int] = set()
+        self.load = HostileLoad(self.world, 2 + draw.randrange(6), draw.choice((2, 10, 30)) * MILLISECOND)
         self.may_lose_disks = protocol == "vsr"
 
     def run(self) -> World:
         """Play it to its end, which is a healthy cluster. Raises what the checkers of world and load find wrong."""
-        world, draw = self.world, self.draw
+        world, draw, load = self.world, self.draw, self.load
         world.start_all()
-        load = HostileLoad(world, 2 + draw.randrange(6), draw.choice((0, 1, 5)) * MILLISECOND)
         world.run_until(lambda: load.acknowledged >= 5, 5 * SECOND)
         self.network.faults = draw.choice(_WEATHER)
-        actions = [self.ambush, self.ambush, self.partition, self.partition, self.hang, self.clog, self.repeat]
-        actions += [self.kill_some, self.lose_a_disk, self.isolate_primary, self.isolate_primary]
+        actions = [self.ambush, self.ambush, self.ambush, self.partition, self.hang, self.clog, self.repeat]
+        actions += [self.kill_some, self.lose_a_disk, self.isolate_primary, self.isolate_primary, self.deceive_primary]
+        actions += [self.bridge, self.bridge]
         for _ in range(_ROUNDS):
             self._remember_data()
             draw.choice(actions)()
+            if draw.randrange(2):
+                load.burst(draw.choice(load.clients), 1 + draw.randrange(8))
             world.run_for(draw.randrange(2 * self.patience))
             if draw.randrange(3) == 0:
                 self.heal()
             for member, node in world.nodes.items():
                 if node.replica is None and draw.randrange(3):
-                    world.start(member)
+                    self._start(member)
         self.network.ambushes.clear()
         self.heal()
         self.network.faults = LinkFaults()
-        for _ in range(2):  # The disk of one may still be told to die.
-            world.start_all()
+        for node in world.nodes.values():
+            node.disk.plan_crash(_NEVER_REACHED, Crash.KILLED)
+        world.start_all()
         load.settle(10 * SECOND)
         return world
 
@@ -142,6 +161,18 @@ class Hostility:
             took_part = node.replica is not None and node.replica.status().status == "normal"
             if took_part and not node.writing and not node.waiting:
                 self.without_data.remove(member)
+
+    def _start(self, member: int) -> None:
+        """Start a member, unless it runs. What others said to it lately may arrive again: it may have forgotten."""
+        world, me = self.world, self.names[member]
+        if world.nodes[member].replica is not None:
+            return
+        world.start(member)
+        if self.draw.randrange(2):
+            for other in self.names:
+                said = [old for old in list(self.network.said.get(self.names[other], ()))[-60:] if old[0] == me]
+                for destination, datagram in said[-12:]:
+                    self._deliver_late(other, destination, datagram)
 
     def _victims(self) -> list[int]:
         """One, or a majority, or all: what one acknowledged to another is gone from both, or from neither."""
@@ -163,7 +194,12 @@ class Hostility:
         world, draw = self.world, self.draw
         victims, power = self._victims(), bool(draw.randrange(2))
         for member in self.names:
-            world.nodes[member].hang = draw.choice((0, 0, 2, 10)) * MILLISECOND
+            world.nodes[member].hang = draw.choice((0, 0, 2, 10, 30)) * MILLISECOND
+        if draw.randrange(3) == 0:
+            for member in set(victims) - self.without_data:
+                crash = Crash.POWER_LOST if power else Crash.KILLED
+                world.nodes[member].disk.plan_crash(1 + draw.randrange(8), crash)
+            return
         speaker = draw.choice(victims)
 
         def strike() -> None:
@@ -172,7 +208,11 @@ class Hostility:
         self.network.ambushes[self.names[speaker]] = (1 + draw.randrange(12), strike)
         if draw.randrange(2):  # Back at once: whoever has forgotten what it said says something else now.
             delay = draw.randrange(self.patience)
-            world.at(world.now + delay, lambda: [world.start(m) for m in victims if world.nodes[m].replica is None])
+            world.at(world.now + delay, lambda: self._start_again(victims))
+
+    def _start_again(self, members: list[int]) -> None:
+        for member in members:
+            self._start(member)
 
     def kill_some(self) -> None:
         """Some end, now."""
@@ -205,6 +245,50 @@ class Hostility:
             if direction != 1:
                 self.network.cut(self.names[member], self.names[primary])
 
+    def deceive_primary(self) -> None:
+        """The primary goes on hearing what others said long ago, and nobody hears it: it stays primary for a while."""
+        self.network.heal()
+        primary, delay = self._someone(), self.draw.randrange(1, 5) * self.patience
+        for member in set(self.names) - {primary}:
+            faults = LinkFaults(delay_base_ns=delay)
+            self.network.set_link(self.names[member], self.names[primary], faults)
+            if self.draw.randrange(3):
+                self.network.cut(self.names[primary], self.names[member])
+        for client in self.load.clients:
+            self.load.burst(client, 1)
+        self.world.run_for(2 * delay)
+
+    def bridge(self) -> None:
+        """One member hears all, the others two camps; its disk lags, and it forgets what it has just said to one."""
+        world, draw = self.world, self.draw
+        self.network.heal()
+        middle, *ends = draw.sample(list(self.names), self.members)
+        camps = ends[: len(ends) // 2], ends[len(ends) // 2 :]
+        for one in camps[0]:
+            for other in camps[1]:
+                self.network.cut(self.names[one], self.names[other])
+                self.network.cut(self.names[other], self.names[one])
+        if draw.randrange(2):
+            self._strike(list(self.names), power=False)
+            self._start_again(list(self.names))
+        else:
+            late = LinkFaults(delay_base_ns=draw.randrange(1, 4) * self.patience)
+            self.network.set_link(self.names[draw.choice(ends)], self.names[middle], late)
+        world.nodes[middle].hang = draw.choice((5, 20, 60)) * MILLISECOND
+        for moment in range(draw.randrange(1, 4)):
+            delay = moment * self.patience + draw.randrange(self.patience)
+            world.at(world.now + delay, lambda: self._forget_last_words(middle))
+        world.run_for(draw.randrange(2, 6) * self.patience)
+
+    def _forget_last_words(self, member: int) -> None:
+        world, back_after = self.world, self.draw.randrange(self.patience // 4)
+
+        def strike() -> None:
+            world.at(world.now, lambda: self._strike([member], power=False))
+            world.at(world.now + back_after, lambda: self._start(member))
+
+        self.network.ambushes[self.names[member]] = (1 + self.draw.randrange(2), strike)
+
     def clog(self) -> None:
         """What one member says to another arrives long after, in a later view perhaps."""
         source, destination = self.draw.sample(list(self.names), 2)
@@ -230,6 +314,7 @@ class Hostility:
         if not self.may_lose_disks or len(self.without_data | {member}) > spare:
             return
         self.without_data.add(member)
+        self.world.nodes[member].disk.plan_crash(_NEVER_REACHED, Crash.KILLED)
         self.world.lose_disk(member)
         self.world.start(member)
         for destination, datagram in list(self.network.said.get(self.names[member], ()))[-40:]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -205,19 +207,46 @@ class FloodedTransport(FabricTransport):
         return super().receive(limit)
 
 
-async def test_a_flood_without_end_does_not_stop_the_timers(mock_clock: MockClock) -> None:
-    async with unstarted(members=2) as cluster:
+async def test_a_flood_without_end_does_not_stop_the_timers(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks: list[int] = []
+    async with running() as cluster:
+        await cluster.stop(1)
+        autojump_clock.autojump_threshold = inf
         transport = FloodedTransport(cluster.fabric, cluster.address(1), 10)
         async with cluster.open_member(1, transport=transport) as replica:
             await trio.testing.wait_all_tasks_blocked()
-            sent = replica.statistics().transport.datagrams_out
+            monkeypatch.setattr(replica._replica, "tick", lambda now: ticks.append(now.monotonic))
             transport.flooded = True
             transport.arrive(b"rubbish", (HOST, 1))
-            mock_clock.jump(10)
+            autojump_clock.jump(10)
             for _ in range(100):
                 await trio.lowlevel.checkpoint()
-            assert replica.statistics().transport.datagrams_out > sent
             assert replica.statistics().transport.drops["short"] > 1000
+    assert ticks
+
+
+async def test_after_a_pause_all_that_arrived_is_taken_before_any_timer(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was stopped for seconds finds its socket full: among that are the heartbeats it did not miss."""
+    ticks: list[int] = []
+    async with running() as cluster:
+        await cluster.stop(1)
+        autojump_clock.autojump_threshold = inf
+        transport = FloodedTransport(cluster.fabric, cluster.address(1), 5000)
+        async with cluster.open_member(1, transport=transport) as replica:
+            await trio.testing.wait_all_tasks_blocked()
+            statistics = replica.statistics
+            monkeypatch.setattr(replica._replica, "tick", lambda _: ticks.append(statistics().transport.datagrams_in))
+            for _ in range(1000):
+                transport.arrive(b"rubbish", (HOST, 1))
+            autojump_clock.jump(10)
+            for _ in range(20):
+                await trio.lowlevel.checkpoint()
+    assert ticks
+    assert min(ticks) == 1000
 
 
 async def test_machines_are_made_once_per_member(autojump_clock: MockClock) -> None:

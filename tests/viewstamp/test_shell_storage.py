@@ -127,6 +127,7 @@ async def test_a_replica_on_a_slow_disk_serves_and_keeps_what_it_answered(mock_c
     async with unstarted(members=1) as cluster:
         disk = cluster.disks[1] = SlowDisk(mock_clock)
         async with cluster.open_member(1) as replica:
+            await replica.wait_ready()
             disk.sync_s = 0.02
             for total in range(1, 11):
                 assert await replica.call(Account.deposit, 1) == total
@@ -143,6 +144,7 @@ async def test_a_disk_that_fails_in_the_thread_ends_the_block(mock_clock: MockCl
         disk = cluster.disks[1] = SlowDisk(mock_clock)
         with pytest.raises(StorageFailedError):  # noqa: PT012 - it ends the block
             async with cluster.open_member(1) as replica:
+                await replica.wait_ready()
                 disk.sync_s = 0.02
                 await replica.call(Account.deposit, 1)
                 await replica.call(Account.deposit, 1)

@@ -1,220 +1,23 @@
-"""One replica driven by hand through the contract: the test is its network, its disk and its clock."""
+"""One replica of Viewstamped Replication, driven by hand."""
 
 from __future__ import annotations
 
-from random import Random
-from typing import TypeVar
-
-from viewstamp.protocol import (
-    Append,
-    Configuration,
-    Durable,
-    Effects,
-    Entry,
-    Founded,
-    Kind,
-    Lost,
-    Message,
-    Origin,
-    Proposal,
-    ReadFailed,
-    ReadReady,
-    SaveState,
-    Time,
-    Transition,
-    Truncate,
-    Write,
-    make_entry,
-)
+from tests.protocol import driven
+from tests.protocol.driven import WALL, entries, entry, proposal
+from viewstamp.protocol import Durable, Entry, Lost
 from vsr import DurableState, ViewstampedReplication
 
-WALL = 1_700_000_000 * 1_000_000_000
-M = TypeVar("M", bound=Message)
 
+class Driven(driven.Driven):
+    """A replica and the test around it."""
 
-def proposal(name: str = "x") -> Proposal:
-    """A client's command; `name` tells it apart."""
-    return Proposal(Kind.COMMAND, 1, 1, 0, name.encode(), 0)
-
-
-def entry(op: int, view: int = 0, name: str = "x", stamp: int = WALL) -> Entry:
-    return make_entry(op, view, stamp, proposal(name))
-
-
-def entries(first: int, last: int, view: int = 0) -> tuple[Entry, ...]:
-    """Entries of `view` from op `first` to op `last`."""
-    return tuple(entry(op, view) for op in range(first, last + 1))
-
-
-class Driven:
-    """Events go in one at a time; each is a turn of its own, and its effects are kept until looked at.
-
-    Writes stay under way until `finish_writes`, except where `eager` (the default) finishes each at once. `sent`
-    takes what has left: statements, and promises whose write is durable.
-    """
-
-    def __init__(
-        self,
-        me: int,
-        *,
-        members: int = 3,
-        origin: Origin | None = None,
-        configuration: Configuration | None = None,
-        eager: bool = True,
-        seed: int = 1,
-    ) -> None:
-        self.configuration = configuration or Configuration(tuple(range(1, members + 1)))
-        self.me = me
-        self.eager = eager
-        self.now = Time(0, WALL)
-        self.vector = (1,) * len(self.configuration.members)
-        self.outbox: list[tuple[int, Message]] = []
-        self.promised: list[tuple[int, int, Message]] = []
-        self.writes: list[Write] = []
-        self.reads: list[ReadReady | ReadFailed] = []
-        self.transitions: list[Transition] = []
-        self.disk_log: list[Entry] = []
-        self.disk_state = DurableState(0, 0, self.vector)
-        self.supersede = 0
-        self.done = 0
-        self.core = ViewstampedReplication(
-            self.configuration, me, origin or Founded(self.vector), Random(seed), self.now
-        )
-        if isinstance(origin, Durable):
-            self.disk_log = list(origin.entries)
-        self._turn()
-
-    # Events.
-
-    def receive(self, sender: int, message: Message, incarnation: int = 1) -> Effects:
-        self.core.receive(sender, incarnation, message, self.now)
-        return self._turn()
-
-    def propose(self, *names: str) -> int:
-        first = self.core.propose([proposal(name) for name in names], self.now)
-        self._turn()
-        return first
-
-    def read(self, number: int) -> None:
-        self.core.read(number, self.now)
-        self._turn()
-
-    def tick(self) -> None:
-        """The clock is at the next deadline."""
-        self.now = self._later(max(0, self.core.deadline - self.now.monotonic))
-        self.core.tick(self.now)
-        self._turn()
-
-    def wait(self, duration_ns: int) -> None:
-        """Time passes; the replica is woken whenever it wants to be."""
-        end = self.now.monotonic + duration_ns
-        while self.core.deadline <= end:
-            self.tick()
-        self.now = self._later(end - self.now.monotonic)
-        self.core.tick(self.now)
-        self._turn()
-
-    def finish_write(self) -> None:
-        """The oldest write under way becomes durable."""
-        write = self.writes.pop(0)
-        self._store(write)
-        self.done = write.number
-        self.core.written(write.number, self.now)
-        self._turn()
-
-    def finish_writes(self) -> None:
-        """Every write under way becomes durable."""
-        while self.writes:
-            self.finish_write()
-
-    # What came of them.
-
-    def sent(self, kind: type[M]) -> list[tuple[int, M]]:
-        """Messages of this kind that have left since the last look, with their addressees."""
-        found = [(to, message) for to, message in self.outbox if isinstance(message, kind)]
-        self.outbox = [(to, message) for to, message in self.outbox if not isinstance(message, kind)]
-        return found
-
-    def last(self, kind: type[M]) -> M:
-        """The last message of this kind that has left; it must be there."""
-        return self.sent(kind)[-1][1]
-
-    def forget(self) -> None:
-        """What has left up to now is not looked at."""
-        self.outbox.clear()
-
-    @property
-    def op(self) -> int:
-        return self.core.standing.op
-
-    @property
-    def commit(self) -> int:
-        return self.core.standing.commit
-
-    @property
-    def view(self) -> int:
-        return self.core.standing.view
-
-    @property
-    def status(self) -> str:
-        return self.core.standing.status
-
-    @property
-    def leads(self) -> bool:
-        return self.core.standing.leads
-
-    def restarted(self) -> Driven:
-        """Another life with what the disk holds; writes under way are lost with the process."""
-        driven = Driven(
-            self.me,
-            configuration=self.configuration,
-            origin=Durable(self.disk_state, tuple(self.disk_log)),
-            seed=2,
-        )
-        driven.disk_state = self.disk_state
-        return driven
-
-    # The turn.
-
-    def _turn(self) -> Effects:
-        effects = self.core.drain()
-        self.outbox += [(send.to, send.message) for send in effects.sends]
-        if effects.write is not None:
-            self.writes.append(effects.write)
-        self.promised += [(promise.write, promise.to, promise.message) for promise in effects.promises]
-        self.reads += effects.reads
-        self.transitions += effects.transitions
-        self.supersede = max(self.supersede, effects.supersede)
-        self._release()
-        if self.eager and self.writes:
-            self.finish_writes()
-        return effects
-
-    def _release(self) -> None:
-        self.outbox += [(to, message) for write, to, message in self.promised if write <= self.done]
-        self.promised = [promise for promise in self.promised if promise[0] > self.done]
-
-    def _store(self, write: Write) -> None:
-        for record in write.records:
-            match record:
-                case Append(added):
-                    self.disk_log += added
-                case Truncate(after):
-                    del self.disk_log[after:]
-                case SaveState(state):
-                    assert isinstance(state, DurableState)
-                    self.disk_state = state
-
-    def _later(self, duration_ns: int) -> Time:
-        return Time(self.now.monotonic + duration_ns, self.now.wall + duration_ns)
+    protocol = ViewstampedReplication
 
 
 def restarted(me: int, view: int, last_normal_view: int, log: tuple[Entry, ...] = (), *, members: int = 3) -> Driven:
     """A replica that comes back with this on its disk."""
     state = DurableState(view, last_normal_view, (1,) * members)
-    driven = Driven(me, members=members, origin=Durable(state, log))
-    driven.disk_state = state
-    return driven
+    return Driven(me, members=members, origin=Durable(state, log))
 
 
 def lost(me: int, *, members: int = 3, incarnation: int = 2) -> Driven:

@@ -99,6 +99,7 @@ def test_4_3_step_2_ours_an_incarnation_learned_from_a_vector_is_durable_before_
     backup.receive(3, Recovery(7), incarnation=2)
     assert backup.sent(RecoveryResponse) == []
     backup.finish_writes()
+    assert isinstance(backup.disk_state, DurableState)
     assert backup.disk_state.incarnations == (1, 1, 2)
     assert len(backup.sent(RecoveryResponse)) == 1
 

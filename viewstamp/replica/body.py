@@ -127,11 +127,7 @@ class Replica:
 
     def _start(self, origin: Origin) -> None:
         if isinstance(origin, Lost) and not self._core_class.recovers_lost_disk:
-            raise DataLostError(
-                f"member {self._me} has lost its data: the others know it by another incarnation. "
-                f"{self._core_class.name} cannot bring it back under its old identity; restore its data directory, "
-                "or leave it stopped and let the others carry on"
-            )
+            raise DataLostError(self._me, self._core_class.name)
         core = self._core_class(self._configuration, self._me, origin, self._random, self._now)
         self._core = core
         limit = self._cluster.max_command_bytes
@@ -148,9 +144,6 @@ class Replica:
             except CodecError:
                 self.undecodable += 1
                 continue
-            if incarnation > LARGEST_INCARNATION:  # No clock gives that: it would leave no room for a larger one.
-                self.misdirected += 1
-                continue
             if sender < FIRST_CLIENT_ID:
                 self._heard[sender] = now.monotonic
             self._dispatch(sender, incarnation, message)
@@ -158,7 +151,7 @@ class Replica:
     def _dispatch(self, sender: int, incarnation: int, message: object) -> None:
         core = self._core
         if isinstance(message, Message):
-            if core is not None and sender < FIRST_CLIENT_ID:
+            if core is not None and sender < FIRST_CLIENT_ID and incarnation <= LARGEST_INCARNATION:
                 core.receive(sender, incarnation, message, self._now)
             else:
                 self.misdirected += 1
@@ -231,7 +224,8 @@ class Replica:
         if self._core is not None and self._requests is not None:
             self._requests.propose(now)
             self._carry_out(self._core.drain(), self._core, self._requests)
-            self._exchange_locally()
+            # A reply can let a local caller's next request go: it must not sit here until something else happens.
+            turn.more |= self._exchange_locally()
         turn.completions = self.session.take_completions()
         turn.datagrams = self.endpoint.flush(now.monotonic)
         self._turn = Turn()
@@ -311,11 +305,7 @@ class Replica:
     def _supersede(self, known: int) -> None:
         """A peer knows a newer incarnation of this member. A blank one takes a larger one; others must stop."""
         if self._founded is not None:
-            raise SupersededError(
-                f"member {self._me}: the cluster knows a newer data directory of this member than this one "
-                f"(incarnation {known}, here {self.incarnation}); was an old copy put back? Empty this directory to "
-                "let it recover"
-            )
+            raise SupersededError(self._me, self.incarnation, known)
         raise IncarnationTooOldError(known + _INCARNATION_STEP)
 
     # Clients.
@@ -329,16 +319,18 @@ class Replica:
     def _send(self, to: int, message: object) -> None:
         self.endpoint.send(to, self._codec.encode(message))
 
-    def _exchange_locally(self) -> None:
-        """Carry messages between this member's own session and its requests, and the session's to other members."""
+    def _exchange_locally(self) -> bool:
+        """Carry messages between this member's own session and its requests (True if they got any), and to others."""
+        asked = False
         while True:
             for to, message in self.session.take_messages():
                 if to == self._me:
+                    asked = True
                     self._on_client(self._me, message)
                 else:
                     self._send(to, message)
             if not self._local:
-                return
+                return asked
             while self._local:
                 self.session.receive(self._me, self._local.popleft(), self._now.monotonic)
 

@@ -8,9 +8,21 @@ from viewstamp.protocol import RefusesLostDiskError
 class DataLostError(RefusesLostDiskError):
     """This member's data is gone, and its protocol cannot bring it back under its old identity."""
 
+    def __init__(self, member: int, protocol: str) -> None:
+        super().__init__(
+            f"member {member} has lost its data: the others know it by another incarnation. {protocol} cannot bring it "
+            "back under its old identity; restore its data directory, or leave it stopped and let the others carry on"
+        )
+
 
 class SupersededError(Exception):
     """Another process runs, or ran, this member with a newer data directory; this one must not take part."""
+
+    def __init__(self, member: int, incarnation: int, known: int) -> None:
+        super().__init__(
+            f"member {member}: the cluster knows a newer data directory of this member than this one (incarnation "
+            f"{known}, here {incarnation}); was an old copy put back? Empty this directory to let it recover"
+        )
 
 
 class IncarnationTooOldError(Exception):

@@ -90,7 +90,7 @@ class Founding:
         """Another member says what it is and whom it has seen."""
         if sender not in self._vector or sender == self._me or len(message.vector) != len(self._members):
             return
-        if max(message.vector) > LARGEST_INCARNATION:
+        if max(incarnation, *message.vector) > LARGEST_INCARNATION:
             return
         mine = message.vector[self._members.index(self._me)]
         if not message.blank:

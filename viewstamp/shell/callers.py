@@ -68,11 +68,7 @@ class Callers(ABC):
           OutcomeUnknownError: the session expired, or this was closed, while the call was under way.
           CommandTooLargeError, ValueEncodingError, TypeError: the arguments; nothing was sent.
         """
-        body = command.bind(*args, **kwargs)
-        if len(body) > self._maximum_body_bytes:
-            raise CommandTooLargeError(
-                f"{command.name}: {len(body)} bytes of arguments; this cluster takes at most {self._maximum_body_bytes}"
-            )
+        body = self._bounded(command, command.bind(*args, **kwargs))
         self._refuse_if_closed()
         handle = self._session.call(body, self._now_ns())
         return cast("R", await self._finish(handle))
@@ -81,8 +77,12 @@ class Callers(ABC):
         """Linearizable read: sees every command that was answered before the read began. Never in the log.
 
         Waits as long as it takes, and may be cancelled at any time without a trace.
+
+        Raises:
+          CommandError and CommandFailedError, as `call` does; ClosedError; NotExecutedError: no such query there.
+          CommandTooLargeError, ValueEncodingError, TypeError: the arguments; nothing was sent.
         """
-        body = query.bind(*args, **kwargs)
+        body = self._bounded(query, query.bind(*args, **kwargs))
         self._refuse_if_closed()
         handle = self._session.query(body, self._now_ns())
         return cast("R", await self._finish(handle))
@@ -91,6 +91,14 @@ class Callers(ABC):
         """After SessionExpiredError: open a new session for the calls made from now on."""
         self._renewed_after = self._newest
         self._session.renew()
+
+    def _bounded(self, operation: Command[P, R] | Query[P, R], body: bytes) -> bytes:
+        if len(body) > self._maximum_body_bytes:
+            raise CommandTooLargeError(
+                f"{operation.name}: {len(body)} bytes of arguments; this cluster takes at most "
+                f"{self._maximum_body_bytes}"
+            )
+        return body
 
     async def _finish(self, handle: int) -> object:
         self._wake()

@@ -68,7 +68,7 @@ class Client(Callers):
 
         For comparing members: what this returns is what that member has applied.
         """
-        body = query.bind(*args, **kwargs)
+        body = self._bounded(query, query.bind(*args, **kwargs))
         self._refuse_if_closed()
         return cast("R", await self._finish(self._client_session.query(body, self._now_ns(), member)))
 

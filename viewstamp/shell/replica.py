@@ -31,12 +31,18 @@ from viewstamp.shell.storage import Storage
 _TURN_DATAGRAMS = 256
 _TURN_S = 0.002
 _FULL_TURNS_AT_MOST = 64
+_FULL_NS_AT_MOST = 50 * MILLISECOND
 _EVENTS_KEPT = 1024
+_LATEST_MS = (1 << 42) - 1  # in the year 2109
 
 
 def new_incarnation(random: Random, wall_clock: WallClock = time_ns) -> int:
-    """A number for a data directory: milliseconds since the epoch, and 20 random bits below."""
-    return (wall_clock() // MILLISECOND << 20) | random.getrandbits(20)
+    """A number for a data directory: milliseconds since the epoch, and 20 random bits below.
+
+    Whatever the clock says, it is positive and leaves room for larger ones.
+    """
+    milliseconds = min(max(1, wall_clock() // MILLISECOND), _LATEST_MS)
+    return (milliseconds << 20) | random.getrandbits(20)
 
 
 class RunningReplica(Callers):
@@ -69,6 +75,7 @@ class RunningReplica(Callers):
         super().__init__(type(self._replica.executor.machine), cluster.max_command_bytes)
         self._changed = trio.Event()
         self._full_turns = 0
+        self._full_since = 0
         self._watchers: set[trio.MemorySendChannel[Transition]] = set()
         self.addresses = Addresses(cluster, self._replica.endpoint, transport, member)
 
@@ -190,8 +197,10 @@ class RunningReplica(Callers):
         # But a flood that never ends must not stop the timers, or a primary under one would send no heartbeats.
         drained = len(arrived) < _TURN_DATAGRAMS
         self._full_turns = 0 if drained else self._full_turns + 1
-        if now.monotonic >= replica.deadline and (drained or self._full_turns >= _FULL_TURNS_AT_MOST):
-            self._full_turns = 0
+        if self._full_turns <= 1:
+            self._full_since = now.monotonic
+        endless = self._full_turns >= _FULL_TURNS_AT_MOST or now.monotonic - self._full_since >= _FULL_NS_AT_MOST
+        if now.monotonic >= replica.deadline and (drained or endless):
             replica.tick(now)
         more = self._carry_out()
         return drained and not more

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from viewstamp.protocol import Configuration, Effects, Entry, Kind, Promise, ReadReady, Statement, Viewstamp, Write
 from viewstamp.protocol import Append as AppendRecord
+from viewstamp.protocol import Configuration, Effects, Entry, Kind, Promise, ReadReady, Statement, Viewstamp, Write
 from viewstamp.simulation.member import SimulatedMember, Watcher
 from viewstamp.simulation.rules import ProtocolRules
 
@@ -90,6 +90,7 @@ class Checkers(Watcher):
         self.history = History()
         self.members: Mapping[int, SimulatedMember] = {}
         self.views: set[int] = set()
+        self.promises_kept = 0
         self._configuration = configuration
         self._rules = rules
         self._leaders: dict[int, tuple[int, int]] = {}
@@ -159,6 +160,7 @@ class Checkers(Watcher):
 
     def promised(self, member: SimulatedMember, to: int, message: Promise) -> None:
         """The sender's disk holds what its message promises."""
+        self.promises_kept += 1
         broken = self._rules.broken_promise(message, member.disk)
         if broken:
             name = type(message).__name__

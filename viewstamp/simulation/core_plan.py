@@ -72,8 +72,8 @@ def draw_plan(random: Random) -> Plan:
         retry=suspect // random.choice((4, 6)),
     )
     limits = Limits(
-        page_bytes=random.choice((256, 1024, 65536)),
-        page_entries=random.choice((2, 5, 64)),
+        page_bytes=random.choice((1024, 65536)),
+        page_entries=random.choice((4, 16, 64)),
         pipeline_entries=random.choice((8, 64, 1024)),
         pipeline_bytes=1 << 20,
     )

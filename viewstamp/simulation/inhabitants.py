@@ -9,7 +9,7 @@ from transport.endpoint import Endpoint
 from viewstamp.client import ClientSession
 from viewstamp.journal import Journal, JournalRecord, StorageFailedError
 from viewstamp.journal.simulated import SimulatedDisk
-from viewstamp.replica import Replica
+from viewstamp.replica import DataLostError, Replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,10 @@ class DiskLatency:
 
 @dataclass(slots=True)
 class Node:
-    """One member: its disk, and the life of its process, if it has one. `hang` is added to each write's latency."""
+    """One member: its disk, and the life of its process, if it has one. `hang` is added to each write's latency.
+
+    `failures` are the errors that ended lives of its process.
+    """
 
     member: int
     disk: SimulatedDisk
@@ -42,7 +45,7 @@ class Node:
     wake_at: int = -1
     observed: int = 0
     hang: int = 0
-    failures: list[StorageFailedError] = field(default_factory=list)
+    failures: list[StorageFailedError | DataLostError] = field(default_factory=list)
 
     @property
     def address(self) -> str:

@@ -44,6 +44,13 @@ class VsrRules(ProtocolRules):
         if not isinstance(state, DurableState):
             return "anything, before any state was saved"
         views = (state.view, state.last_normal_view)
+        if isinstance(message, RecoveryResponse) and any(map(lt, state.incarnations, message.vector)):
+            return f"to know incarnations {message.vector}; its disk says {state.incarnations}"
+        if isinstance(message, DoViewChange) and views > (message.view, message.last_normal_view):
+            # Made in a turn that then went on: it says what was, as if it had been under way for long.
+            return ""
+        if isinstance(message, StartView | RecoveryResponse) and state.view > message.view:
+            return ""
         match message:
             case PrepareOk(view=view) if views != (view, view):
                 return f"to be normal in view {view}; its disk says {views}"
@@ -57,7 +64,5 @@ class VsrRules(ProtocolRules):
                 return f"to be normal in view {view}; its disk says {views}"
             case StartView() | RecoveryResponse() if op < message.op:
                 return f"the log up to op {message.op}; its disk ends at {op}"
-            case RecoveryResponse(vector=vector) if any(map(lt, state.incarnations, vector)):
-                return f"to know incarnations {vector}; its disk says {state.incarnations}"
             case _:
                 return ""

@@ -11,18 +11,18 @@ from collections.abc import Callable
 from hashlib import blake2b
 from random import Random
 
-from statemachine import Counter, StateMachine, decode_outcome, unwrap
+from statemachine import Counter, OutcomeUnknownError, SessionExpiredError, StateMachine, decode_outcome, unwrap
 from transport.codec import MessageCodec
 from transport.endpoint import Endpoint
 from transport.frame import Identity
 from transport.network import Network
-from viewstamp.client import ClientSession
+from viewstamp.client import ClientSession, Completion
 from viewstamp.cluster import Cluster, Member
 from viewstamp.journal import Batch, Journal, StorageFailedError
 from viewstamp.journal.simulated import SimulatedCrashError, SimulatedDisk
 from viewstamp.protocol import MILLISECOND, Core, Time
 from viewstamp.registry import protocol_class
-from viewstamp.replica import IncarnationTooOldError, Replica, Stored
+from viewstamp.replica import DataLostError, IncarnationTooOldError, Replica, Stored
 from viewstamp.simulation.inhabitants import AgreementError, Answer, DiskLatency, Node, SimulatedClient
 from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, QueryReply, Reply
 
@@ -47,6 +47,7 @@ class World:
     ) -> None:
         self.random = Random(seed)
         self.now = _BOOT
+        self.clock_error = 0  # nanoseconds by which wall clocks are ahead
         self.events = 0
         self.cluster = Cluster(
             name="simulation",
@@ -81,7 +82,7 @@ class World:
     @property
     def time(self) -> Time:
         """The present, as members see it."""
-        return Time(self.now, _EPOCH + self.now)
+        return Time(self.now, _EPOCH + self.now + self.clock_error)
 
     def at(self, when: int, action: Callable[[], None]) -> None:
         """Do this at a time, in nanoseconds of simulated time."""
@@ -106,8 +107,11 @@ class World:
 
     # Members.
 
-    def start(self, member: int) -> None:
-        """Start a member's process on what its disk holds; a crash planned for its disk can end it again."""
+    def start(self, member: int, minimum: int = 0) -> None:
+        """Start a member's process on what its disk holds; a crash planned for its disk can end it again.
+
+        `minimum`, unless 0, is the least incarnation that its directory is given first.
+        """
         node = self.nodes[member]
         node.life += 1
         node.waiting, node.writing, node.wake_at, node.observed = [], False, -1, 0
@@ -119,6 +123,8 @@ class World:
                 protocol=self._core_class.name,
                 create_incarnation=self._incarnation,
             )
+            if minimum:
+                node.journal.set_incarnation(max(minimum, self._incarnation()))
         except SimulatedCrashError:
             self._end_process(member)
             return
@@ -183,7 +189,12 @@ class World:
         try:
             turn = replica.finish(self.time)
         except IncarnationTooOldError as too_old:
-            self._reincarnate(node, too_old.minimum)
+            self.crash(node.member)  # What it had under way is forgotten: it is blank, and has promised nothing.
+            self.start(node.member, too_old.minimum)
+            return
+        except DataLostError as lost:
+            node.failures.append(lost)
+            self.crash(node.member)
             return
         for datagram, address in turn.datagrams:
             self._transmit(node.address, str(address), datagram)
@@ -204,12 +215,6 @@ class World:
                 action(node)
 
         return act
-
-    def _reincarnate(self, node: Node, minimum: int) -> None:
-        if node.journal is not None:
-            node.journal.set_incarnation(max(minimum, self._incarnation()))
-            node.replica = self._make_replica(node.journal, node.member)
-            self._finish(node)
 
     def _schedule(self, node: Node) -> None:
         replica = node.replica
@@ -328,7 +333,7 @@ class World:
         for datagram, address in client.endpoint.flush(self.now):
             self._transmit(client.address, str(address), datagram)
         for completion in client.session.take_completions():
-            value = unwrap(decode_outcome(completion.outcome), self._machine)
+            value = self._value(completion)
             called_at = client.started.pop(completion.handle)
             answer = Answer(client.number, completion.handle, called_at, self.now, value)
             self.answers.append(answer)
@@ -338,6 +343,15 @@ class World:
         if client.wake_at < 0 or deadline < client.wake_at:
             client.wake_at = max(deadline, self.now)
             self.at(client.wake_at, lambda: self._client_tick(client))
+
+    def _value(self, completion: Completion) -> object:
+        """What a call returned, or the error by which its outcome is not known."""
+        if completion.failure is not None:
+            return SessionExpiredError()
+        try:
+            return unwrap(decode_outcome(completion.outcome), self._machine)
+        except OutcomeUnknownError as unknown:
+            return unknown
 
     def _client_tick(self, client: SimulatedClient) -> None:
         client.wake_at = -1

@@ -1,0 +1,469 @@
+"""Hand-made protocol bugs: each is one small change to the real code, and one that some implementation once had.
+
+The fuzzer must notice every one of them through its checkers. `kills` names the properties that may notice it: a mutant
+that shows as something else is a mutant, or a checker, that is not understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+from viewstamp.protocol import Configuration, Effects, Log, Message, SendAfter, Time
+from viewstamp.protocol.member import Member
+from vsr import ViewstampedReplication, normal, recovery, state_transfer, view_change
+from vsr.messages import DoViewChange, Prepare, PrepareOk, RecoveryResponse, StartView, StartViewChange
+from vsr.reads import Rounds
+from vsr.replica import Acknowledged, Fetch, Replica, Status
+
+Patch = tuple[object, str, object]
+HISTORY = frozenset({"agreement", "durability", "exactly once", "majority", "one primary", "invariant", "promises"})
+READS = frozenset({"reads"})
+LIVENESS = frozenset({"liveness"})
+PROMISES = frozenset({"promises"})
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One bug: what it is, which properties notice it, within how many seeds, and the code that it replaces."""
+
+    name: str
+    kills: frozenset[str]
+    seeds: int
+    patches: tuple[Patch, ...]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The bug is in the code while this context lasts."""
+        patchers = [patch.object(owner, name, changed) for owner, name, changed in self.patches]
+        for patcher in patchers:
+            patcher.start()
+        try:
+            yield
+        finally:
+            for patcher in reversed(patchers):
+                patcher.stop()
+
+
+MUTANTS: list[Mutant] = []
+
+
+def mutant(name: str, kills: frozenset[str], seeds: int = 100) -> Callable[[Callable[[], list[Patch]]], None]:
+    """Enter a bug into the catalogue; the function gives what it replaces."""
+
+    def enter(make: Callable[[], list[Patch]]) -> None:
+        MUTANTS.append(Mutant(name, kills, seeds, tuple(make())))
+
+    return enter
+
+
+# Durability of promises.
+
+
+@mutant("promises leave before their write is durable", PROMISES)
+def _() -> list[Patch]:
+    original = Member.take_effects
+
+    def take_effects(self: Member) -> Effects:
+        effects = original(self)
+        effects.promises = [SendAfter(0, promise.to, promise.message) for promise in effects.promises]
+        return effects
+
+    return [(Member, "take_effects", take_effects)]
+
+
+@mutant("the primary counts itself before its write is durable", HISTORY)
+def _() -> list[Patch]:
+    def count_commit(r: Replica) -> None:
+        if r.status is Status.NORMAL and r.is_primary:
+            held = sorted([backup.op for backup in r.acknowledged.values()] + [r.log.op], reverse=True)
+            r.advance_commit(held[r.quorum - 1])
+
+    return [(normal, "count_commit", count_commit)]
+
+
+@mutant("a write in flight counts for the entries that replaced those it holds", HISTORY, 400)
+def _() -> list[Patch]:
+    def truncate(self: Log, after: int) -> None:
+        if after < self.op:
+            del self._entries[after:]
+
+    return [(Log, "truncate", truncate)]
+
+
+@mutant("a view is entered without being saved", PROMISES)
+def _() -> list[Patch]:
+    original = view_change.enter
+
+    def enter(r: Replica, view: int, reason: str) -> None:
+        with patch.object(r, "save", lambda: None):
+            original(r, view, reason)
+
+    return [(view_change, "enter", enter)]
+
+
+@mutant("a new primary begins before its log is durable", HISTORY)
+def _() -> list[Patch]:
+    def begin_when_durable(r: Replica) -> None:
+        r.start_write = r.next_write()
+        normal.begin_as_primary(r, "mutant")
+        for other in r.others:
+            r.promise(other, StartView(r.view, r.log.op, r.commit))
+
+    return [(view_change, "begin_when_durable", begin_when_durable)]
+
+
+@mutant("the first primary orders before its founding is durable", HISTORY, 200)
+def _() -> list[Patch]:
+    original = view_change.begin_when_durable
+
+    def begin_when_durable(r: Replica) -> None:
+        if r.view:
+            original(r)
+        else:
+            normal.begin_as_primary(r, "mutant")
+
+    return [(view_change, "begin_when_durable", begin_when_durable)]
+
+
+# Quorums.
+
+
+@mutant("commit with one acknowledgement too few", HISTORY)
+def _() -> list[Patch]:
+    def count_commit(r: Replica) -> None:
+        if r.status is Status.NORMAL and r.is_primary:
+            held = sorted([backup.op for backup in r.acknowledged.values()] + [r.log.durable], reverse=True)
+            r.advance_commit(held[max(0, r.quorum - 2)])
+
+    return [(normal, "count_commit", count_commit)]
+
+
+@mutant("a duplicated PREPAREOK counts twice", HISTORY)
+def _() -> list[Patch]:
+    original = normal.on_prepare_ok
+
+    def on_prepare_ok(r: Replica, sender: int, message: PrepareOk) -> None:
+        before = r.acknowledged.get(sender, Acknowledged()).op
+        if r.status is Status.NORMAL and r.is_primary and message.view == r.view and message.op <= before:
+            r.acknowledged[-sender] = Acknowledged(message.op)
+        original(r, sender, message)
+
+    return [(normal, "on_prepare_ok", on_prepare_ok)]
+
+
+@mutant("a duplicated DOVIEWCHANGE counts twice", HISTORY, 300)
+def _() -> list[Patch]:
+    original = view_change.on_do_view_change
+
+    def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
+        again = sender in r.do_view_changes and r.view == message.view
+        if again and r.status is Status.VIEW_CHANGE:
+            r.do_view_changes[-sender] = message
+        original(r, sender, message)
+
+    return [(view_change, "on_do_view_change", on_do_view_change)]
+
+
+@mutant("half of an even number of members is a quorum", HISTORY)
+def _() -> list[Patch]:
+    return [(Configuration, "quorum", property(lambda self: (len(self.members) + 1) // 2))]
+
+
+@mutant("DOVIEWCHANGE of an earlier view counts in a later one", HISTORY, 400)
+def _() -> list[Patch]:
+    original = view_change.enter
+
+    def enter(r: Replica, view: int, reason: str) -> None:
+        before = r.do_view_changes
+        with patch.object(view_change, "_send_do_view_change", lambda r: None):
+            original(r, view, reason)
+        r.do_view_changes = before
+        view_change._send_do_view_change(r)
+
+    def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
+        if message.view < r.view and r.status is Status.VIEW_CHANGE and r.last_normal_view < r.view:
+            r.do_view_changes[sender] = message
+            if r.is_primary:
+                view_change._choose_if_quorum(r)
+        else:
+            received(r, sender, message)
+
+    received = view_change.on_do_view_change
+    return [(view_change, "enter", enter), (view_change, "on_do_view_change", on_do_view_change)]
+
+
+# View changes.
+
+
+@mutant("the best log is the longest", HISTORY, 300)
+def _() -> list[Patch]:
+    return [(view_change, "_rank", lambda message: (0, message.op))]
+
+
+@mutant("the last normal view is taken before the log of that view is in hand", HISTORY, 400)
+def _() -> list[Patch]:
+    original = view_change._choose_if_quorum
+
+    def choose(r: Replica) -> None:
+        if not r.choosing and not r.start_write and len(r.do_view_changes) >= r.quorum:
+            r.last_normal_view = r.view
+            r.save()
+        original(r)
+
+    return [(view_change, "_choose_if_quorum", choose)]
+
+
+@mutant("a primary resumes its view after a restart", HISTORY)
+def _() -> list[Patch]:
+    original = ViewstampedReplication._restart
+
+    def restart(self: ViewstampedReplication, state: Any, entries: Any) -> None:
+        original(self, state, entries)
+        r = self._r
+        if r.is_primary and r.view == r.last_normal_view and r.status is Status.VIEW_CHANGE:
+            normal.begin_as_primary(r, "mutant")
+
+    return [(ViewstampedReplication, "_restart", restart)]
+
+
+@mutant("DOVIEWCHANGE begins a view again that was led before a restart", HISTORY, 600)
+def _() -> list[Patch]:
+    original = view_change.on_do_view_change
+
+    def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
+        led_before = r.status is Status.VIEW_CHANGE and r.last_normal_view == r.view and not r.start_write
+        if led_before and message.view == r.view and r.is_primary and r.view:
+            r.do_view_changes[sender] = message
+            view_change._choose_if_quorum(r)
+        else:
+            original(r, sender, message)
+
+    return [(view_change, "on_do_view_change", on_do_view_change)]
+
+
+@mutant("a duplicated STARTVIEW is applied again", HISTORY)
+def _() -> list[Patch]:
+    original = view_change.on_start_view
+
+    def on_start_view(r: Replica, sender: int, message: StartView) -> None:
+        if message.view == r.view and r.status is Status.NORMAL and sender == r.primary_of(r.view):
+            r.truncate(message.op)
+        original(r, sender, message)
+
+    return [(view_change, "on_start_view", on_start_view)]
+
+
+@mutant("no timer runs during a view change", LIVENESS)
+def _() -> list[Patch]:
+    original = view_change.tick
+
+    def tick(r: Replica) -> None:
+        if r.status is Status.VIEW_CHANGE:
+            r.suspect_at = r.resend_at = r.now.monotonic + 1_000_000_000_000
+        original(r)
+
+    return [(view_change, "tick", tick)]
+
+
+# State transfer.
+
+
+@mutant("the log is cut to the commit-number before the new one is fetched", HISTORY, 400)
+def _() -> list[Patch]:
+    original = state_transfer.join
+
+    def join(r: Replica, view: int, target: int) -> None:
+        if r.primary_of(view) != r.me and (r.fetch is None or r.fetch.view < view):
+            r.truncate(r.commit)
+        original(r, view, target)
+
+    return [(state_transfer, "join", join)]
+
+
+@mutant("the view is taken when its log is asked for", HISTORY, 400)
+def _() -> list[Patch]:
+    original = state_transfer.join
+
+    def join(r: Replica, view: int, target: int) -> None:
+        original(r, view, target)
+        if r.status is Status.STATE_TRANSFER and r.last_normal_view < view:
+            r.view = r.last_normal_view = view
+            r.save()
+
+    return [(state_transfer, "join", join)]
+
+
+@mutant("the next op of a later view is appended to the log of an earlier one", HISTORY)
+def _() -> list[Patch]:
+    original = normal.on_prepare
+
+    def on_prepare(r: Replica, sender: int, message: Prepare) -> None:
+        follows = message.entries[0].op == r.log.op + 1 and sender == r.primary_of(message.view)
+        if r.status is Status.NORMAL and message.view > r.view and follows:
+            r.view = r.last_normal_view = message.view
+            r.save()
+            r.become_backup("mutant")
+        original(r, sender, message)
+
+    return [(normal, "on_prepare", on_prepare)]
+
+
+@mutant("PREPAREOK counts what lies behind a gap", frozenset({"promises", "majority", "agreement", "durability"}))
+def _() -> list[Patch]:
+    original = Replica.promise
+
+    def promise(self: Replica, to: int, message: Any) -> None:
+        if isinstance(message, PrepareOk) and self.early:
+            message = replace(message, op=max(entries[-1].op for entries in self.early.values()))
+        original(self, to, message)
+
+    return [(Replica, "promise", promise)]
+
+
+@mutant("a commit-number beyond the log is taken", frozenset({"invariant"}))
+def _() -> list[Patch]:
+    def advance_commit(self: Replica, commit: int) -> None:
+        self.commit = max(self.commit, commit)
+
+    return [(Replica, "advance_commit", advance_commit)]
+
+
+@mutant("a gap is never fetched", LIVENESS, 200)
+def _() -> list[Patch]:
+    return [(state_transfer, "expect_gap", lambda r, target: None)]
+
+
+@mutant("a page is taken without its nonce", HISTORY | LIVENESS, 400)
+def _() -> list[Patch]:
+    original = state_transfer.on_new_state
+
+    def on_new_state(r: Replica, sender: int, message: Any) -> None:
+        if r.fetch is not None:
+            r.fetch.view, r.fetch.source = r.fetch.view, r.fetch.source
+            message = replace(message, nonce=r.fetch.nonce, view=r.fetch.view)
+            sender = r.fetch.source
+        original(r, sender, message)
+
+    return [(state_transfer, "on_new_state", on_new_state)]
+
+
+# Lost disks.
+
+
+@mutant("messages of a superseded incarnation count", HISTORY, 2000)
+def _() -> list[Patch]:
+    original = ViewstampedReplication.receive
+
+    def receive(self: ViewstampedReplication, sender: int, incarnation: int, message: Message, now: Time) -> None:
+        known = self._r.incarnations.get(sender, 0)
+        original(self, sender, max(incarnation, known), message, now)
+
+    return [(ViewstampedReplication, "receive", receive), (Replica, "learn", lambda self, vector: None)]
+
+
+@mutant("a recovering member is content with one answer, of anyone", HISTORY, 400)
+def _() -> list[Patch]:
+    def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
+        if r.status is Status.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None:
+            r.learn(message.vector)
+            if r.primary_of(message.view) != r.me:
+                state_transfer.begin(r, state_transfer.Purpose.RECOVER, message.view, sender, message.op, 0)
+                state_transfer.finish_if_complete(r)
+
+    return [(recovery, "on_recovery_response", on_recovery_response)]
+
+
+@mutant("a recovering member takes part in view changes", HISTORY, 400)
+def _() -> list[Patch]:
+    proposed, entered = view_change.on_start_view_change, view_change.on_do_view_change
+
+    def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> None:
+        if r.status is Status.RECOVERING:
+            r.status, r.fetch = Status.VIEW_CHANGE, None
+        proposed(r, sender, message)
+
+    def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
+        if r.status is Status.RECOVERING:
+            r.status, r.fetch = Status.VIEW_CHANGE, None
+        entered(r, sender, message)
+
+    return [
+        (view_change, "on_start_view_change", on_start_view_change),
+        (view_change, "on_do_view_change", on_do_view_change),
+    ]
+
+
+@mutant("RECOVERY is answered before the new incarnation is durable", PROMISES)
+def _() -> list[Patch]:
+    original = recovery.on_recovery
+
+    def on_recovery(r: Replica, sender: int, incarnation: int, message: Any) -> None:
+        with patch.object(r, "save", lambda: None):
+            original(r, sender, incarnation, message)
+
+    return [(recovery, "on_recovery", on_recovery)]
+
+
+@mutant("recovery is asked for once", LIVENESS, 400)
+def _() -> list[Patch]:
+    original = recovery.tick
+
+    def tick(r: Replica) -> None:
+        if not r.recovery_nonce:
+            original(r)
+        elif r.status is Status.RECOVERING:
+            r.recovery_at = r.now.monotonic + 1_000_000_000_000
+
+    return [(recovery, "tick", tick)]
+
+
+@mutant("a blank disk founds the cluster again", HISTORY, 100)
+def _() -> list[Patch]:
+    original = ViewstampedReplication.__init__
+
+    def init(self: Any, configuration: Any, me: int, origin: Any, random: Any, now: Time) -> None:
+        original(self, configuration, me, origin, random, now)
+        r = self._r
+        if r.status is Status.RECOVERING:
+            self._found()
+
+    return [(ViewstampedReplication, "__init__", init)]
+
+
+# Reads.
+
+
+@mutant("a read is served without asking a majority", READS)
+def _() -> list[Patch]:
+    return [(Rounds, "confirmed_round", property(lambda self: self.round))]
+
+
+@mutant("a read is served before what the view began with is committed", READS, 200)
+def _() -> list[Patch]:
+    return [(Rounds, "read_index", property(lambda self: self._r.commit))]
+
+
+@mutant("a round that began before the read confirms it", READS, 300)
+def _() -> list[Patch]:
+    original = Rounds.confirmed_round.fget  # type: ignore[attr-defined]  # a property's function
+
+    return [(Rounds, "confirmed_round", property(lambda self: original(self) + 1))]
+
+
+@mutant("a read takes the commit-number of whoever is asked", READS)
+def _() -> list[Patch]:
+    from viewstamp.protocol import ReadReady, Reads
+
+    def read(self: Any, number: int) -> None:
+        self._done.append(ReadReady(number, self._host._r.commit))
+
+    return [(Reads, "read", read)]
+
+
+def fetch_of(r: Replica) -> Fetch | None:
+    """What a replica is fetching."""
+    return r.fetch

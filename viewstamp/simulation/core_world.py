@@ -1,0 +1,306 @@
+"""Protocol cores in a world of messages, disks and time: one heap of events, everything drawn from one seed."""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from random import Random
+
+from viewstamp.protocol import Kind, Message, Time
+from viewstamp.simulation.checkers import Checkers
+from viewstamp.simulation.core_plan import Plan
+from viewstamp.simulation.member import SimulatedMember
+from viewstamp.simulation.rules import ProtocolRules
+
+_EPOCH = 1_700_000_000_000_000_000
+_ARCHIVE = 256
+_DIGEST_BATCH = 4096
+Log = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Station:
+    """A member's place in the world: what the world knows of it beside its process and disk."""
+
+    node: SimulatedMember
+    wake_at: int = -1
+    writing: bool = False
+    paused_until: int = 0
+    stalled_until: int = 0
+    wall_skew: int = 0
+    inbox: list[tuple[int, int, Message]] = field(default_factory=list)
+    gathering: bool = False
+    answered: int = 0
+    waiting: dict[tuple[int, int], int] = field(default_factory=dict)
+    table: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened in a run, for reports and for the tests of its reach."""
+
+    events: int = 0
+    crashes: int = 0
+    restarts: int = 0
+    lost_disks: int = 0
+    reveal_crashes: int = 0
+    lost_messages: int = 0
+    replayed_messages: int = 0
+    reads: int = 0
+
+
+class CoreWorld:
+    """Members, the network between them, their disks and their clocks."""
+
+    def __init__(self, seed: int, plan: Plan, rules: ProtocolRules, random: Random, log: Log | None = None) -> None:
+        self.seed = seed
+        self.plan = plan
+        self.random = random
+        self.now = 0
+        self.counts = Counts()
+        self.configuration = plan.configuration
+        self.checkers = Checkers(plan.configuration, rules)
+        self.cuts: dict[tuple[int, int], int] = {}
+        self.faulty = True
+        self.on_answer: Callable[[int, int], None] = lambda session, request: None
+        self._log = log
+        self._bits = random.getrandbits
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
+        self._sequence = 0
+        self._archive: list[tuple[int, int, int, Message]] = []
+        self._trace = array("q")
+        self._hash = blake2b(digest_size=16)
+        members = plan.configuration.members
+        founding = tuple(1000 + random.randrange(1 << 20) for _ in members)
+        self.stations = {
+            member: Station(
+                SimulatedMember(
+                    rules.core, plan.configuration, member, founding, Random(random.getrandbits(64)), self.checkers
+                ),
+                wall_skew=random.randrange(-(10**9), 10**9),
+            )
+            for member in members
+        }
+        self.checkers.members = {member: station.node for member, station in self.stations.items()}
+
+    # Time and chance.
+
+    def at(self, when: int, action: Callable[..., None], *arguments: object) -> None:
+        """Do this at a time in nanoseconds."""
+        self._sequence += 1
+        heapq.heappush(self._heap, (when, self._sequence, action, arguments))
+
+    def after(self, delay: int, action: Callable[..., None], *arguments: object) -> None:
+        """Do this so many nanoseconds from now."""
+        self.at(self.now + delay, action, *arguments)
+
+    def up_to(self, bound: int) -> int:
+        """A number from 0 to below `bound`; integers alone, so that it is the same everywhere."""
+        return (self._bits(24) * bound) >> 24
+
+    def chance(self, per_mille: int) -> bool:
+        """True so many times in 1,024."""
+        return per_mille > 0 and self._bits(10) < per_mille
+
+    def step(self) -> bool:
+        """Carry out the next event; False when there is none."""
+        if not self._heap:
+            return False
+        self.now, _, action, arguments = heapq.heappop(self._heap)
+        self.counts.events += 1
+        if self._log is not None:
+            self._log(f"{self.now / 1e6:10.3f} ms  {action.__name__.strip('_')} {arguments}")
+        action(*arguments)
+        return True
+
+    def note(self, *numbers: int) -> None:
+        """These belong to the trace."""
+        self._trace.extend(numbers)
+        if len(self._trace) > _DIGEST_BATCH:
+            self._hash.update(self._trace.tobytes())
+            self._trace = array("q")
+
+    def digest(self) -> str:
+        """A digest of all that happened, and of the history that came of it."""
+        self._hash.update(self._trace.tobytes())
+        self._trace = array("q")
+        digest = self._hash.copy()
+        for entry in self.checkers.history.committed:
+            digest.update(entry.encoded)
+        return digest.hexdigest()
+
+    def clock(self, station: Station) -> Time:
+        """The time as a member sees it."""
+        return Time(self.now, _EPOCH + self.now + station.wall_skew)
+
+    # Lives.
+
+    def start(self, member: int) -> None:
+        """Start a member that is down."""
+        station = self.stations[member]
+        if station.node.core is None:
+            self.counts.restarts += station.node.life > 0
+            station.wake_at, station.writing, station.gathering = -1, False, False
+            station.answered = 0
+            station.inbox.clear()
+            station.waiting.clear()
+            station.table.clear()
+            station.node.start(self.clock(station))
+            self.turned(station)
+
+    def crash(self, member: int, surviving: int) -> None:
+        """Stop a member; some of its writes under way reach the disk."""
+        node = self.stations[member].node
+        if node.core is not None:
+            self.counts.crashes += 1
+            node.crash(surviving)
+            if self._log is not None:
+                self._log(f"    member {member} crashes; {surviving} writes under way survive")
+            self.after(self.up_to(self.plan.restart_after), self.start, member)
+
+    def crash_somehow(self, member: int) -> None:
+        """Crash, with any prefix of the writes under way: mostly none or all. Not once the faults have ended."""
+        pending = len(self.stations[member].node.queue)
+        if self.faulty:
+            self.crash(member, (0, 0, pending, self.up_to(pending + 1))[self._bits(2)])
+
+    # Messages.
+
+    def post(self, sender: int, incarnation: int, to: int, message: Message) -> None:
+        """A message leaves."""
+        bits, plan = self._bits, self.plan
+        if len(self._archive) < _ARCHIVE:
+            self._archive.append((to, sender, incarnation, message))
+        elif bits(3) == 0:
+            self._archive[bits(8)] = (to, sender, incarnation, message)
+        if self.faulty:
+            if (self.cuts and self.cuts.get((sender, to), 0) > self.now) or self.chance(plan.loss_chance):
+                self.counts.lost_messages += 1
+                return
+            if self.chance(plan.duplicate_chance):
+                self.after(self.up_to(plan.tail), self.deliver, to, sender, incarnation, message)
+            if self.chance(plan.tail_chance):
+                self.after(self.up_to(plan.tail), self.deliver, to, sender, incarnation, message)
+                return
+        self.after(plan.delay // 4 + self.up_to(plan.delay), self.deliver, to, sender, incarnation, message)
+
+    def replay(self, count: int) -> None:
+        """Old messages arrive again, from before restarts and lost disks too."""
+        for _ in range(count):
+            if self._archive:
+                self.counts.replayed_messages += 1
+                self.after(self.up_to(self.plan.tail), self.deliver, *self._archive[self.up_to(len(self._archive))])
+
+    def deliver(self, to: int, sender: int, incarnation: int, message: Message) -> None:
+        """A message arrives: handled at once, or gathered with others into one turn."""
+        station = self.stations[to]
+        core = station.node.core
+        if core is None:
+            return
+        if station.paused_until > self.now:
+            self.at(station.paused_until, self.deliver, to, sender, incarnation, message)
+        elif self.plan.gather:
+            station.inbox.append((sender, incarnation, message))
+            if not station.gathering:
+                station.gathering = True
+                self.after(self.up_to(self.plan.gather), self.gathered, to, station.node.life)
+        else:
+            core.receive(sender, incarnation, message, self.clock(station))
+            self.turn(station)
+
+    def gathered(self, member: int, life: int) -> None:
+        """What has come up makes one turn."""
+        station = self.stations[member]
+        core = station.node.core
+        if core is None or station.node.life != life:
+            return
+        station.gathering = False
+        now = self.clock(station)
+        for sender, incarnation, message in station.inbox:
+            core.receive(sender, incarnation, message, now)
+        station.inbox.clear()
+        self.turn(station)
+
+    # Turns.
+
+    def wake(self, member: int, life: int) -> None:
+        """The deadline of a member."""
+        station = self.stations[member]
+        core = station.node.core
+        if core is None or station.node.life != life or station.wake_at != self.now:
+            return
+        if station.paused_until > self.now:
+            station.wake_at = station.paused_until
+            self.at(station.wake_at, self.wake, member, life)
+            return
+        station.wake_at = -1
+        core.tick(self.clock(station))
+        self.turn(station)
+
+    def complete_write(self, member: int, life: int) -> None:
+        """The disk of a member has finished its oldest write."""
+        station = self.stations[member]
+        if station.node.core is None or station.node.life != life:
+            return
+        until = max(station.paused_until, station.stalled_until)
+        if until > self.now:
+            self.at(until, self.complete_write, member, life)
+            return
+        station.writing = False
+        station.node.complete_write(self.clock(station))
+        self.turned(station)
+
+    def turn(self, station: Station) -> None:
+        """Events were given to the core: close the turn."""
+        station.node.finish(self.clock(station))
+        self.turned(station)
+
+    def turned(self, station: Station) -> None:
+        """A turn is over: its messages leave, its writes begin, its answers are given."""
+        node = station.node
+        member, core = node.member, node.core
+        if core is None:
+            return
+        promised = self.checkers.promises_kept
+        self.checkers.promises_kept = 0
+        self.note(self.now, member, len(node.outbox), len(node.applied))
+        for to, incarnation, message in node.outbox:
+            self.post(member, incarnation, to, message)
+        node.outbox.clear()
+        if node.queue and not station.writing:
+            station.writing = True
+            delay = self.plan.write_delay
+            self.after(delay // 4 + self.up_to(delay), self.complete_write, member, node.life)
+        answered = self._answer(station)
+        deadline = max(core.deadline, self.now)
+        if station.wake_at < 0 or deadline < station.wake_at:
+            station.wake_at = deadline
+            self.at(deadline, self.wake, member, node.life)
+        if (promised or answered) and self.faulty and self.chance(self.plan.reveal_crash_chance):
+            # What was just revealed must be true whatever this disk keeps.
+            self.counts.reveal_crashes += 1
+            self.crash_somehow(member)
+
+    def _answer(self, station: Station) -> bool:
+        """Clients that wait at this member are told of their requests; its session table takes what was applied."""
+        node = station.node
+        if station.answered == len(node.applied):
+            return False
+        answered = False
+        for entry in node.applied[station.answered :]:
+            if entry.kind is Kind.COMMAND:
+                key = (entry.session, entry.request)
+                op = station.table.setdefault(key, entry.op)
+                if station.waiting.pop(key, None) is not None and key not in self.checkers.history.told:
+                    self.tell(key, op)
+                    answered = True
+        station.answered = len(node.applied)
+        return answered
+
+    def tell(self, key: tuple[int, int], op: int) -> None:
+        """A client gets its answer."""
+        self.checkers.history.tell(*key, op)
+        self.on_answer(*key)
