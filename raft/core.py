@@ -102,7 +102,7 @@ class Raft(Core):
         elif incarnation != s.incarnations[sender]:
             # A member whose data is gone does not come back under its old identity: it has forgotten its votes.
             s.ignore("another incarnation")
-        elif wrong := malformed(peer):
+        elif wrong := malformed(peer, s.view):
             s.ignore(f"malformed: {wrong}")
         else:
             self._dispatch(sender, peer)

@@ -136,13 +136,16 @@ RaftMessage = (
     | ReadIndexReply
 )
 
-HIGHEST_TERM = 1 << 63
-"""Beyond this no honest cluster comes; a message that says so is damaged, and must not use up the numbers."""
+FARTHEST_TERM = 1 << 40
+"""No honest member is this far ahead; a message that says so is damaged, and must not use up the numbers."""
 
 
-def malformed(message: RaftMessage) -> str:
-    """Why no correct member could have sent this, or an empty string. Peers' input never reaches an invariant."""
-    if message.term > HIGHEST_TERM:
+def malformed(message: RaftMessage, term: int) -> str:
+    """Why no correct member could have sent this to one in `term`, or an empty string.
+
+    Peers' input never reaches an invariant.
+    """
+    if message.term > term + FARTHEST_TERM:
         return "a term out of range"
     match message:
         case AppendEntries(entries=entries, prev_index=index, prev_term=previous):

@@ -228,10 +228,10 @@ def test_5_2_a_refused_vote_does_not_restart_the_election_timer() -> None:
     server = restarted(3, 1, log(1, 1))
     for term in range(2, 20):
         server.wait(SUSPECT // 6)
-        server.receive(1, request(term, (1, 1)))
         if server.status != "follower":
-            break
-    assert server.now.monotonic <= SECOND
+            return
+        server.receive(1, request(term, (1, 1)))
+    raise AssertionError(f"it still waits after {server.now.monotonic} ns")
 
 
 def test_5_2_ours_a_pre_candidate_that_votes_for_another_no_longer_stands_itself() -> None:

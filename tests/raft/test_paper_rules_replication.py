@@ -287,7 +287,8 @@ def test_5_3_a_refusal_of_what_has_been_acknowledged_since_is_ignored() -> None:
     server.forget()
     server.receive(2, Rejected(1, 2, 1, 0))
     server.propose("c")
-    assert [message.prev_index for to, message in server.sent(AppendEntries) if to == 2] == [3]
+    server.propose("d")
+    assert [message.prev_index for to, message in server.sent(AppendEntries) if to == 2] == [3, 4], "pipelined still"
 
 
 # When to commit (5.4.2).

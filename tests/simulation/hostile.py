@@ -24,9 +24,7 @@ from viewstamp.simulation.world import World
 _REMEMBERED = 2000
 _ROUNDS = 20
 _NEVER_REACHED = 1 << 40
-_HASTY = Timeouts(
-    heartbeat=20 * MILLISECOND, suspect=70 * MILLISECOND, jitter=20 * MILLISECOND, retry=15 * MILLISECOND
-)
+_HASTY = Timeouts(heartbeat=20 * MILLISECOND, suspect=70 * MILLISECOND, jitter=20 * MILLISECOND, retry=15 * MILLISECOND)
 _WEATHER = (
     LinkFaults(),
     LinkFaults(loss=0.02, duplicate=0.05, reorder=0.1),
@@ -110,7 +108,9 @@ class Hostility:
         latency = DiskLatency(spread=draw.choice((200_000, 2 * MILLISECOND, 10 * MILLISECOND)))
         self.world = World(seed, members=self.members, protocol=protocol, network=self.network, disk=latency)
         limits = Limits(page_entries=draw.choice((1, 3, 1024)))
-        self.world.cluster = replace(self.world.cluster, timeouts=draw.choice((_HASTY, _HASTY, Timeouts())), limits=limits)
+        self.world.cluster = replace(
+            self.world.cluster, timeouts=draw.choice((_HASTY, _HASTY, Timeouts())), limits=limits
+        )
         self.patience = self.world.cluster.timeouts.suspect
         self.names = {member: node.address for member, node in self.world.nodes.items()}
         self.without_data: set[int] = set()
