@@ -27,13 +27,12 @@ from raft.server import Role, Server
 from viewstamp.protocol import (
     NEVER,
     Configuration,
-    Core,
     Durable,
     Effects,
-    Entry,
     Founded,
     Log,
     Lost,
+    MemberCore,
     Message,
     Origin,
     Proposal,
@@ -42,12 +41,11 @@ from viewstamp.protocol import (
     Standing,
     State,
     Time,
-    Viewstamp,
     check,
 )
 
 
-class Raft(Core):
+class Raft(MemberCore):
     """One member of a cluster that runs Raft (Ongaro and Ousterhout 2014; Ongaro's dissertation)."""
 
     name: ClassVar[str] = "raft"
@@ -198,15 +196,5 @@ class Raft(Core):
         return Standing(s.role.value, s.contract_role, s.view, primary, s.leads, s.log.op, s.commit, waiting)
 
     @property
-    def incarnations(self) -> Mapping[int, int]:
-        return self._s.incarnations
-
-    def entry(self, op: int) -> Entry:
-        return self._s.log.entry(op)
-
-    @property
-    def ignored(self) -> Mapping[str, int]:
-        return self._s.ignored
-
-    def viewstamp_of(self, op: int) -> Viewstamp:
-        return self._s.log.viewstamp(op)
+    def _member(self) -> Server:
+        return self._s

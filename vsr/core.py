@@ -9,13 +9,13 @@ from typing import ClassVar, assert_never, cast
 from viewstamp.protocol import (
     NEVER,
     Configuration,
-    Core,
     Durable,
     Effects,
     Entry,
     Founded,
     Log,
     Lost,
+    MemberCore,
     Message,
     Origin,
     Proposal,
@@ -23,7 +23,6 @@ from viewstamp.protocol import (
     Standing,
     State,
     Time,
-    Viewstamp,
     check,
 )
 from vsr import normal, recovery, state_transfer, view_change
@@ -49,7 +48,7 @@ from vsr.reads import Rounds
 from vsr.replica import Replica, Status
 
 
-class ViewstampedReplication(Core):
+class ViewstampedReplication(MemberCore):
     """One member of a cluster that runs Viewstamped Replication (Liskov and Cowling 2012)."""
 
     name: ClassVar[str] = "vsr"
@@ -270,15 +269,5 @@ class ViewstampedReplication(Core):
                 assert_never(r.status)
 
     @property
-    def incarnations(self) -> Mapping[int, int]:
-        return self._r.incarnations
-
-    def entry(self, op: int) -> Entry:
-        return self._r.log.entry(op)
-
-    @property
-    def ignored(self) -> Mapping[str, int]:
-        return self._r.ignored
-
-    def viewstamp_of(self, op: int) -> Viewstamp:
-        return self._r.log.viewstamp(op)
+    def _member(self) -> Replica:
+        return self._r

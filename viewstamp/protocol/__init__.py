@@ -47,7 +47,7 @@ from viewstamp.protocol.entry import (
     split_entries,
 )
 from viewstamp.protocol.log import Log
-from viewstamp.protocol.member import Member
+from viewstamp.protocol.member import Member, MemberCore
 from viewstamp.protocol.reads import ReadHost, Reads
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "Lost",
     "MalformedEntryError",
     "Member",
+    "MemberCore",
     "Message",
     "Origin",
     "Promise",

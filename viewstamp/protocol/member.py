@@ -5,8 +5,9 @@ A protocol derives its state from this and adds what is its own.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 from viewstamp.protocol.checks import check
@@ -14,6 +15,7 @@ from viewstamp.protocol.clock import AgreedClock
 from viewstamp.protocol.configuration import Configuration, Time
 from viewstamp.protocol.core import (
     Append,
+    Core,
     Effects,
     Promise,
     Record,
@@ -26,7 +28,7 @@ from viewstamp.protocol.core import (
     Truncate,
     Write,
 )
-from viewstamp.protocol.entry import Entry, Proposal, make_entry
+from viewstamp.protocol.entry import Entry, Proposal, Viewstamp, make_entry
 from viewstamp.protocol.log import Log
 
 
@@ -186,3 +188,25 @@ class Member:
         effects.promises = [SendAfter(self.write, to, message) for to, message in self._promises]
         self._sends, self._promises, self.transitions = [], [], []
         return effects
+
+
+class MemberCore(Core):
+    """A protocol whose state is a `Member`: what its body may look at."""
+
+    @property
+    @abstractmethod
+    def _member(self) -> Member: ...
+
+    @property
+    def incarnations(self) -> Mapping[int, int]:
+        return self._member.incarnations
+
+    def entry(self, op: int) -> Entry:
+        return self._member.log.entry(op)
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        return self._member.ignored
+
+    def viewstamp_of(self, op: int) -> Viewstamp:
+        return self._member.log.viewstamp(op)
