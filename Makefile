@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify fix bench clean
+.PHONY: help demo test verify fix fuzz mutants bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -27,6 +27,12 @@ verify: $(INSTALLED) ## check formatting, lint, types and import layers; changes
 fix: $(INSTALLED) ## format, and repair what the linter can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+fuzz: $(INSTALLED) ## simulate whole clusters of both protocols with new seeds for two minutes
+	@$(BIN)/python -m tests.simulation.fuzz --protocol both --minutes 2 --jobs 2
+
+mutants: $(INSTALLED) ## put hand-made bugs into the code one by one, and print what finds each
+	@$(BIN)/python -m tests.simulation.mutants_table
 
 bench: $(INSTALLED) ## list the measurements and how to run each
 	@$(BIN)/python -m bench

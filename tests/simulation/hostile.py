@@ -22,7 +22,7 @@ from viewstamp.simulation.inhabitants import Answer, DiskLatency, SimulatedClien
 from viewstamp.simulation.world import World
 
 _REMEMBERED = 2000
-_ROUNDS = 20
+_ROUNDS = 16
 _NEVER_REACHED = 1 << 40
 _HASTY = Timeouts(heartbeat=20 * MILLISECOND, suspect=70 * MILLISECOND, jitter=20 * MILLISECOND, retry=15 * MILLISECOND)
 _WEATHER = (
@@ -125,7 +125,7 @@ class Hostility:
         self.network.faults = draw.choice(_WEATHER)
         actions = [self.ambush, self.ambush, self.ambush, self.partition, self.hang, self.clog, self.repeat]
         actions += [self.kill_some, self.lose_a_disk, self.isolate_primary, self.isolate_primary, self.deceive_primary]
-        actions += [self.bridge, self.bridge]
+        actions += [self.bridge, self.bridge, self.short_reigns, self.short_reigns, self.lose_a_witness]
         for _ in range(_ROUNDS):
             self._remember_data()
             draw.choice(actions)()
@@ -248,15 +248,42 @@ class Hostility:
     def deceive_primary(self) -> None:
         """The primary goes on hearing what others said long ago, and nobody hears it: it stays primary for a while."""
         self.network.heal()
-        primary, delay = self._someone(), self.draw.randrange(1, 5) * self.patience
+        primary, delay = self._someone(), self.draw.randrange(2, 8) * self.patience
+        heard = self.draw.randrange(4) == 0
         for member in set(self.names) - {primary}:
             faults = LinkFaults(delay_base_ns=delay)
             self.network.set_link(self.names[member], self.names[primary], faults)
-            if self.draw.randrange(3):
+            if not heard:
                 self.network.cut(self.names[primary], self.names[member])
         for client in self.load.clients:
             self.load.burst(client, 1)
-        self.world.run_for(2 * delay)
+        self.world.run_for(delay + self.patience)
+
+    def short_reigns(self) -> None:
+        """One primary after the other is cut off, with its clients, almost as soon as it leads (Raft's figure 8)."""
+        world, draw, names = self.world, self.draw, self.names
+        reigning = 0
+        for _ in range(draw.randrange(2, 6)):
+            reigning = self._await_another(reigning)
+            if not reigning:
+                return
+            if draw.randrange(2):
+                self.load.burst(draw.choice(self.load.clients), 1 + draw.randrange(3))
+            world.run_for(draw.choice((0, 300_000, MILLISECOND, 4 * MILLISECOND, 20 * MILLISECOND)))
+            self.network.heal()
+            for member in set(names) - {reigning}:
+                self.network.cut(names[reigning], names[member])
+                self.network.cut(names[member], names[reigning])
+
+    def _await_another(self, reigning: int) -> int:
+        """Wait for another member to lead; which it is, 0 if none does in time."""
+        nodes = [node for member, node in self.world.nodes.items() if member != reigning]
+
+        def leading() -> int:
+            return next((node.member for node in nodes if node.replica is not None and node.replica.leads), 0)
+
+        self.world.run_until(lambda: leading() > 0, 8 * self.patience)
+        return leading()
 
     def bridge(self) -> None:
         """One member hears all, the others two camps; its disk lags, and it forgets what it has just said to one."""
@@ -309,10 +336,15 @@ class Hostility:
 
     def lose_a_disk(self) -> None:
         """A member comes back without its data, never too many of them; its last words are still under way."""
-        spare = self.members - self.world.cluster.configuration.quorum
         member = self.draw.choice(list(self.names))
-        if not self.may_lose_disks or len(self.without_data | {member}) > spare:
-            return
+        if self._can_lose(member):
+            self._lose_disk(member)
+
+    def _can_lose(self, member: int) -> bool:
+        spare = self.members - self.world.cluster.configuration.quorum
+        return self.may_lose_disks and len(self.without_data | {member}) <= spare
+
+    def _lose_disk(self, member: int) -> None:
         self.without_data.add(member)
         self.world.nodes[member].disk.plan_crash(_NEVER_REACHED, Crash.KILLED)
         self.world.lose_disk(member)
@@ -320,6 +352,28 @@ class Hostility:
         for destination, datagram in list(self.network.said.get(self.names[member], ()))[-40:]:
             if self.draw.randrange(2):
                 self._deliver_late(member, destination, datagram)
+
+    def lose_a_witness(self) -> None:
+        """Whoever alone had acknowledged to the primary loses its disk, and only those that lag can answer it."""
+        world, draw, names = self.world, self.draw, self.names
+        primary = world.primary or 0
+        witnesses = [member for member in names if member != primary and self._can_lose(member)]
+        if not primary or not witnesses:
+            return
+        witness = draw.choice(witnesses)
+        lagging = set(names) - {primary, witness}
+        self.network.heal()
+        for member in draw.sample(sorted(lagging), len(lagging) - (self.members - 2) // 2):
+            self.network.cut(names[primary], names[member])
+            self.network.cut(names[member], names[primary])
+        world.run_for(draw.randrange(self.patience))
+        self._lose_disk(witness)
+        if draw.randrange(2):
+            for member in set(names) - {primary}:
+                self.network.cut(names[primary], names[member])
+        else:
+            self._strike([primary], power=False)
+        world.run_for(draw.randrange(4 * self.patience))
 
 
 def hostile(seed: int, protocol: str = "vsr") -> str:

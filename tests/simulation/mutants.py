@@ -15,9 +15,10 @@ from unittest.mock import patch
 from viewstamp.protocol import Configuration, Effects, Log, Message, SendAfter, Time
 from viewstamp.protocol.member import Member
 from vsr import ViewstampedReplication, normal, recovery, state_transfer, view_change
+from vsr.invariants import Invariants
 from vsr.messages import DoViewChange, Prepare, PrepareOk, RecoveryResponse, StartView, StartViewChange
 from vsr.reads import Rounds
-from vsr.replica import Acknowledged, Fetch, Replica, Status
+from vsr.replica import Acknowledged, Purpose, Replica, Status
 
 Patch = tuple[object, str, object]
 HISTORY = frozenset({"agreement", "durability", "exactly once", "majority", "one primary", "invariant", "promises"})
@@ -37,8 +38,10 @@ class Mutant:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The bug is in the code while this context lasts."""
-        patchers = [patch.object(owner, name, changed) for owner, name, changed in self.patches]
+        """The bug is in the code while this context lasts. The protocol's own invariants are not: they would hide
+        whether the checkers see it."""
+        patches = [*self.patches, (Invariants, "watch", lambda self, replica: None)]
+        patchers = [patch.object(owner, name, changed) for owner, name, changed in patches]
         for patcher in patchers:
             patcher.start()
         try:
@@ -51,7 +54,7 @@ class Mutant:
 MUTANTS: list[Mutant] = []
 
 
-def mutant(name: str, kills: frozenset[str], seeds: int = 100) -> Callable[[Callable[[], list[Patch]]], None]:
+def mutant(name: str, kills: frozenset[str], seeds: int = 300) -> Callable[[Callable[[], list[Patch]]], None]:
     """Enter a bug into the catalogue; the function gives what it replaces."""
 
     def enter(make: Callable[[], list[Patch]]) -> None:
@@ -343,7 +346,6 @@ def _() -> list[Patch]:
 
     def on_new_state(r: Replica, sender: int, message: Any) -> None:
         if r.fetch is not None:
-            r.fetch.view, r.fetch.source = r.fetch.view, r.fetch.source
             message = replace(message, nonce=r.fetch.nonce, view=r.fetch.view)
             sender = r.fetch.source
         original(r, sender, message)
@@ -371,7 +373,7 @@ def _() -> list[Patch]:
         if r.status is Status.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None:
             r.learn(message.vector)
             if r.primary_of(message.view) != r.me:
-                state_transfer.begin(r, state_transfer.Purpose.RECOVER, message.view, sender, message.op, 0)
+                state_transfer.begin(r, Purpose.RECOVER, message.view, sender, message.op, 0)
                 state_transfer.finish_if_complete(r)
 
     return [(recovery, "on_recovery_response", on_recovery_response)]
@@ -439,7 +441,7 @@ def _() -> list[Patch]:
 
 @mutant("a read is served without asking a majority", READS)
 def _() -> list[Patch]:
-    return [(Rounds, "confirmed_round", property(lambda self: self.round))]
+    return [(Rounds, "confirmed_round", property(lambda self: self.newest_round))]
 
 
 @mutant("a read is served before what the view began with is committed", READS, 200)
@@ -462,8 +464,3 @@ def _() -> list[Patch]:
         self._done.append(ReadReady(number, self._host._r.commit))
 
     return [(Reads, "read", read)]
-
-
-def fetch_of(r: Replica) -> Fetch | None:
-    """What a replica is fetching."""
-    return r.fetch

@@ -14,6 +14,7 @@ They read no protocol's private state, and each says what was violated in one se
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from viewstamp.protocol import Append as AppendRecord
@@ -91,6 +92,7 @@ class Checkers(Watcher):
         self.members: Mapping[int, SimulatedMember] = {}
         self.views: set[int] = set()
         self.promises_kept = 0
+        self.promise_kinds: Counter[type[Promise]] = Counter()
         self._configuration = configuration
         self._rules = rules
         self._leaders: dict[int, tuple[int, int]] = {}
@@ -161,6 +163,7 @@ class Checkers(Watcher):
     def promised(self, member: SimulatedMember, to: int, message: Promise) -> None:
         """The sender's disk holds what its message promises."""
         self.promises_kept += 1
+        self.promise_kinds[type(message)] += 1
         broken = self._rules.broken_promise(message, member.disk)
         if broken:
             name = type(message).__name__

@@ -16,7 +16,7 @@ from viewstamp.simulation.core_world import CoreWorld, Counts, Log, Station
 from viewstamp.simulation.rules import ProtocolRules, VsrRules
 
 _EVENTS_AT_MOST = 150_000
-_OUTSTANDING_AT_MOST = 3
+_BATCH_AT_MOST = 6  # below the smallest pipeline: a member takes all of a batch or nothing
 _REQUESTS_AT_MOST = 80  # of one client while faults last
 
 
@@ -65,12 +65,12 @@ class CoreFuzz:
         self._faults = Faults(self.world)
         self._fresh_until = -1
         self._reads = 0
-        self._read_asked_at: dict[tuple[int, int, int], int] = {}
         members = self.plan.configuration.members
         self._clients = [
             _Client(session, members[self.world.up_to(len(members))]) for session in range(1, self.plan.clients + 1)
         ]
         self.world.on_answer = self._answered
+        self.world.on_resume = self._read
 
     def run(self) -> FuzzResult:
         """Raises FuzzError if anything is violated."""
@@ -134,11 +134,11 @@ class CoreFuzz:
         if due and not self._submit(client, due):
             self._submit(client, due)
         if world.chance(self.plan.read_chance):
-            self._read()
+            self._read(self._elsewhere(0))
 
     def _wants_more(self, client: _Client) -> bool:
         """While faults last, so many at most that a member that missed all can fetch it in time; some when healed."""
-        if len(client.sent_at) >= _OUTSTANDING_AT_MOST:
+        if len(client.sent_at) >= self.plan.outstanding:
             return False
         if self._fresh_until < 0:
             return client.next_request <= _REQUESTS_AT_MOST
@@ -160,7 +160,7 @@ class CoreFuzz:
             request
             for request in requests
             if request in client.sent_at and station.waiting.get((client.session, request)) != standing.view
-        ]
+        ][:_BATCH_AT_MOST]
         if not fresh:
             return True
         proposals = [
@@ -184,10 +184,10 @@ class CoreFuzz:
     def _answered(self, session: int, request: int) -> None:
         self._clients[session - 1].sent_at.pop(request, None)
 
-    def _read(self) -> None:
+    def _read(self, member: int) -> None:
         """A read at any member, the deposed and the cut off included."""
         world = self.world
-        station = world.stations[self._elsewhere(0)]
+        station = world.stations[member]
         node = station.node
         if node.core is not None and station.paused_until <= world.now:
             self._reads += 1

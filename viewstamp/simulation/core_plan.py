@@ -27,6 +27,9 @@ class Fault(StrEnum):
     STALL_DISK = "stall a disk"
     REPLAY = "replay old messages"
     RESIGN = "resign"
+    DEPOSE = "cut the primary off until it is deposed"
+    STRAND_LOST_DISK = "lose a disk; only a few are in reach afterwards"
+    FORGET_PROMISE = "lose a disk just after a promise, which then takes long to arrive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Plan:
     gather: int
     reveal_crash_chance: int
     clients: int
+    outstanding: int
     think: int
     retry: int
     read_chance: int
@@ -86,9 +90,9 @@ def draw_plan(random: Random) -> Plan:
     return Plan(
         configuration=configuration,
         faults=faults,
-        fault_phase=random.choice((6, 10, 16)) * suspect,
+        fault_phase=random.choice((8, 12, 16)) * suspect,
         fault_gap=suspect * random.choice((1, 2, 4)) // 4,
-        fault_length=suspect * random.choice((1, 2, 4)) // 2,
+        fault_length=suspect * random.choice((1, 3, 6)) // 2,
         restart_after=suspect * random.choice((1, 2, 8)) // 4,
         delay=suspect // random.choice((1000, 200, 50, 20)),
         tail_chance=0 if calm else random.choice((0, 0, 20, 100, 300)),
@@ -99,6 +103,7 @@ def draw_plan(random: Random) -> Plan:
         gather=random.choice((0, 0, suspect // 300, suspect // 60)),
         reveal_crash_chance=0 if calm else random.choice((0, 0, 2, 8, 20)),
         clients=random.randint(1, 6),
+        outstanding=random.choice((1, 3, 8)),
         think=suspect // random.choice((4, 10, 30)),
         retry=suspect * random.choice((1, 2, 4)) // 2,
         read_chance=random.choice((0, 100, 400)),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
 
-from viewstamp.protocol import Kind, Message, Time
+from viewstamp.protocol import Kind, Message, Promise, Time
 from viewstamp.simulation.checkers import Checkers
 from viewstamp.simulation.core_plan import Plan
 from viewstamp.simulation.member import SimulatedMember
@@ -33,9 +33,20 @@ class Station:
     wall_skew: int = 0
     inbox: list[tuple[int, int, Message]] = field(default_factory=list)
     gathering: bool = False
+    life: int = 0
     answered: int = 0
+    doomed: bool = False
     waiting: dict[tuple[int, int], int] = field(default_factory=dict)
     table: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def begin(self, life: int) -> None:
+        """A new life of the process: it knows nothing of what was under way."""
+        self.life = life
+        self.doomed = False
+        self.wake_at, self.writing, self.gathering, self.answered = -1, False, False, 0
+        self.inbox.clear()
+        self.waiting.clear()
+        self.table.clear()
 
 
 @dataclass(slots=True)
@@ -66,6 +77,8 @@ class CoreWorld:
         self.cuts: dict[tuple[int, int], int] = {}
         self.faulty = True
         self.on_answer: Callable[[int, int], None] = lambda session, request: None
+        self.on_resume: Callable[[int], None] = lambda member: None
+        self.on_doom: Callable[[int], None] = lambda member: None
         self._log = log
         self._bits = random.getrandbits
         self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
@@ -143,11 +156,6 @@ class CoreWorld:
         station = self.stations[member]
         if station.node.core is None:
             self.counts.restarts += station.node.life > 0
-            station.wake_at, station.writing, station.gathering = -1, False, False
-            station.answered = 0
-            station.inbox.clear()
-            station.waiting.clear()
-            station.table.clear()
             station.node.start(self.clock(station))
             self.turned(station)
 
@@ -160,6 +168,15 @@ class CoreWorld:
             if self._log is not None:
                 self._log(f"    member {member} crashes; {surviving} writes under way survive")
             self.after(self.up_to(self.plan.restart_after), self.start, member)
+
+    def pause(self, member: int, until: int) -> None:
+        """The process stands still; what it did not notice has happened when it goes on, and a read comes first."""
+        self.stations[member].paused_until = until
+        self.at(until, self.resume, member)
+
+    def resume(self, member: int) -> None:
+        """A pause is over."""
+        self.on_resume(member)
 
     def crash_somehow(self, member: int) -> None:
         """Crash, with any prefix of the writes under way: mostly none or all. Not once the faults have ended."""
@@ -264,11 +281,19 @@ class CoreWorld:
         member, core = node.member, node.core
         if core is None:
             return
+        if station.life != node.life:
+            station.begin(node.life)
         promised = self.checkers.promises_kept
         self.checkers.promises_kept = 0
         self.note(self.now, member, len(node.outbox), len(node.applied))
-        for to, incarnation, message in node.outbox:
-            self.post(member, incarnation, to, message)
+        if station.doomed and self.faulty:
+            if self._send_slowly(station):
+                station.doomed = False
+                self.on_doom(member)
+                return
+        else:
+            for to, incarnation, message in node.outbox:
+                self.post(member, incarnation, to, message)
         node.outbox.clear()
         if node.queue and not station.writing:
             station.writing = True
@@ -283,6 +308,18 @@ class CoreWorld:
             # What was just revealed must be true whatever this disk keeps.
             self.counts.reveal_crashes += 1
             self.crash_somehow(member)
+
+    def _send_slowly(self, station: Station) -> bool:
+        """Its messages are long on their way. True when one is a promise of a kind that is seldom made."""
+        rare = False
+        for to, incarnation, message in station.node.outbox:
+            delay = self.plan.tail + self.up_to(3 * self.plan.tail)
+            self.after(delay, self.deliver, to, station.node.member, incarnation, message)
+            if isinstance(message, Promise):
+                kinds = self.checkers.promise_kinds
+                rare = rare or 4 * kinds[type(message)] < kinds.total()
+        station.node.outbox.clear()
+        return rare
 
     def _answer(self, station: Station) -> bool:
         """Clients that wait at this member are told of their requests; its session table takes what was applied."""

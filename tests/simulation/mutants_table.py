@@ -1,0 +1,102 @@
+"""Which hand-made bug is found, by which property, after how many seeds: `python -m tests.simulation.mutants_table`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.stack_mutants import CATALOGUE, Mutant
+from tests.simulation.verdict import Violation, examine, from_outside
+from viewstamp.simulation.core_fuzz import FuzzError, run_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Hunt:
+    """What became of a mutant: the seed that found it and what it violated, None if none did."""
+
+    seed: int
+    violation: Violation | None
+    seconds: float
+
+
+def hunt(mutant: Mutant, first: int, seeds: int) -> Hunt:
+    """Look for a mutant with hostile seeds from `first` on; the protocol's own invariants do not help."""
+    started = time.monotonic()
+    violation, seed = None, first
+    with from_outside(), mutant.applied():
+        for seed in range(first, first + seeds):
+            violation = examine("hostile", seed, mutant.protocol)
+            if violation is not None:
+                break
+    return Hunt(seed, violation, time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    level: str
+    protocol: str
+    mutant: str
+    found_by: str
+    seeds: int
+    seconds: float
+
+
+def hunt_stack(position: int, seeds: int) -> Row:
+    """Hunt a mutant of whole clusters, by its position: what a process of its own can be asked by a number."""
+    mutant = CATALOGUE[position]
+    result = hunt(mutant, 0, seeds)
+    found_by = result.violation.property if result.violation is not None else ""
+    return Row("cluster", mutant.protocol, mutant.name, found_by, result.seed + 1, result.seconds)
+
+
+def hunt_core(position: int, seeds: int) -> Row:
+    """Hunt a mutant of protocol cores likewise."""
+    mutant = MUTANTS[position]
+    started = time.monotonic()
+    found_by, seed = "", 0
+    with mutant.applied():
+        for seed in range(seeds):
+            try:
+                run_seed(seed)
+            except FuzzError as error:
+                found_by = error.name
+                break
+    return Row("core", "vsr", mutant.name, found_by, seed + 1, time.monotonic() - started)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; 1 if a mutant survived."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants_table", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=300, help="give a mutant up after so many")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+        hunts = [pool.submit(hunt_core, position, options.seeds) for position in range(len(MUTANTS))]
+        hunts += [pool.submit(hunt_stack, position, options.seeds) for position in range(len(CATALOGUE))]
+        done = track(as_completed(hunts), "hunting", len(hunts), console=Console(stderr=True))
+        rows = [future.result() for future in done]
+    table = Table("level", "protocol", "mutant", "found by", "seeds", "seconds")
+    for row in sorted(rows, key=lambda row: (row.level, row.protocol, row.mutant)):
+        found_by = row.found_by or "[red]SURVIVED[/]"
+        table.add_row(row.level, row.protocol, row.mutant, found_by, str(row.seeds), f"{row.seconds:.1f}")
+    console.print(table)
+    survivors = sum(not row.found_by for row in rows)
+    console.print(f"{len(rows) - survivors} of {len(rows)} found")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
