@@ -138,6 +138,7 @@ class Hostility:
                 if node.replica is None and draw.randrange(3):
                     self._start(member)
         self.network.ambushes.clear()
+        world.run_for(1)  # An ambush that was just sprung strikes now, not after the healing.
         self.heal()
         self.network.faults = LinkFaults()
         for node in world.nodes.values():

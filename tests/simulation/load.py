@@ -75,8 +75,9 @@ class CounterLoad:
         """Stop the load: everything outstanding must be answered, and all members must hold the same, exact value."""
         self.stopped = True
         world = self.world
-        waiting = [f"{m}: {n.replica.status()}" for m, n in world.nodes.items() if n.replica is not None]
-        assert world.run_until(lambda: self.idle, within), "not answered:\n" + "\n".join(waiting)
+        answered = world.run_until(lambda: self.idle, within)
+        standings = [f"{m}: {n.replica.status()}" for m, n in world.nodes.items() if n.replica is not None]
+        assert answered, "not answered:\n" + "\n".join(standings)
         assert self.acknowledged == self.begun
 
         def converged() -> bool:

@@ -14,7 +14,7 @@ import pytest
 from tests.simulation.mutants import MUTANTS, Mutant
 from viewstamp.simulation.core_fuzz import FuzzError, run_seed
 
-SEEDS_AT_MOST = 60
+SEEDS_AT_MOST = 200
 RARE = {
     "a write in flight counts for the entries that replaced those it holds",
     "the first primary orders before its founding is durable",
