@@ -50,7 +50,7 @@ class Limits:
     """Bounds on what a protocol holds and sends.
 
     `page_bytes`, `page_entries`: the most that one message carries. `pipeline_entries`, `pipeline_bytes`: the most
-    that may be ordered but uncommitted at a primary; beyond it, proposals are refused (R32).
+    that may be ordered but uncommitted at a primary; beyond it, proposals are refused.
     """
 
     page_bytes: int = 256 * 1024
@@ -64,7 +64,7 @@ class Configuration:
     """The members of a cluster and the rules for counting them.
 
     `members` are distinct positive identifiers in ascending order. All quorums are functions of this and
-    never a literal (V54): for even sizes too, `quorum` is a majority, and any two quorums intersect.
+    never a literal: for even sizes too, `quorum` is a majority, and any two quorums intersect.
     """
 
     members: tuple[int, ...]

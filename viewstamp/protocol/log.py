@@ -16,7 +16,7 @@ class Log:
     """Consecutive entries, from `base` + 1 to `op`.
 
     `durable` is the op up to which this member's disk holds *these* entries. A write that completes after its
-    entries were replaced proves nothing about the new ones (R29): each write in flight remembers the op it
+    entries were replaced proves nothing about the new ones: each write in flight remembers the op it
     covers, and a truncation lowers those.
     """
 
