@@ -119,7 +119,7 @@ def _() -> list[Patch]:
     return [(view_change, "begin_when_durable", begin_when_durable)]
 
 
-@mutant("the first primary orders before its founding is durable", HISTORY, 200)
+@mutant("the first primary orders before its founding is durable", HISTORY, 300)
 def _() -> list[Patch]:
     original = view_change.begin_when_durable
 
@@ -176,7 +176,7 @@ def _() -> list[Patch]:
     return [(Configuration, "quorum", property(lambda self: (len(self.members) + 1) // 2))]
 
 
-@mutant("DOVIEWCHANGE of an earlier view counts in a later one", HISTORY, 400)
+@mutant("DOVIEWCHANGE of an earlier view counts in a later one", HISTORY, 1000)
 def _() -> list[Patch]:
     original = view_change.enter
 
@@ -233,7 +233,7 @@ def _() -> list[Patch]:
     return [(ViewstampedReplication, "_restart", restart)]
 
 
-@mutant("DOVIEWCHANGE begins a view again that was led before a restart", HISTORY, 600)
+@mutant("DOVIEWCHANGE begins a view again that was led before a restart", HISTORY, 1000)
 def _() -> list[Patch]:
     original = view_change.on_do_view_change
 
@@ -300,7 +300,7 @@ def _() -> list[Patch]:
     return [(state_transfer, "join", join)]
 
 
-@mutant("the next op of a later view is appended to the log of an earlier one", HISTORY)
+@mutant("the next op of a later view is appended to the log of an earlier one", HISTORY, 1000)
 def _() -> list[Patch]:
     original = normal.on_prepare
 
@@ -340,7 +340,7 @@ def _() -> list[Patch]:
     return [(state_transfer, "expect_gap", lambda r, target: None)]
 
 
-@mutant("a page is taken without its nonce", HISTORY | LIVENESS, 400)
+@mutant("a page is taken without its nonce", HISTORY | LIVENESS, 1500)
 def _() -> list[Patch]:
     original = state_transfer.on_new_state
 

@@ -91,7 +91,7 @@ class Checkers(Watcher):
         self.history = History()
         self.members: Mapping[int, SimulatedMember] = {}
         self.views: set[int] = set()
-        self.promises_kept = 0
+        self.promises = 0
         self.promise_kinds: Counter[type[Promise]] = Counter()
         self._configuration = configuration
         self._rules = rules
@@ -162,7 +162,7 @@ class Checkers(Watcher):
 
     def promised(self, member: SimulatedMember, to: int, message: Promise) -> None:
         """The sender's disk holds what its message promises."""
-        self.promises_kept += 1
+        self.promises += 1
         self.promise_kinds[type(message)] += 1
         broken = self._rules.broken_promise(message, member.disk)
         if broken:

@@ -20,8 +20,13 @@ class Faults:
 
     def begin(self) -> None:
         """Let the first fault come."""
-        if self._world.plan.faults:
+        world = self._world
+        if world.plan.faults:
             self._next()
+        if Fault.CRASH in world.plan.faults and world.up_to(2):
+            # A cluster whose members fail as they are founded: their disks may not know of it.
+            for member in self._members:
+                world.after(world.up_to(2 * world.configuration.timeouts.suspect), world.crash_somehow, member)
 
     def heal(self) -> None:
         """All faults end: every member runs, every message arrives in time, disks are quick."""
@@ -57,7 +62,7 @@ class Faults:
             case Fault.CRASH:
                 world.crash_somehow(member)
             case Fault.CRASH_PRIMARY:
-                world.crash_somehow(self._primary())
+                self._crash_primary()
             case Fault.CRASH_ALL:
                 for each in self._members:
                     world.crash_somehow(each)
@@ -72,7 +77,11 @@ class Faults:
             case Fault.ISOLATE_PRIMARY:
                 self._partition([self._primary()], until)
             case Fault.PAUSE:
-                world.pause(self._primary() if world.up_to(2) else member, until)
+                if world.up_to(2):
+                    # Long enough for others to depose it, and to answer clients, before it notices.
+                    world.pause(self._primary(), until + world.configuration.timeouts.suspect)
+                else:
+                    world.pause(member, until)
             case Fault.STALL_DISK:
                 world.stations[member].stalled_until = until
             case Fault.REPLAY:
@@ -87,6 +96,17 @@ class Faults:
                     self._partition(near, until)
             case Fault.FORGET_PROMISE:
                 self._doom(member)
+
+    def _crash_primary(self) -> None:
+        """It is back at once, and what made it primary is delivered to it a second time."""
+        world = self._world
+        primary = self._primary()
+        world.crash_somehow(primary)
+        if world.up_to(2):
+            suspect = world.configuration.timeouts.suspect
+            world.after(0, world.start, primary)
+            for sender, incarnation, message in world.stations[primary].seldom:
+                world.after(1 + world.up_to(suspect // 2), world.deliver, primary, sender, incarnation, message)
 
     def _doom(self, member: int) -> None:
         """What this member sends is slow, and a promise it makes now will be forgotten.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -36,6 +37,7 @@ class Station:
     life: int = 0
     answered: int = 0
     doomed: bool = False
+    seldom: deque[tuple[int, int, Message]] = field(default_factory=lambda: deque(maxlen=8))
     waiting: dict[tuple[int, int], int] = field(default_factory=dict)
     table: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -83,6 +85,7 @@ class CoreWorld:
         self._bits = random.getrandbits
         self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
         self._sequence = 0
+        self._promises_seen = 0
         self._archive: list[tuple[int, int, int, Message]] = []
         self._trace = array("q")
         self._hash = blake2b(digest_size=16)
@@ -193,6 +196,8 @@ class CoreWorld:
             self._archive.append((to, sender, incarnation, message))
         elif bits(3) == 0:
             self._archive[bits(8)] = (to, sender, incarnation, message)
+        if isinstance(message, Promise) and self._is_seldom(message):
+            self.stations[to].seldom.append((sender, incarnation, message))
         if self.faulty:
             if (self.cuts and self.cuts.get((sender, to), 0) > self.now) or self.chance(plan.loss_chance):
                 self.counts.lost_messages += 1
@@ -283,8 +288,8 @@ class CoreWorld:
             return
         if station.life != node.life:
             station.begin(node.life)
-        promised = self.checkers.promises_kept
-        self.checkers.promises_kept = 0
+        promised = self.checkers.promises != self._promises_seen
+        self._promises_seen = self.checkers.promises
         self.note(self.now, member, len(node.outbox), len(node.applied))
         if station.doomed and self.faulty:
             if self._send_slowly(station):
@@ -315,11 +320,14 @@ class CoreWorld:
         for to, incarnation, message in station.node.outbox:
             delay = self.plan.tail + self.up_to(3 * self.plan.tail)
             self.after(delay, self.deliver, to, station.node.member, incarnation, message)
-            if isinstance(message, Promise):
-                kinds = self.checkers.promise_kinds
-                rare = rare or 4 * kinds[type(message)] < kinds.total()
+            rare = rare or (isinstance(message, Promise) and self._is_seldom(message))
         station.node.outbox.clear()
         return rare
+
+    def _is_seldom(self, message: Promise) -> bool:
+        """Of a kind that makes up less than a quarter of what was promised: a vote, not an acknowledgement."""
+        kinds = self.checkers.promise_kinds
+        return 4 * kinds[type(message)] < self.checkers.promises
 
     def _answer(self, station: Station) -> bool:
         """Clients that wait at this member are told of their requests; its session table takes what was applied."""
