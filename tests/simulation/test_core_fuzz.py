@@ -16,7 +16,7 @@ from viewstamp.simulation.core_fuzz import FuzzError, run_seed
 
 SEEDS_AT_MOST = 200
 RARE = {
-    "a write in flight counts for the entries that replaced those it holds",
+    "the best log is the longest",
     "the first primary orders before its founding is durable",
     "a duplicated DOVIEWCHANGE counts twice",
     "DOVIEWCHANGE of an earlier view counts in a later one",
@@ -39,14 +39,21 @@ def test_every_seed_holds_every_property(start: int) -> None:
     assert sum(result.counts.restarts for result in results) > 25
 
 
+def hunt(mutant: Mutant) -> str:
+    """The property that finds this bug, and should; empty if none does. What else goes wrong with it is passed over."""
+    with mutant.applied():
+        for seed in range(SEEDS_AT_MOST):
+            try:
+                run_seed(seed)
+            except FuzzError as error:
+                if error.name in mutant.kills:
+                    return error.name
+    return ""
+
+
 @pytest.mark.parametrize("mutant", FREQUENT, ids=lambda mutant: mutant.name)
 def test_a_hand_made_bug_is_found(mutant: Mutant) -> None:
-    def hunt() -> None:
-        for seed in range(SEEDS_AT_MOST):
-            run_seed(seed)
-
-    with mutant.applied(), pytest.raises(FuzzError):
-        hunt()
+    assert hunt(mutant)
 
 
 def test_the_rare_ones_are_in_the_catalogue() -> None:

@@ -77,7 +77,7 @@ def draw_plan(random: Random) -> Plan:
     )
     limits = Limits(
         page_bytes=random.choice((1024, 65536)),
-        page_entries=random.choice((4, 16, 64)),
+        page_entries=random.choice((12, 24, 64)),
         pipeline_entries=random.choice((8, 64, 1024)),
         pipeline_bytes=1 << 20,
     )
