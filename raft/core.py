@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import ClassVar, assert_never, cast
 
-from raft import election, replication
+from raft import election, replication, snapshots
 from raft.invariants import Invariants
 from raft.messages import (
     Appended,
     AppendEntries,
+    Installing,
+    InstallSnapshot,
     PreVote,
     PreVoteReply,
     RaftMessage,
@@ -30,7 +32,6 @@ from viewstamp.protocol import (
     Durable,
     Effects,
     Founded,
-    Log,
     Lost,
     MemberCore,
     Message,
@@ -38,6 +39,7 @@ from viewstamp.protocol import (
     Proposal,
     Reads,
     RefusesLostDiskError,
+    Snapshot,
     Standing,
     State,
     Time,
@@ -60,6 +62,8 @@ class Raft(MemberCore):
         87: TimeoutNow,
         88: ReadIndex,
         89: ReadIndexReply,
+        90: InstallSnapshot,
+        91: Installing,
     }
     states: ClassVar[Mapping[int, type[State]]] = {129: TermAndVote}
     recovers_lost_disk: ClassVar[bool] = False
@@ -71,14 +75,12 @@ class Raft(MemberCore):
             case Founded(incarnations):
                 s.incarnations = dict(zip(s.members, incarnations, strict=True))
                 s.save()
-            case Durable(state, entries):
+            case Durable(state, entries, snapshot):
                 kept = cast("TermAndVote", state)
                 s.view = s.durable_view = kept.term
                 s.vote = kept.vote
                 s.incarnations = dict(zip(s.members, kept.incarnations, strict=True))
-                s.log = Log(entries)
-                if entries:
-                    s.clock.saw_of_unknown_age(entries[-1].stamp)
+                s.resume(entries, snapshot)
             case Lost():
                 raise RefusesLostDiskError("a Raft member cannot come back under its old identity without its data")
             case _:
@@ -114,6 +116,10 @@ class Raft(MemberCore):
                 replication.on_appended(s, sender, message)
             case Rejected():
                 replication.on_rejected(s, sender, message)
+            case InstallSnapshot():
+                snapshots.on_install_snapshot(s, sender, message)
+            case Installing(term, number):
+                replication.on_installing(s, sender, term, number)
             case PreVote():
                 election.on_pre_vote(s, sender, message)
             case PreVoteReply():
@@ -150,6 +156,17 @@ class Raft(MemberCore):
         s.finish_writes(write)
         election.written(s)
         replication.count_commit(s)
+
+    def fetched(self, snapshot: Snapshot, now: Time) -> None:
+        self._s.now = now
+        snapshots.fetched(self._s, snapshot)
+
+    def fetching(self, snapshot: Snapshot, now: Time) -> None:
+        """Nothing hangs on it: INSTALLSNAPSHOT is repeated as the heartbeat."""
+
+    def fetch_failed(self, snapshot: Snapshot, now: Time) -> None:
+        self._s.now = now
+        snapshots.fetch_failed(self._s, snapshot)
 
     def tick(self, now: Time) -> None:
         s = self._s
@@ -192,8 +209,11 @@ class Raft(MemberCore):
         waiting = "" if s.leader else f"{s.role.value} in term {s.view}: no leader is known"
         if s.transfer_to:
             waiting = f"handing over to member {s.transfer_to}"
+        if s.installing is not None:
+            waiting = f"fetching a snapshot from member {s.installing.source}"
         primary = s.leader or None
-        return Standing(s.role.value, s.contract_role, s.view, primary, s.leads, s.log.op, s.commit, waiting)
+        role = s.contract_role
+        return Standing(s.role.value, role, s.view, primary, s.leads, s.log.op, s.commit, waiting, s.log.base)
 
     @property
     def _member(self) -> Server:

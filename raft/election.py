@@ -30,6 +30,7 @@ def start_pre_vote(s: Server, reason: str) -> None:
     """Ask without changing anything but the role: neither term, nor vote, nor anyone's timer."""
     s.role = Role.PRE_CANDIDATE
     s.leader = 0
+    s.installing = None
     s.votes = {s.me: True}
     s.transferred = False
     s.restart_election_timer()
@@ -64,6 +65,7 @@ def stand(s: Server, reason: str, *, transferred: bool = False) -> None:
     s.vote = s.me
     s.role = Role.CANDIDATE
     s.leader = 0
+    s.installing = None
     s.votes = {}
     s.transferred = transferred
     s.save()

@@ -17,6 +17,7 @@ class Invariants:
     def watch(self, s: Server) -> None:
         """Raise InvariantError unless state and change are lawful."""
         check(s.commit <= s.log.op, "commit index {} beyond the log's end {}", s.commit, s.log.op)
+        check(s.commit >= s.log.base, "commit index {} before the log's base {}", s.commit, s.log.base)
         check(s.log.durable <= s.log.op, "durable index {} beyond the log's end {}", s.log.durable, s.log.op)
         check(s.last_term <= s.view, "an entry of term {} in term {}", s.last_term, s.view)
         check(s.view >= self._term, "term went back from {} to {}", self._term, s.view)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from viewstamp.protocol import Entry, Promise, State, Statement
+from viewstamp.protocol import Entry, Promise, Snapshot, State, Statement, misnamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,36 @@ class AppendEntries(Statement):
     prev_term: int
     entries: tuple[Entry, ...]
     commit: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSnapshot(Statement):
+    """Leader to a follower whose next entries are in no log any more (section 7): fetch this snapshot, and install it.
+
+    The fields from `last_term` to `digest` are the snapshot's name. Its bytes are asked for by the follower, piece by
+    piece, rather than pushed. Repeated as the heartbeat for as long as it takes; `round` is the read round.
+    """
+
+    term: int
+    last_term: int
+    last_index: int
+    stamp: int
+    size: int
+    digest: bytes
+    round: int
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Which snapshot is meant."""
+        return Snapshot(self.last_term, self.last_index, self.stamp, self.size, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Installing(Statement):
+    """Answer to INSTALLSNAPSHOT while it is being fetched: I follow you. APPENDED comes when it is installed."""
+
+    term: int
     round: int
 
 
@@ -129,6 +159,8 @@ RaftMessage = (
     | RequestVote
     | Vote
     | AppendEntries
+    | InstallSnapshot
+    | Installing
     | Appended
     | Rejected
     | TimeoutNow
@@ -160,9 +192,13 @@ def malformed(message: RaftMessage, term: int) -> str:
                     return "terms of entries fall"
                 previous = entry.view
             return "" if previous <= message.term else "an entry from a later term"
+        case InstallSnapshot(term=offered):
+            return misnamed(message.snapshot, offered) if message.last_term else "no term"
         case PreVote() | RequestVote():
             return "" if message.last_term <= message.term else "a log from a later term"
-        case PreVoteReply() | Vote() | Appended() | Rejected() | TimeoutNow() | ReadIndex() | ReadIndexReply():
+        case PreVoteReply() | Vote() | Appended() | Rejected() | Installing():
+            return ""
+        case TimeoutNow() | ReadIndex() | ReadIndexReply():
             return ""
         case _:
             assert_never(message)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from raft import snapshots
 from raft.messages import Appended, AppendEntries, Rejected, TimeoutNow
 from raft.server import Progress, Role, Server
 from viewstamp.protocol import NEVER, Entry, Proposal
 
 _MESSAGES_IN_FLIGHT = 64
+_BYTES_IN_FLIGHT = 4 * 1024 * 1024
 
 
 def propose(s: Server, proposals: Sequence[Proposal]) -> int:
@@ -28,13 +30,8 @@ def on_append_entries(s: Server, sender: int, message: AppendEntries) -> None:
     if message.term < s.view:
         s.promise(sender, Rejected(s.view, message.prev_index, s.log.op + 1, 0))  # Its sender steps down.
         return
-    if message.term > s.view or s.role is not Role.FOLLOWER or s.leader != sender:
-        if message.term == s.view and s.role is Role.LEADER:
-            s.ignore("APPENDENTRIES of my own term from another")
-            return
-        s.become_follower(message.term, sender, f"member {sender} leads")
-    s.heard_leader_at = s.now.monotonic
-    s.restart_election_timer()
+    if not s.follow(message.term, sender):
+        return
     hint = _mismatch(s, message)
     if hint:
         s.promise(sender, Rejected(s.view, message.prev_index, hint, message.round))
@@ -92,8 +89,7 @@ def on_appended(s: Server, sender: int, message: Appended) -> None:
     progress.match = max(progress.match, message.match)
     progress.next = max(progress.next, progress.match + 1)
     progress.probing = progress.probe_sent = False
-    while progress.in_flight and progress.in_flight[0] <= progress.match:
-        progress.in_flight.popleft()
+    progress.acknowledged()
     count_commit(s)
     _hand_over_if_caught_up(s, sender, progress)
 
@@ -106,10 +102,12 @@ def on_rejected(s: Server, sender: int, message: Rejected) -> None:
     if message.prev_index <= progress.match or message.prev_index >= progress.next:
         s.ignore("rejection of an earlier request")
         return
-    progress.next = max(progress.match + 1, min(message.hint, message.prev_index))
-    progress.probing = True
-    progress.probe_sent = False
-    progress.in_flight.clear()
+    progress.probe(max(progress.match + 1, min(message.hint, message.prev_index)))
+
+
+def on_installing(s: Server, sender: int, term: int, number: int) -> None:
+    """A follower is fetching a snapshot: it is alive, and follows."""
+    _answered(s, sender, term, number)
 
 
 def _answered(s: Server, sender: int, term: int, number: int) -> Progress | None:
@@ -179,7 +177,9 @@ def close_turn(s: Server) -> None:
     for other, progress in s.progress.items():
         if _replicate(s, other, progress, sent):
             continue
-        if s.heartbeat_due or s.round_due:
+        if (s.heartbeat_due or s.round_due) and progress.next <= s.log.base:
+            snapshots.offer(s, other)
+        elif s.heartbeat_due or s.round_due:
             # A heartbeat says where the leader believes this follower to be; if requests were lost on the way, its
             # answer tells, and the flow resumes from there.
             s.send(other, _request(s, progress.next, (), sent))
@@ -195,17 +195,25 @@ def close_turn(s: Server) -> None:
 def _replicate(s: Server, other: int, progress: Progress, sent: dict[int, AppendEntries]) -> bool:
     spoken = False
     while progress.next <= s.log.op:
-        if progress.probe_sent if progress.probing else len(progress.in_flight) >= _MESSAGES_IN_FLIGHT:
+        if progress.probe_sent if progress.probing else _window_full(progress):
             return spoken
+        if progress.next <= s.log.base:
+            snapshots.offer(s, other)
+            progress.probe(progress.next)
+            progress.probe_sent = True
+            return True
         entries = s.log.page(progress.next - 1, s.configuration.limits)
         s.send(other, _request(s, progress.next, entries, sent))
         spoken = True
         if progress.probing:
             progress.probe_sent = True
             return spoken
-        progress.next = entries[-1].op + 1
-        progress.in_flight.append(entries[-1].op)
+        progress.sent(entries[-1].op, sum(len(entry.encoded) for entry in entries))
     return spoken
+
+
+def _window_full(progress: Progress) -> bool:
+    return len(progress.in_flight) >= _MESSAGES_IN_FLIGHT or progress.in_flight_bytes >= _BYTES_IN_FLIGHT
 
 
 def _request(s: Server, first: int, entries: tuple[Entry, ...], sent: dict[int, AppendEntries]) -> AppendEntries:

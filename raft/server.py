@@ -12,7 +12,7 @@ from enum import StrEnum
 from random import Random
 
 from raft.messages import ReadIndex, ReadIndexReply, TermAndVote
-from viewstamp.protocol import NEVER, Configuration, Member, ReadHost, Time, Transition
+from viewstamp.protocol import NEVER, Configuration, Member, ReadHost, Time, Transition, Wanted
 
 
 class Role(StrEnum):
@@ -29,16 +29,37 @@ class Progress:
     """What a leader knows of one follower in its term.
 
     `match` is proved, `next` is a guess. While `probing`, one request at a time finds where the logs agree; otherwise
-    requests are pipelined, and `in_flight` holds the last index of each that is not answered.
+    requests are pipelined, and `in_flight` holds the last index and the bytes of each that is not answered
+    (`in_flight_bytes` in all).
     """
 
     next: int
     match: int = 0
     probing: bool = True
     probe_sent: bool = False
-    in_flight: deque[int] = field(default_factory=deque)
+    in_flight: deque[tuple[int, int]] = field(default_factory=deque)
+    in_flight_bytes: int = 0
     round: int = 0
     heard: int = 0
+
+    def sent(self, index: int, size: int) -> None:
+        """A request with entries up to `index`, of so many bytes, is on its way."""
+        self.next = index + 1
+        self.in_flight.append((index, size))
+        self.in_flight_bytes += size
+
+    def acknowledged(self) -> None:
+        """What lies up to `match` is on its way no more."""
+        while self.in_flight and self.in_flight[0][0] <= self.match:
+            self.in_flight_bytes -= self.in_flight.popleft()[1]
+
+    def probe(self, following: int) -> None:
+        """Find anew, from index `following` on, where the logs agree: what was on its way counts no more."""
+        self.next = following
+        self.probing = True
+        self.probe_sent = False
+        self.in_flight.clear()
+        self.in_flight_bytes = 0
 
 
 class Server(Member, ReadHost):
@@ -57,6 +78,8 @@ class Server(Member, ReadHost):
         self.vote_write = 0  # the write that must be durable before my own vote counts
         self.transferred = False
         self.resend_at = NEVER
+        self.installing: Wanted | None = None  # the snapshot that this follower is fetching, and its leader
+        self.round_heard = 0
 
         # Leader.
         self.progress: dict[int, Progress] = {}
@@ -69,6 +92,10 @@ class Server(Member, ReadHost):
         self.heartbeat_due = False
         self.transfer_to = 0
         self.transfer_ends_at = NEVER
+
+    @property
+    def wanted(self) -> Wanted | None:
+        return self.installing
 
     def save(self) -> None:
         """Term and vote go to disk with this turn's write, in one record."""
@@ -106,6 +133,9 @@ class Server(Member, ReadHost):
             self.view = term
             self.vote = 0
             self.save()
+        if changed:
+            self.installing = None
+            self.round_heard = 0
         self.role = Role.FOLLOWER
         self.leader = leader
         self.votes = {}
@@ -116,6 +146,17 @@ class Server(Member, ReadHost):
         self.transferred = False
         if changed:
             self.explain(reason)
+
+    def follow(self, term: int, sender: int) -> bool:
+        """A leader of this term or a later one has spoken: follow it. False if it cannot be one."""
+        if term > self.view or self.role is not Role.FOLLOWER or self.leader != sender:
+            if term == self.view and self.role is Role.LEADER:
+                self.ignore("a leader's request of my own term from another")
+                return False
+            self.become_follower(term, sender, f"member {sender} leads")
+        self.heard_leader_at = self.now.monotonic
+        self.restart_election_timer()
+        return True
 
     # What reads need (ReadHost).
 

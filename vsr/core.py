@@ -11,15 +11,14 @@ from viewstamp.protocol import (
     Configuration,
     Durable,
     Effects,
-    Entry,
     Founded,
-    Log,
     Lost,
     MemberCore,
     Message,
     Origin,
     Proposal,
     Reads,
+    Snapshot,
     Standing,
     State,
     Time,
@@ -34,6 +33,7 @@ from vsr.messages import (
     DurableState,
     GetCommit,
     GetState,
+    NewSnapshot,
     NewState,
     Prepare,
     PrepareOk,
@@ -65,6 +65,7 @@ class ViewstampedReplication(MemberCore):
         73: RecoveryResponse,
         74: GetCommit,
         75: CommitPoint,
+        76: NewSnapshot,
     }
     states: ClassVar[Mapping[int, type[State]]] = {128: DurableState}
     recovers_lost_disk: ClassVar[bool] = True
@@ -76,8 +77,9 @@ class ViewstampedReplication(MemberCore):
             case Founded(incarnations):
                 r.incarnations = dict(zip(r.members, incarnations, strict=True))
                 self._found()
-            case Durable(state, entries):
-                self._restart(cast("DurableState", state), entries)
+            case Durable(state, entries, snapshot):
+                r.resume(entries, snapshot)
+                self._restart(cast("DurableState", state))
             case Lost(incarnation):
                 r.incarnations[me] = incarnation
                 r.recovery_at = now.monotonic
@@ -99,7 +101,7 @@ class ViewstampedReplication(MemberCore):
         else:
             r.become_backup("founded")
 
-    def _restart(self, state: DurableState, entries: tuple[Entry, ...]) -> None:
+    def _restart(self, state: DurableState) -> None:
         """Come back with what the disk holds.
 
         A primary never resumes its view: its peers can hold, and it can have answered for, an op that its own disk
@@ -110,9 +112,6 @@ class ViewstampedReplication(MemberCore):
         r.view, r.last_normal_view, r.durable_view = state.view, state.last_normal_view, state.view
         r.incarnations = dict(zip(r.members, state.incarnations, strict=True))
         r.saved_incarnations = dict(r.incarnations)
-        r.log = Log(entries)
-        if entries:
-            r.clock.saw_of_unknown_age(entries[-1].stamp)
         if r.is_primary or r.view > r.last_normal_view:
             r.status = Status.VIEW_CHANGE
             r.restart_suspicion()
@@ -165,6 +164,8 @@ class ViewstampedReplication(MemberCore):
             case NewState():
                 state_transfer.on_new_state(r, sender, message)
                 view_change.start_if_complete(r)
+            case NewSnapshot():
+                view_change.on_new_snapshot(r, sender, message)
             case RecoveryResponse():
                 recovery.on_recovery_response(r, sender, message)
             case GetCommit():
@@ -202,6 +203,20 @@ class ViewstampedReplication(MemberCore):
         r.finish_writes(write)
         normal.count_commit(r)
         view_change.written(r)
+
+    def fetched(self, snapshot: Snapshot, now: Time) -> None:
+        self._r.now = now
+        state_transfer.snapshot_in_hand(self._r, snapshot)
+
+    def fetching(self, snapshot: Snapshot, now: Time) -> None:
+        r = self._r
+        r.now = now
+        if r.wanted is not None and r.wanted.snapshot == snapshot:
+            r.fetch_progressed()
+
+    def fetch_failed(self, snapshot: Snapshot, now: Time) -> None:
+        self._r.now = now
+        state_transfer.snapshot_failed(self._r, snapshot)
 
     def tick(self, now: Time) -> None:
         r = self._r
@@ -248,12 +263,14 @@ class ViewstampedReplication(MemberCore):
         normal_now = r.status is Status.NORMAL
         primary = r.primary_of(r.view) if normal_now and not r.quiet else None
         role = "primary" if normal_now and r.is_primary else "backup"
-        return Standing(r.status.value, role, r.view, primary, r.leads, r.log.op, r.commit, self._waiting())
+        return Standing(r.status.value, role, r.view, primary, r.leads, r.log.op, r.commit, self._waiting(), r.log.base)
 
     def _waiting(self) -> str:
         r = self._r
         match r.status:
             case Status.NORMAL:
+                if r.wanted is not None:
+                    return f"fetching a snapshot from member {r.wanted.source}"
                 return r.quiet or (f"proposing view {r.proposed}: the primary is silent" if r.proposed else "")
             case Status.VIEW_CHANGE:
                 if r.start_write:

@@ -21,6 +21,7 @@ class Invariants:
     def watch(self, r: Replica) -> None:
         """Raise InvariantError unless state and change are lawful."""
         check(r.commit <= r.log.op, "commit-number {} beyond op-number {}", r.commit, r.log.op)
+        check(r.commit >= r.log.base, "commit-number {} before the log's base {}", r.commit, r.log.base)
         check(r.log.durable <= r.log.op, "durable op {} beyond op-number {}", r.log.durable, r.log.op)
         check(r.last_normal_view <= r.view, "last normal view {} beyond view {}", r.last_normal_view, r.view)
         check(r.durable_view <= r.view, "durable view {} beyond view {}", r.durable_view, r.view)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from viewstamp.protocol import LARGEST_INCARNATION, Entry, Promise, State, Statement
+from viewstamp.protocol import LARGEST_INCARNATION, Entry, Promise, Snapshot, State, Statement, misnamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,29 @@ class NewState(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class NewSnapshot(Statement):
+    """Answer to GETSTATE (VRR 5.1, 5.2) when what was asked for is not in the log any more: fetch this snapshot first.
+
+    The fields from `snapshot_view` to `digest` are the snapshot's name; `op` is where the log ends now.
+    """
+
+    view: int
+    nonce: int
+    snapshot_view: int
+    snapshot_op: int
+    stamp: int
+    size: int
+    digest: bytes
+    op: int
+    commit: int
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Which snapshot is offered."""
+        return Snapshot(self.snapshot_view, self.snapshot_op, self.stamp, self.size, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
 class Recovery(Statement):
     """A member without its disk asks all others (VRR 4.3). Its new incarnation is in the frame."""
 
@@ -167,6 +190,7 @@ VsrMessage = (
     | StartView
     | GetState
     | NewState
+    | NewSnapshot
     | Recovery
     | RecoveryResponse
     | GetCommit
@@ -195,6 +219,10 @@ def malformed(message: VsrMessage, members: int, view: int) -> str:
             if op < after + len(entries):
                 return "a log shorter than its page"
             return _misfit(entries, view)
+        case NewSnapshot(view=view):
+            if not message.snapshot_op <= message.commit <= message.op:
+                return "numbers"
+            return misnamed(message.snapshot, view)
         case StartViewChange(entered=entered) if entered > view + FARTHEST_VIEW:
             return "a view out of range"
         case PrepareOk() | RecoveryResponse() | StartViewChange():

@@ -17,8 +17,10 @@ from viewstamp.protocol import (
     Effects,
     Entry,
     Member,
+    Snapshot,
     Time,
     Transition,
+    Wanted,
 )
 from vsr.messages import DoViewChange, DurableState, RecoveryResponse
 
@@ -47,7 +49,10 @@ class Purpose(StrEnum):
 
 @dataclass(slots=True)
 class Fetch:
-    """Pages of the log of `view` under way from `source`; `target` is the op to reach."""
+    """Pages of the log of `view` under way from `source`; `target` is the op to reach.
+
+    With a `snapshot` the log that is fetched begins there: it is wanted first, and pages follow once it is `in_hand`.
+    """
 
     purpose: Purpose
     view: int
@@ -58,6 +63,8 @@ class Fetch:
     nonce: int
     staged: list[Entry]
     retry_at: int
+    snapshot: Snapshot | None = None
+    in_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,13 @@ class Replica(Member):
     @property
     def is_primary(self) -> bool:
         return self.primary_of(self.view) == self.me
+
+    @property
+    def wanted(self) -> Wanted | None:
+        fetch = self.fetch
+        if fetch is None or fetch.snapshot is None or fetch.in_hand:
+            return None
+        return Wanted(fetch.source, fetch.snapshot)
 
     @property
     def leads(self) -> bool:

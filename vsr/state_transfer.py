@@ -4,12 +4,16 @@ The paper cuts the log back to the commit-number before asking. A backup's commi
 takes a committed op from its majority before the new state has arrived, and if the replica then enters a view
 change, its shortened log can win. So here the log, the view and the last normal view stay as they are until every
 page is staged, and then change together in one durable batch.
+
+What the source's log does not hold any more it offers as a snapshot. That is fetched into a file of its own, and
+takes the log's place in the same batch as the pages behind it: a snapshot alone would leave a log that is shorter
+than what this replica has acknowledged in its last normal view, and longer than what it held of it.
 """
 
 from __future__ import annotations
 
-from viewstamp.protocol import Entry, Viewstamp, check
-from vsr.messages import GetState, NewState
+from viewstamp.protocol import NEVER, Entry, Snapshot, Viewstamp, check
+from vsr.messages import GetState, NewSnapshot, NewState
 from vsr.replica import Fetch, Purpose, Replica, Status
 
 
@@ -91,11 +95,74 @@ def on_get_state(r: Replica, sender: int, message: GetState) -> None:
         r.ignore("GETSTATE beyond the log")
     else:
         after, last = message.after, Viewstamp(message.last_view, message.last_op)
-        if after < last.op <= r.log.op and r.log.viewstamp(last.op) == last:
+        if after < last.op and r.log.holds(last):
             # A restarted replica does not know how far its log was committed; it need not fetch again what it has.
             after = last.op
+        if after < r.log.base:
+            _offer_snapshot(r, sender, message.nonce)
+            return
         entries = r.log.page(after, r.configuration.limits)
         r.send(sender, NewState(r.view, message.nonce, after, entries, r.log.op, r.commit))
+
+
+def _offer_snapshot(r: Replica, sender: int, nonce: int) -> None:
+    snapshot = r.snapshot
+    check(snapshot is not None, "a log that begins after op {} without a snapshot", r.log.base)
+    if snapshot is not None:
+        name = snapshot.view, snapshot.op, snapshot.stamp, snapshot.size, snapshot.digest
+        r.send(sender, NewSnapshot(r.view, nonce, *name, r.log.op, r.commit))
+
+
+def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
+    """What was asked for is in the source's log no more; it offers what holds it."""
+    fetch = r.fetch
+    if fetch is None or message.nonce != fetch.nonce or message.view != fetch.view or sender != fetch.source:
+        r.ignore("NEWSNAPSHOT that was not asked for")
+    elif fetch.staged or fetch.snapshot is not None:
+        r.ignore("NEWSNAPSHOT in the middle of a transfer")
+    elif r.log.holds(message.snapshot.viewstamp):
+        # What differs lies behind it: no need to fetch what is here.
+        fetch.after = message.snapshot.op
+        _ask(r, fetch)
+    elif message.snapshot.op <= r.commit:
+        r.ignore("NEWSNAPSHOT older than the commit-number")
+    else:
+        fetch.snapshot = message.snapshot
+        fetch.retry_at = NEVER
+        r.explain(f"needs a snapshot up to op {message.snapshot.op} from member {sender}")
+
+
+def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
+    """The snapshot is on this disk. In this view: it extends the log, like a page. Else it is staged, like pages."""
+    fetch = r.fetch
+    if fetch is None or fetch.snapshot != snapshot or fetch.in_hand:
+        return
+    r.fetch_progressed()
+    if snapshot.op <= r.commit:
+        snapshot_failed(r, snapshot)
+    elif fetch.purpose is not Purpose.LAG:
+        fetch.in_hand = True
+        fetch.after = snapshot.op
+        fetch.target = max(fetch.target, snapshot.op)
+        if is_complete(fetch):
+            finish_if_complete(r)
+        else:
+            _ask(r, fetch)
+    elif r.status is Status.NORMAL and fetch.view == r.view:
+        r.install(snapshot)
+        r.early = {first: entries for first, entries in r.early.items() if first > snapshot.op}
+        r.acknowledge_due = True
+        fetch.snapshot = None
+        fetch.target = max(fetch.target, snapshot.op)
+        _ask(r, fetch)
+
+
+def snapshot_failed(r: Replica, snapshot: Snapshot) -> None:
+    """Its source has it no more, or is gone: ask again, and be offered another."""
+    fetch = r.fetch
+    if fetch is not None and fetch.snapshot == snapshot and not fetch.in_hand:
+        fetch.snapshot = None
+        _ask(r, fetch)
 
 
 def on_new_state(r: Replica, sender: int, message: NewState) -> None:
@@ -165,10 +232,14 @@ def install(r: Replica, fetch: Fetch) -> None:
 
     Entries with the same viewstamp are the same and stay, so that nothing durable is written again.
     """
+    if fetch.snapshot is not None:
+        r.install(fetch.snapshot)
     check(fetch.after <= r.log.op, "a page after {} does not join a log of {}", fetch.after, r.log.op)
-    kept = fetch.after
+    kept = max(fetch.after, r.commit)
     fresh: list[Entry] = fetch.staged
     for position, entry in enumerate(fetch.staged):
+        if entry.op <= r.commit:
+            continue  # The same everywhere, and perhaps in this log no more.
         if entry.op > r.log.op or r.log.entry(entry.op).viewstamp != entry.viewstamp:
             fresh = fetch.staged[position:]
             break

@@ -14,7 +14,7 @@ it meets the quorum of DOVIEWCHANGE in a replica that had it durable before it g
 from __future__ import annotations
 
 from vsr import normal, state_transfer
-from vsr.messages import DoViewChange, StartView, StartViewChange
+from vsr.messages import DoViewChange, NewSnapshot, StartView, StartViewChange
 from vsr.replica import Proposal, Purpose, Replica, Status
 
 
@@ -65,6 +65,7 @@ def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> N
         r.ignore("recovering")
         return
     r.learn(message.vector)
+    gives_way = r.status in (Status.NORMAL, Status.VIEW_CHANGE) and sender == r.primary_of(r.view)
     if message.entered > r.view and not _awaits(r, message.entered):
         # Its sender has entered that view by a quorum of proposals and is stuck there: it can come back to no
         # earlier one. Without joining it, a cluster could lose members to a view that nobody else ever enters.
@@ -75,7 +76,6 @@ def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> N
     r.proposals[sender] = Proposal(message.view, r.now.monotonic)
     # A primary doubts itself by its own measure: were it to go along with one deaf backup, the two would be a quorum.
     impatient = not r.leads and r.now.monotonic - r.calm_at >= r.timeouts.suspect // 2
-    gives_way = r.status is Status.NORMAL and sender == r.primary_of(r.view)
     if message.view > r.proposed and (r.proposed or impatient or gives_way):
         # Whoever has lost patience too goes along at once, and with the highest proposal: replicas that each
         # count up by themselves would chase one another.
@@ -183,6 +183,22 @@ def start_if_complete(r: Replica) -> None:
     state_transfer.install(r, fetch)
     r.advance_commit(commit)
     begin_when_durable(r)
+
+
+def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
+    """What is to be fetched lies beyond a snapshot. Whoever is to lead gives way to a member that is not so far behind.
+
+    A quorum holds all that is committed, and no log begins after that: some member of any quorum can lead at once,
+    while the cluster would wait for a whole snapshot's transfer here.
+    """
+    fetch = r.fetch
+    if fetch is None or fetch.purpose is not Purpose.BEST_LOG:
+        state_transfer.on_new_snapshot(r, sender, message)
+    elif message.nonce != fetch.nonce or message.view != fetch.view or sender != fetch.source:
+        r.ignore("NEWSNAPSHOT that was not asked for")
+    else:
+        r.fetch = None
+        propose(r, next_view(r), "too far behind to lead")
 
 
 def begin_when_durable(r: Replica) -> None:

@@ -8,12 +8,10 @@ from random import Random
 
 from viewstamp.protocol import (
     NEVER,
-    Append,
     Configuration,
     Core,
     Durable,
     Effects,
-    Entry,
     Founded,
     Kind,
     Message,
@@ -22,13 +20,11 @@ from viewstamp.protocol import (
     Proposal,
     ReadFailed,
     ReadReady,
-    SaveState,
-    State,
     Statement,
     Time,
-    Truncate,
     Write,
 )
+from viewstamp.simulation.stored import StoredRecords
 
 WALL = 1_700_000_000 * 1_000_000_000
 
@@ -46,8 +42,7 @@ class Body:
         self.me = me
         self.core = protocol(configuration, me, origin, Random(me), now)
         self.incarnation = 1
-        self.log: list[Entry] = list(origin.entries) if isinstance(origin, Durable) else []
-        self.state: State | None = origin.state if isinstance(origin, Durable) else None
+        self.disk = StoredRecords(origin if isinstance(origin, Durable) else None)
         self.issued = 0
         self.done = 0
         self.commit = 0
@@ -80,15 +75,7 @@ class Body:
     def finish_writes(self, now: Time) -> None:
         while self.writes:
             write = self.writes.popleft()
-            for record in write.records:
-                match record:
-                    case Append(entries):
-                        assert entries[0].op == len(self.log) + 1, "an append that leaves a gap on disk"
-                        self.log.extend(entries)
-                    case Truncate(after):
-                        del self.log[after:]
-                    case SaveState(state):
-                        self.state = state
+            self.disk.store(write.records)
             self.done = write.number
             self._keep()
             self.core.written(write.number, now)
@@ -96,8 +83,9 @@ class Body:
 
     def restarted(self, now: Time) -> Body:
         """Another life with what the disk holds."""
-        assert self.state is not None, "nothing was saved at the founding"
-        body = Body(self.protocol, self.configuration, self.me, Durable(self.state, tuple(self.log)), now)
+        origin = self.disk.durable
+        assert origin is not None, "nothing was saved at the founding"
+        body = Body(self.protocol, self.configuration, self.me, origin, now)
         body.incarnation = self.incarnation
         body.turn(now)
         return body

@@ -103,8 +103,8 @@ class ProtocolConformance:
 
     def test_the_durable_state_is_one_of_its_states(self, size: int) -> None:
         for body in self.cluster(size).bodies.values():
-            assert isinstance(body.state, tuple(self.protocol.states.values()))
-            assert isinstance(body.state, State)
+            assert isinstance(body.disk.state, tuple(self.protocol.states.values()))
+            assert isinstance(body.disk.state, State)
 
     # Ordering.
 
@@ -122,10 +122,10 @@ class ProtocolConformance:
         for body in cluster.bodies.values():
             assert body.commit == start + 3
             assert [body.core.entry(start + n).body for n in (1, 2, 3)] == [b"a", b"b", b"c"]
-            assert [entry.encoded for entry in body.log] == [
-                body.core.entry(op).encoded for op in range(1, len(body.log) + 1)
+            assert [entry.encoded for entry in body.disk.entries] == [
+                body.core.entry(op).encoded for op in range(1, len(body.disk.entries) + 1)
             ]
-        logs = {tuple(entry.encoded for entry in body.log) for body in cluster.bodies.values()}
+        logs = {tuple(entry.encoded for entry in body.disk.entries) for body in cluster.bodies.values()}
         assert len(logs) == 1
 
     def test_entries_keep_what_the_client_gave_them(self, size: int) -> None:
@@ -296,7 +296,9 @@ class ProtocolConformance:
         cluster.run(3 * SECOND)
         assert body.commit >= op
         assert body.core.entry(op).body == b"a"
-        assert [entry.encoded for entry in body.log] == [entry.encoded for entry in cluster.bodies[1].log]
+        assert [entry.encoded for entry in body.disk.entries] == [
+            entry.encoded for entry in cluster.bodies[1].disk.entries
+        ]
         for member in cluster.bodies.values():
             assert member.core.incarnations[lost] == 2
 

@@ -6,7 +6,6 @@ from random import Random
 from typing import ClassVar, Self, TypeVar
 
 from viewstamp.protocol import (
-    Append,
     Configuration,
     Core,
     Durable,
@@ -19,14 +18,14 @@ from viewstamp.protocol import (
     Proposal,
     ReadFailed,
     ReadReady,
-    SaveState,
-    State,
+    Snapshot,
     Time,
     Transition,
-    Truncate,
+    Wanted,
     Write,
     make_entry,
 )
+from viewstamp.simulation.stored import StoredRecords
 
 WALL = 1_700_000_000 * 1_000_000_000
 M = TypeVar("M", bound=Message)
@@ -44,6 +43,11 @@ def entry(op: int, view: int = 0, name: str = "x", stamp: int = WALL) -> Entry:
 def entries(first: int, last: int, view: int = 0) -> tuple[Entry, ...]:
     """Entries of `view` from op `first` to op `last`."""
     return tuple(entry(op, view) for op in range(first, last + 1))
+
+
+def snapshot(op: int, view: int = 0) -> Snapshot:
+    """The name of a snapshot of everything up to `op`."""
+    return Snapshot(view, op, WALL, 100, bytes(32))
 
 
 class Driven:
@@ -75,14 +79,12 @@ class Driven:
         self.writes: list[Write] = []
         self.reads: list[ReadReady | ReadFailed] = []
         self.transitions: list[Transition] = []
-        self.disk_log: list[Entry] = []
-        self.disk_state: State | None = None
+        self.disk = StoredRecords(origin if isinstance(origin, Durable) else None)
         self.supersede = 0
+        self.wanted: Wanted | None = None
+        self.restored: list[Snapshot] = []
         self.done = 0
         self.core = self.protocol(self.configuration, me, origin or Founded(self.vector), Random(seed), self.now)
-        if isinstance(origin, Durable):
-            self.disk_state = origin.state
-            self.disk_log = list(origin.entries)
         self._turn()
 
     # Events.
@@ -98,6 +100,18 @@ class Driven:
 
     def read(self, number: int) -> None:
         self.core.read(number, self.now)
+        self._turn()
+
+    def compact(self, op: int, keep_after: int | None = None) -> Snapshot:
+        """This member has taken a snapshot at `op`, and keeps the entries after `keep_after` (that op unless told)."""
+        taken = snapshot(op, self.core.viewstamp_of(op).view)
+        self.disk.compact(taken, op if keep_after is None else keep_after)
+        self.core.compact(taken, op if keep_after is None else keep_after, self.now)
+        self._turn()
+        return taken
+
+    def fetched(self, taken: Snapshot) -> None:
+        self.core.fetched(taken, self.now)
         self._turn()
 
     def tick(self) -> None:
@@ -122,7 +136,7 @@ class Driven:
     def finish_write(self) -> None:
         """The oldest write under way becomes durable."""
         write = self.writes.pop(0)
-        self._store(write)
+        self.disk.store(write.records)
         self.done = write.number
         self.core.written(write.number, self.now)
         self._turn()
@@ -170,13 +184,9 @@ class Driven:
 
     def restarted(self) -> Self:
         """Another life with what the disk holds; writes under way are lost with the process."""
-        assert self.disk_state is not None, "nothing was saved"
-        return type(self)(
-            self.me,
-            configuration=self.configuration,
-            origin=Durable(self.disk_state, tuple(self.disk_log)),
-            seed=2,
-        )
+        origin = self.disk.durable
+        assert origin is not None, "nothing was saved"
+        return type(self)(self.me, configuration=self.configuration, origin=origin, seed=2)
 
     # The turn.
 
@@ -188,6 +198,9 @@ class Driven:
         self.promised += [(promise.write, promise.to, promise.message) for promise in effects.promises]
         self.reads += effects.reads
         self.transitions += effects.transitions
+        self.wanted = effects.wanted
+        if effects.restore is not None:
+            self.restored.append(effects.restore)
         self.supersede = max(self.supersede, effects.supersede)
         self._release()
         if self.eager and self.writes:
@@ -197,16 +210,6 @@ class Driven:
     def _release(self) -> None:
         self.outbox += [(to, message) for write, to, message in self.promised if write <= self.done]
         self.promised = [promise for promise in self.promised if promise[0] > self.done]
-
-    def _store(self, write: Write) -> None:
-        for record in write.records:
-            match record:
-                case Append(added):
-                    self.disk_log += added
-                case Truncate(after):
-                    del self.disk_log[after:]
-                case SaveState(state):
-                    self.disk_state = state
 
     def _later(self, duration_ns: int) -> Time:
         return Time(self.now.monotonic + duration_ns, self.now.wall + duration_ns)

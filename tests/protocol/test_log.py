@@ -24,7 +24,7 @@ def test_what_a_restart_reads_back_is_durable() -> None:
 
 
 def test_a_log_begins_at_op_1() -> None:
-    with pytest.raises(InvariantError, match="begin at op 1"):
+    with pytest.raises(InvariantError, match="cannot follow op 0"):
         Log(entries(2, 3))
 
 

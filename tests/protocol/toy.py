@@ -25,6 +25,7 @@ from viewstamp.protocol import (
     Record,
     RefusesLostDiskError,
     SaveState,
+    Snapshot,
     Standing,
     State,
     Time,
@@ -60,8 +61,8 @@ class SingleMemberLog(Core):
         match origin:
             case Founded((incarnation,)):
                 self._life = Life(1, incarnation)
-            case Durable(Life(number, incarnation), entries):
-                self._log = Log(entries)
+            case Durable(Life(number, incarnation), entries, snapshot):
+                self._log = Log(entries, snapshot)
                 self._life = Life(number + 1, incarnation)
             case Lost():
                 raise RefusesLostDiskError("the only copy of this log is gone")
@@ -96,6 +97,18 @@ class SingleMemberLog(Core):
         check(write <= self._write, "write {} was never issued", write)
         self._log.written(write)
 
+    def compact(self, snapshot: Snapshot, keep_after: int, now: Time) -> None:
+        self._log.compact(keep_after)
+
+    def fetched(self, snapshot: Snapshot, now: Time) -> None:
+        """Nothing is ever wanted: there is nobody to have it from."""
+
+    def fetching(self, snapshot: Snapshot, now: Time) -> None:
+        """As for `fetched`."""
+
+    def fetch_failed(self, snapshot: Snapshot, now: Time) -> None:
+        """As for `fetched`."""
+
     def tick(self, now: Time) -> None:
         """Nothing here depends on time."""
 
@@ -118,7 +131,7 @@ class SingleMemberLog(Core):
     @property
     def standing(self) -> Standing:
         view = self._life.number
-        return Standing("normal", "primary", view, self._me, True, self._log.op, self._log.durable)
+        return Standing("normal", "primary", view, self._me, True, self._log.op, self._log.durable, base=self._log.base)
 
     @property
     def incarnations(self) -> Mapping[int, int]:

@@ -32,8 +32,8 @@ class Driven(driven.Driven):
     @property
     def saved(self) -> tuple[int, int]:
         """Term and vote on its disk."""
-        assert isinstance(self.disk_state, TermAndVote)
-        return self.disk_state.term, self.disk_state.vote
+        assert isinstance(self.disk.state, TermAndVote)
+        return self.disk.state.term, self.disk.state.vote
 
     def acknowledge(self, follower: int, match: int, *, number: int = 0, term: int | None = None) -> None:
         """A follower says that it holds the log up to `match`, in answer to round `number`."""

@@ -172,7 +172,7 @@ def test_5_3_a_conflicting_entry_and_all_that_follow_it_are_replaced_in_one_writ
     [write] = server.writes
     assert [type(record) for record in write.records] == [Truncate, Append]
     server.finish_writes()
-    assert [entry.view for entry in server.disk_log] == [1, 3]
+    assert [entry.view for entry in server.disk.entries] == [1, 3]
 
 
 def test_5_3_an_append_that_is_already_contained_leaves_later_entries_alone() -> None:
@@ -188,7 +188,7 @@ def test_5_3_a_contained_append_with_more_behind_it_is_appended_from_there() -> 
     server = restarted(2, 1, log(1, 1))
     server.receive(1, append(1, log(1, 1, 1, 1), 0))
     assert server.op == 4
-    [record] = [entry.op for entry in server.disk_log][2:3]
+    [record] = [entry.op for entry in server.disk.entries][2:3]
     assert record == 3
 
 
@@ -262,7 +262,7 @@ def test_5_3_figure_7_six_logs_converge(terms: tuple[int, ...]) -> None:
         ahead.wait(HEARTBEAT)
         exchange(ahead, behind)
     assert behind.terms == ahead.terms == [1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 8]
-    assert [entry.encoded for entry in behind.disk_log] == [entry.encoded for entry in ahead.disk_log]
+    assert [entry.encoded for entry in behind.disk.entries] == [entry.encoded for entry in ahead.disk.entries]
     assert behind.commit == ahead.commit == 11
 
 

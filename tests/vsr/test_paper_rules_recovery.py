@@ -69,7 +69,7 @@ def test_4_3_while_recovering_it_takes_part_in_nothing(message: Message) -> None
     assert third.status == "recovering"
     assert third.outbox == []
     assert third.writes == []
-    assert third.disk_log == []
+    assert third.disk.entries == []
 
 
 def test_4_3_step_2_only_a_normal_replica_answers() -> None:
@@ -99,8 +99,8 @@ def test_4_3_step_2_ours_an_incarnation_learned_from_a_vector_is_durable_before_
     backup.receive(3, Recovery(7), incarnation=2)
     assert backup.sent(RecoveryResponse) == []
     backup.finish_writes()
-    assert isinstance(backup.disk_state, DurableState)
-    assert backup.disk_state.incarnations == (1, 1, 2)
+    assert isinstance(backup.disk.state, DurableState)
+    assert backup.disk.state.incarnations == (1, 1, 2)
     assert len(backup.sent(RecoveryResponse)) == 1
 
 
@@ -270,7 +270,7 @@ def test_5_2_ours_the_log_is_not_shortened_before_the_new_state_is_in_hand() -> 
     """The paper cuts it back to the commit-number first, which takes a committed op from its majority."""
     third, question = joining()
     assert (third.op, third.view) == (3, 0)
-    assert len(third.disk_log) == 3
+    assert len(third.disk.entries) == 3
     third.receive(1, StartViewChange(2, 2, VECTOR))
     third.receive(2, StartViewChange(2, 2, VECTOR))
     assert (third.view, third.op) == (2, 3)
@@ -279,7 +279,7 @@ def test_5_2_ours_the_log_is_not_shortened_before_the_new_state_is_in_hand() -> 
 
 def test_5_2_ours_view_and_last_normal_view_change_together_with_the_log() -> None:
     third, question = joining()
-    assert third.disk_state == DurableState(0, 0, VECTOR)
+    assert third.disk.state == DurableState(0, 0, VECTOR)
     third.eager = False
     third.receive(2, NewState(1, question.nonce, 1, (entry(2, 0), entry(3, 1)), 3, 2))
     assert (third.status, third.view, third.commit) == ("normal", 1, 2)

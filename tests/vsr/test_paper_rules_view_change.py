@@ -334,7 +334,7 @@ def test_4_2_step_5_startview_makes_a_backup_normal_with_the_new_log() -> None:
     third.receive(2, NewState(1, question.nonce, question.after, (entry(1, 1),), 1, 0))
     assert (third.view, third.status, third.op) == (1, "normal", 1)
     assert third.core.viewstamp_of(1) == (1, 1)
-    assert third.disk_state == DurableState(1, 1, VECTOR)
+    assert third.disk.state == DurableState(1, 1, VECTOR)
 
 
 def test_4_2_step_5_ours_a_backup_acknowledges_what_startview_brought() -> None:

@@ -18,6 +18,7 @@ from viewstamp.protocol.core import (
     Durable,
     Effects,
     Founded,
+    Install,
     Lost,
     Message,
     Origin,
@@ -34,6 +35,7 @@ from viewstamp.protocol.core import (
     Statement,
     Transition,
     Truncate,
+    Wanted,
     Write,
 )
 from viewstamp.protocol.entry import (
@@ -49,12 +51,14 @@ from viewstamp.protocol.entry import (
 from viewstamp.protocol.log import Log
 from viewstamp.protocol.member import Member, MemberCore
 from viewstamp.protocol.reads import ReadHost, Reads
+from viewstamp.protocol.snapshot import SNAPSHOT_DIGEST_BYTES, Snapshot, misnamed
 
 __all__ = [
     "LARGEST_INCARNATION",
     "MILLISECOND",
     "NEVER",
     "SECOND",
+    "SNAPSHOT_DIGEST_BYTES",
     "AgreedClock",
     "Append",
     "Configuration",
@@ -63,6 +67,7 @@ __all__ = [
     "Effects",
     "Entry",
     "Founded",
+    "Install",
     "InvariantError",
     "Kind",
     "Limits",
@@ -84,6 +89,7 @@ __all__ = [
     "SaveState",
     "Send",
     "SendAfter",
+    "Snapshot",
     "Standing",
     "State",
     "Statement",
@@ -92,9 +98,11 @@ __all__ = [
     "Transition",
     "Truncate",
     "Viewstamp",
+    "Wanted",
     "Write",
     "check",
     "join_entries",
     "make_entry",
+    "misnamed",
     "split_entries",
 ]

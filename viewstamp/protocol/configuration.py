@@ -50,13 +50,15 @@ class Limits:
     """Bounds on what a protocol holds and sends.
 
     `page_bytes`, `page_entries`: the most that one message carries. `pipeline_entries`, `pipeline_bytes`: the most
-    that may be ordered but uncommitted at a primary; beyond it, proposals are refused.
+    that may be ordered but uncommitted at a primary; `log_bytes`: the most of the log that may be in memory at one,
+    which snapshots normally keep far below. Beyond any of them, proposals are refused.
     """
 
     page_bytes: int = 256 * 1024
     page_entries: int = 1024
     pipeline_entries: int = 16 * 1024
     pipeline_bytes: int = 16 * 1024 * 1024
+    log_bytes: int = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from viewstamp.protocol.configuration import Configuration, Time
 from viewstamp.protocol.entry import Entry, Proposal, Viewstamp
+from viewstamp.protocol.snapshot import Snapshot
 
 NEVER = (1 << 63) - 1
 """A deadline that never comes, in monotonic nanoseconds."""
@@ -86,7 +87,14 @@ class SaveState:
     state: State
 
 
-Record = Append | Truncate | SaveState
+@dataclass(frozen=True, slots=True)
+class Install:
+    """The durable log begins anew behind this snapshot, which is on the disk already: all its entries are dropped."""
+
+    snapshot: Snapshot
+
+
+Record = Append | Truncate | SaveState | Install
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +138,25 @@ class Transition:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A snapshot that this member needs, and the member that has offered it."""
+
+    source: int
+    snapshot: Snapshot
+
+
 @dataclass(slots=True)
 class Effects:
     """Everything one turn asks of its body, to be carried out in this order.
 
     1. `sends` may leave at once. 2. `write`, if any, goes to the journal. 3. each of `promises` leaves when its
-    write is durable. 4. entries up to `commit` may be applied and answered. 5. `reads` may be served or refused.
+    write is durable. 4. `restore`, if any, was installed in this turn: the state machine is to be replaced by what it
+    holds. 5. entries up to `commit` may be applied and answered. 6. `reads` may be served or refused.
+
+    `wanted` is the snapshot needed as things stand, and None as soon as it is not: the body fetches it into a file
+    of its own and then calls `fetched`. What has come of it stays good for as long as the name is the same, whoever
+    the source.
 
     `supersede`, unless 0, is an incarnation of this member that a peer knows and that is newer than this blank
     directory's: the body takes a larger one, durably, and starts the protocol again as `Lost`.
@@ -144,18 +165,24 @@ class Effects:
     sends: list[Send] = field(default_factory=list)
     write: Write | None = None
     promises: list[SendAfter] = field(default_factory=list)
+    restore: Snapshot | None = None
     commit: int = 0
     reads: list[ReadReady | ReadFailed] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
+    wanted: Wanted | None = None
     supersede: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Durable:
-    """What a member's journal gave back at start: the state and the log, already synced again."""
+    """What a member's journal gave back at start, already synced again: the state, the log and the snapshot before it.
+
+    The first entry is op 1, or at most the one after the snapshot's.
+    """
 
     state: State
     entries: tuple[Entry, ...]
+    snapshot: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +207,7 @@ class Standing:
     """How a member sees itself right now. `leads` is true while it takes proposals.
 
     `primary` is the member it believes to order commands, or None. `waiting` says, for people, why there is no
-    primary or why this member does not serve; empty when all is well.
+    primary or why this member does not serve; empty when all is well. The log in memory begins after op `base`.
     """
 
     status: str
@@ -191,6 +218,7 @@ class Standing:
     op: int
     commit: int
     waiting: str = ""
+    base: int = 0
 
 
 class RefusesLostDiskError(Exception):
@@ -242,6 +270,25 @@ class Core(ABC):
     @abstractmethod
     def written(self, write: int, now: Time) -> None:
         """Write number `write`, and with it every earlier one, is durable."""
+
+    @abstractmethod
+    def compact(self, snapshot: Snapshot, keep_after: int, now: Time) -> None:
+        """This member's own snapshot is durable; entries up to op `keep_after`, at most the snapshot's, may go.
+
+        What lies between the two is kept for members that are a little behind.
+        """
+
+    @abstractmethod
+    def fetched(self, snapshot: Snapshot, now: Time) -> None:
+        """A snapshot that was wanted is whole and durable on this disk, in a file of its own."""
+
+    @abstractmethod
+    def fetching(self, snapshot: Snapshot, now: Time) -> None:
+        """More of a snapshot that is wanted has come: its source is alive."""
+
+    @abstractmethod
+    def fetch_failed(self, snapshot: Snapshot, now: Time) -> None:
+        """The source of a snapshot that was wanted does not have it any more, or does not answer."""
 
     @abstractmethod
     def tick(self, now: Time) -> None:

@@ -8,52 +8,92 @@ from collections.abc import Sequence
 from viewstamp.protocol.checks import check
 from viewstamp.protocol.configuration import Limits
 from viewstamp.protocol.entry import Entry, Viewstamp
+from viewstamp.protocol.snapshot import Snapshot
 
 _ORIGIN = Viewstamp(0, 0)
 
 
 class Log:
-    """Consecutive entries, from `base` + 1 to `op`.
+    """Consecutive entries, from `base` + 1 to `op`; what lies before, a snapshot holds.
 
     `durable` is the op up to which this member's disk holds *these* entries. A write that completes after its
     entries were replaced proves nothing about the new ones: each write in flight remembers the op it
     covers, and a truncation lowers those.
     """
 
-    def __init__(self, entries: Sequence[Entry] = ()) -> None:
-        check(not entries or entries[0].op == 1, "a log must begin at op 1, not {}", entries[0].op if entries else 0)
+    def __init__(self, entries: Sequence[Entry] = (), snapshot: Snapshot | None = None) -> None:
+        held = snapshot.op if snapshot is not None else 0
+        first = entries[0].op if entries else held + 1
+        check(first <= held + 1 and (first == 1 or held > 0), "a log from op {} cannot follow op {}", first, held)
+        self._base = snapshot.viewstamp if snapshot is not None else _ORIGIN
+        if first <= held:
+            # The view of the op before the first entry is not known any more, so that one becomes the base.
+            check(entries[-1].op >= held, "a log that ends at op {} has lost what follows", entries[-1].op)
+            self._base, entries = entries[0].viewstamp, entries[1:]
         self._entries = list(entries)
-        self.base = 0
-        self.durable = len(self._entries)
+        self.bytes = sum(len(entry.encoded) for entry in self._entries)
+        self.durable = self.op
         self._in_flight: deque[tuple[int, int]] = deque()
+
+    @property
+    def base(self) -> int:
+        """The op after which the log begins."""
+        return self._base.op
 
     @property
     def op(self) -> int:
         """The op-number of the last entry; `base` if there is none."""
-        return self.base + len(self._entries)
+        return self._base.op + len(self._entries)
 
     def entry(self, op: int) -> Entry:
         """The entry at `op`."""
-        check(self.base < op <= self.op, "entry {} is outside the log ({} to {}]", op, self.base, self.op)
-        return self._entries[op - self.base - 1]
+        base = self._base.op
+        check(base < op <= self.op, "entry {} is outside the log ({} to {}]", op, base, self.op)
+        return self._entries[op - base - 1]
 
     def viewstamp(self, op: int) -> Viewstamp:
-        """The viewstamp at `op`; (0, 0) at the beginning of the history."""
-        return _ORIGIN if op == 0 else self.entry(op).viewstamp
+        """The viewstamp at `op`, from the base on; (0, 0) at the beginning of the history."""
+        return self._base if op == self._base.op else self.entry(op).viewstamp
+
+    def holds(self, viewstamp: Viewstamp) -> bool:
+        """Whether this very operation is in the log, or is its base: then all before it is the same too."""
+        return self._base.op <= viewstamp.op <= self.op and self.viewstamp(viewstamp.op) == viewstamp
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries that continue the log."""
         if entries:
             check(entries[0].op == self.op + 1, "an append at {} would leave a gap after {}", entries[0].op, self.op)
             self._entries.extend(entries)
+            self.bytes += sum(len(entry.encoded) for entry in entries)
 
     def truncate(self, after: int) -> None:
         """Drop what lies beyond op `after`, also from what writes in flight will have made durable."""
         check(self.base <= after, "cannot truncate after {}, below the base {}", after, self.base)
         if after < self.op:
+            dropped = self._entries[after - self.base :]
+            self.bytes -= sum(len(entry.encoded) for entry in dropped)
             del self._entries[after - self.base :]
             self.durable = min(self.durable, after)
             self._in_flight = deque((write, min(op, after)) for write, op in self._in_flight)
+
+    def compact(self, upto: int) -> None:
+        """Drop what lies up to op `upto` from memory; harmless if that is gone."""
+        check(upto <= self.op, "cannot compact up to {}, beyond the end {}", upto, self.op)
+        if upto > self.base:
+            base = self.viewstamp(upto)
+            count = upto - self.base
+            self.bytes -= sum(len(entry.encoded) for entry in self._entries[:count])
+            del self._entries[:count]
+            self._base = base
+
+    def restart(self, base: Viewstamp) -> None:
+        """Begin anew, empty, behind a snapshot. What writes in flight will have made durable is none of this log."""
+        check(base.op >= self.base, "a log from {} cannot begin anew at {}", self.base, base.op)
+        self._entries = []
+        self._base = base
+        self.bytes = 0
+        self.durable = 0
+        self._in_flight.clear()
 
     def page(self, after: int, limits: Limits, upto: int | None = None) -> tuple[Entry, ...]:
         """Entries after op `after` (to `upto`, or the end): at least one if there is any, and within one page."""

@@ -5,7 +5,7 @@ A protocol derives its state from this and adds what is its own.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -17,6 +17,7 @@ from viewstamp.protocol.core import (
     Append,
     Core,
     Effects,
+    Install,
     Promise,
     Record,
     SaveState,
@@ -26,13 +27,15 @@ from viewstamp.protocol.core import (
     Statement,
     Transition,
     Truncate,
+    Wanted,
     Write,
 )
 from viewstamp.protocol.entry import Entry, Proposal, Viewstamp, make_entry
 from viewstamp.protocol.log import Log
+from viewstamp.protocol.snapshot import Snapshot
 
 
-class Member:
+class Member(ABC):
     """One member: who it is, what it holds, and what this turn has brought about so far.
 
     `view` is VSR's view or Raft's term; `durable_view` the one that this member's disk holds. Times are monotonic
@@ -52,6 +55,7 @@ class Member:
         self.view = 0
         self.durable_view = 0
         self.log = Log()
+        self.snapshot: Snapshot | None = None  # this member's own newest, durable or installed
         self.commit = 0
         self.pipeline_bytes = 0
         self.clock = AgreedClock(0)
@@ -66,6 +70,22 @@ class Member:
         self._promises: list[tuple[int, Promise]] = []
         self._records: list[Record] = []
         self._appended: list[Entry] = []
+        self._restore: Snapshot | None = None
+
+    def resume(self, entries: Sequence[Entry], snapshot: Snapshot | None) -> None:
+        """Come back with what the disk holds. What a snapshot holds is committed; of the rest nothing is known."""
+        self.log = Log(entries, snapshot)
+        self.snapshot = snapshot
+        if snapshot is not None:
+            self.commit = snapshot.op
+            self.clock.saw_of_unknown_age(snapshot.stamp)
+        if entries:
+            self.clock.saw_of_unknown_age(entries[-1].stamp)
+
+    @property
+    @abstractmethod
+    def wanted(self) -> Wanted | None:
+        """The snapshot that this member needs now."""
 
     @property
     def vector(self) -> tuple[int, ...]:
@@ -96,6 +116,8 @@ class Member:
     def room_for(self, proposals: Sequence[Proposal]) -> bool:
         """Whether these fit into the pipeline of what is ordered and not yet committed."""
         limits = self.configuration.limits
+        if self.log.bytes > limits.log_bytes:
+            return False  # Snapshots do not keep up with the load: better to refuse than to run out of memory.
         waiting = self.log.op - self.commit
         return waiting + len(proposals) <= limits.pipeline_entries and self.pipeline_bytes <= limits.pipeline_bytes
 
@@ -134,6 +156,28 @@ class Member:
             self._flush_appended()
             self.log.truncate(after)
             self._records.append(Truncate(after))
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Put a snapshot, on this disk already, in the place of the whole log: with this turn's write, all at once.
+
+        It holds only what is committed, and more than this member knew to be.
+        """
+        check(snapshot.op > self.commit, "a snapshot up to {} is older than commit {}", snapshot.op, self.commit)
+        self.truncate(min(self.commit, self.log.op))
+        self._flush_appended()
+        self.log.restart(snapshot.viewstamp)
+        self._records.append(Install(snapshot))
+        self.clock.saw_of_unknown_age(snapshot.stamp)
+        self.commit = snapshot.op
+        self.pipeline_bytes = 0
+        self.snapshot = self._restore = snapshot
+
+    def compact(self, snapshot: Snapshot, keep_after: int) -> None:
+        """This member's own snapshot is durable: drop what it stands for from memory."""
+        if self.snapshot is None or snapshot.op > self.snapshot.op:
+            check(snapshot.op <= self.commit, "a snapshot up to {} beyond commit {}", snapshot.op, self.commit)
+            self.snapshot = snapshot
+            self.log.compact(min(keep_after, snapshot.op))
 
     def record_state(self, state: State) -> None:
         """Replace the durable state with this turn's write."""
@@ -179,6 +223,8 @@ class Member:
         """Close the turn: number its write, and bind its promises to that or to the latest before it."""
         self._flush_appended()
         effects = Effects(sends=self._sends, commit=self.commit, transitions=self.transitions)
+        effects.restore, self._restore = self._restore, None
+        effects.wanted = self.wanted
         if self._records:
             self.write += 1
             effects.write = Write(self.write, tuple(self._records))
@@ -196,6 +242,10 @@ class MemberCore(Core):
     @property
     @abstractmethod
     def _member(self) -> Member: ...
+
+    def compact(self, snapshot: Snapshot, keep_after: int, now: Time) -> None:
+        self._member.now = now
+        self._member.compact(snapshot, keep_after)
 
     @property
     def incarnations(self) -> Mapping[int, int]:

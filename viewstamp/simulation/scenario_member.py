@@ -7,24 +7,19 @@ from collections.abc import Callable
 from random import Random
 
 from viewstamp.protocol import (
-    Append,
     Configuration,
     Core,
-    Durable,
     Effects,
-    Entry,
     Founded,
     Lost,
     Message,
     Origin,
-    SaveState,
     SendAfter,
-    State,
     Time,
-    Truncate,
     Write,
     check,
 )
+from viewstamp.simulation.stored import StoredRecords
 
 Send = Callable[[int, int, int, Message], None]
 """Called with the sender, its incarnation, the addressee and the message."""
@@ -54,8 +49,7 @@ class ScenarioMember:
         self._configuration = configuration
         self._send = send
         self._observe = observe
-        self._state: State | None = None
-        self._log: list[Entry] = []
+        self._disk = StoredRecords()
         self._lost = False
         self._pending: deque[Write] = deque()
         self._promises: deque[SendAfter] = deque()
@@ -67,12 +61,13 @@ class ScenarioMember:
         """Start on what the disk holds: what was found there, the founding if it never got further, or nothing."""
         check(self.core is None, "member {} runs already", self.member)
         origin: Origin
-        if self._lost and self._state is None:
+        durable = self._disk.durable
+        if durable is not None:
+            origin = durable
+        elif self._lost:
             origin = Lost(self.incarnation)
-        elif self._state is None:
-            origin = Founded((1,) * len(self._configuration.members))
         else:
-            origin = Durable(self._state, tuple(self._log))
+            origin = Founded((1,) * len(self._configuration.members))
         self.life += 1
         self._done = 0
         random = Random(1000 * self.member + self.life)
@@ -83,7 +78,7 @@ class ScenarioMember:
         """The process ends. Of the writes under way the first `keeping` reached the disk; returns how many did not."""
         self.core = None
         for _ in range(min(keeping, len(self._pending))):
-            self._store(self._pending.popleft())
+            self._disk.store(self._pending.popleft().records)
         gone = len(self._pending)
         self._pending.clear()
         self._promises.clear()
@@ -92,8 +87,7 @@ class ScenarioMember:
     def lose_disk(self) -> None:
         """The process ends and the disk is blank; the next life has a new incarnation."""
         self.crash()
-        self._state = None
-        self._log = []
+        self._disk = StoredRecords()
         self._lost = True
         self.incarnation += 1
 
@@ -136,7 +130,7 @@ class ScenarioMember:
     def _complete(self, core: Core, now: Time) -> None:
         while self._pending and self.core is core:
             write = self._pending.popleft()
-            self._store(write)
+            self._disk.store(write.records)
             self._done = write.number
             self._keep_promises()
             core.written(write.number, now)
@@ -146,13 +140,3 @@ class ScenarioMember:
         while self._promises and self._promises[0].write <= self._done:
             promise = self._promises.popleft()
             self._send(self.member, self.incarnation, promise.to, promise.message)
-
-    def _store(self, write: Write) -> None:
-        for record in write.records:
-            match record:
-                case Append(entries):
-                    self._log.extend(entries)
-                case Truncate(after):
-                    del self._log[after:]
-                case SaveState(state):
-                    self._state = state
