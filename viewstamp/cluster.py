@@ -32,7 +32,7 @@ from viewstamp.cluster_checks import (
     nearest,
     syntax_error,
 )
-from viewstamp.cluster_text import OWN_LIMITS, PROTOCOL_LIMITS, TIMEOUTS, cluster_toml, in_milliseconds
+from viewstamp.cluster_text import LOCAL_LIMITS, OWN_LIMITS, PROTOCOL_LIMITS, TIMEOUTS, cluster_toml, in_milliseconds
 from viewstamp.protocol import MILLISECOND, Configuration, Limits, Timeouts
 from viewstamp.registry import protocol_names
 
@@ -91,6 +91,8 @@ class ClusterOptions(TypedDict, total=False):
     max_sessions: int
     window: int
     max_command_bytes: int
+    snapshot_entries: int
+    snapshot_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,9 @@ class Cluster:
 
     `cluster_id` is 8 random bytes that tell this cluster from any other. `members` are kept in ascending order of
     their ids. `datagram_bytes` bounds one UDP payload, `max_command_bytes` one encoded command. `max_sessions`
-    client sessions are kept, each with at most `window` requests in flight. `digest` is 8 bytes over all of it but
-    the bind addresses, which concern one member only.
+    client sessions are kept, each with at most `window` requests in flight. A replica takes a snapshot after
+    `snapshot_entries` commands or `snapshot_bytes` of log, less often where the state itself is larger. `digest` is 8
+    bytes over all of it but what concerns one member only: the bind addresses, and how much log it holds.
 
     Raises:
       ClusterError: a value is out of its range, or two of them do not fit together.
@@ -116,6 +119,8 @@ class Cluster:
     max_sessions: int = 1024
     window: int = 4096
     max_command_bytes: int = 256 * 1024
+    snapshot_entries: int = 16_384
+    snapshot_bytes: int = 8 * 1024 * 1024
     digest: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -189,6 +194,8 @@ class Cluster:
             max_sessions=numbers["max_sessions"],
             window=numbers["window"],
             max_command_bytes=numbers["max_command_bytes"],
+            snapshot_entries=numbers["snapshot_entries"],
+            snapshot_bytes=numbers["snapshot_bytes"],
         )
 
     @classmethod
@@ -287,8 +294,8 @@ def _digest(cluster: Cluster) -> bytes:
         cluster.protocol,
         [[member.id, _canonical_host(member.host), member.port] for member in cluster.members],
         [[key, getattr(cluster.timeouts, key)] for key in sorted(TIMEOUTS)],
-        [[key, getattr(cluster, key)] for key in sorted(OWN_LIMITS)],
-        [[key, getattr(cluster.limits, key)] for key in sorted(PROTOCOL_LIMITS)],
+        [[key, getattr(cluster, key)] for key in sorted(OWN_LIMITS.keys() - LOCAL_LIMITS)],
+        [[key, getattr(cluster.limits, key)] for key in sorted(PROTOCOL_LIMITS.keys() - LOCAL_LIMITS)],
     ]
     return blake2b(json.dumps(agreed).encode(), digest_size=DIGEST_BYTES, person=b"viewstamp").digest()
 

@@ -97,6 +97,33 @@ class StatusReply:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class GetChunk:
+    """Member to member: send me the chunk at `offset` of the snapshot up to `op` with this digest."""
+
+    op: int
+    digest: bytes
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Answer to GETCHUNK: a part of that snapshot."""
+
+    op: int
+    digest: bytes
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NoSnapshot:
+    """Answer to GETCHUNK: I have no such snapshot, or not any more."""
+
+    op: int
+    digest: bytes
+
+
 BODY_MESSAGES: Mapping[int, type] = {
     1: Hello,
     2: Register,
@@ -107,6 +134,9 @@ BODY_MESSAGES: Mapping[int, type] = {
     7: NotPrimary,
     8: StatusRequest,
     9: StatusReply,
+    10: GetChunk,
+    11: Chunk,
+    12: NoSnapshot,
 }
 
 

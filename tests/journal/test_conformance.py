@@ -164,20 +164,21 @@ def test_another_journal_is_refused_and_left_alone(files_of: Opener) -> None:
     journal.close()
 
 
-def test_an_unknown_format_version_is_refused(files_of: Opener) -> None:
+@pytest.mark.parametrize("version", [1, 3])
+def test_an_unknown_format_version_is_refused(files_of: Opener, version: int) -> None:
     open_journal(files_of()).close()
     files = files_of()
     blob = bytearray(files.read("journal-0000000001"))
-    blob[8:10] = (2).to_bytes(2, "big")
+    blob[8:10] = version.to_bytes(2, "big")
     files.lock()
     handle = files.open("journal-0000000001")
     files.truncate(handle, 0)
     files.append(handle, bytes(blob))
     files.sync(handle)
     files.unlock()
-    with pytest.raises(JournalFormatError, match="format version 2; this program knows version 1"):
+    with pytest.raises(JournalFormatError, match=f"format version {version}; this program knows version 2"):
         open_journal(files_of())
-    assert "format version 2" in inspect_journal(files_of()).verdict
+    assert f"format version {version}" in inspect_journal(files_of()).verdict
 
 
 def test_an_unfinished_segment_is_removed(files_of: Opener) -> None:

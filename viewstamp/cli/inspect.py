@@ -64,6 +64,8 @@ def _summary(report: JournalReport) -> dict[str, object]:
         "incarnation": report.incarnation,
         "founding": _founding(report.founding),
         "state": _state(report),
+        "snapshot": _snapshot(report),
+        "first_op": report.first_op,
         "last_op": report.last_op,
         "batches": report.batches,
         "torn_bytes": report.torn_bytes,
@@ -76,6 +78,19 @@ def _founding(data: bytes | None) -> dict[str, object] | None:
         return None
     record = FoundingRecord.decode(data)
     return {"complete": record.complete, "incarnations": list(record.vector)}
+
+
+def _snapshot(report: JournalReport) -> dict[str, object] | None:
+    snapshot = report.snapshot
+    if snapshot is None:
+        return None
+    return {
+        "op": snapshot.op,
+        "view": snapshot.view,
+        "bytes": snapshot.size,
+        "digest": snapshot.digest.hex(),
+        "sound": report.snapshot_sound,
+    }
 
 
 def _state(report: JournalReport) -> dict[str, object] | None:

@@ -21,9 +21,11 @@ from viewstamp.journal.records import (
     IncarnationRecord,
     JournalRecord,
     Recovered,
+    SnapshotRecord,
     StateRecord,
     TruncateRecord,
 )
+from viewstamp.journal.snapshot_files import SnapshotFiles
 
 __all__ = [
     "SEGMENT_BYTES",
@@ -47,6 +49,8 @@ __all__ = [
     "RealFiles",
     "Recovered",
     "SegmentReport",
+    "SnapshotFiles",
+    "SnapshotRecord",
     "StateRecord",
     "StorageFailedError",
     "TruncateRecord",

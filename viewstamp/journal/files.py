@@ -1,6 +1,10 @@
 """The few operations on files that the journal is written over, and their real form.
 
 The same journal code runs on `RealFiles` and on the simulated disk. All calls block.
+
+Two threads may be at work at a time, the journal's writer and one that reads and writes snapshots, each with its own
+handles and names. What they share in `RealFiles` is the table of handles and the directory's one descriptor, so that
+each of these has a lock. `lock` and `unlock` are for when nothing else is under way.
 """
 
 from __future__ import annotations
@@ -8,10 +12,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from viewstamp.journal.errors import DirectoryInUseError, StorageFailedError, storage_failed
 
@@ -24,6 +31,9 @@ class Files(ABC):
     A call that fails raises `StorageFailedError`; what it leaves behind is unknown, and the caller must not go on
     writing. Nothing is durable before `sync` (contents) or `sync_directory` (names) has returned.
     """
+
+    in_memory: ClassVar[bool] = False
+    """Whether no call takes any time, so that none needs a thread."""
 
     @property
     @abstractmethod
@@ -55,6 +65,13 @@ class Files(ABC):
         """The whole contents of a file, as the disk has them rather than as a cache remembers them."""
 
     @abstractmethod
+    def read_at(self, name: str, offset: int, size: int) -> bytes:
+        """`size` bytes of a file from `offset` on; fewer, or none, where the file ends.
+
+        A cache may answer: this is for files that were synced by whoever wrote them, before anyone was told of them.
+        """
+
+    @abstractmethod
     def create(self, name: str) -> int:
         """Make a new, empty file, which must not exist, and open it for append."""
 
@@ -80,7 +97,7 @@ class Files(ABC):
 
     @abstractmethod
     def rename(self, source: str, target: str) -> None:
-        """Give a file another name; durable with the next `sync_directory`."""
+        """Give a file another name, at once in place of a file that has it; durable with the next `sync_directory`."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
@@ -91,6 +108,15 @@ class Files(ABC):
         """Make the names durable."""
 
 
+@dataclass(slots=True)
+class _Opened:
+    """A handle's file. The numbers of handles are never used again, unlike those of descriptors."""
+
+    descriptor: int
+    file: str
+    is_truncated: bool = False
+
+
 class RealFiles(Files):
     """A directory of the file system. Nothing is touched before `lock`, `names` or `read` is called."""
 
@@ -98,8 +124,11 @@ class RealFiles(Files):
         self._path = Path(path)
         self._lock: int | None = None
         self._directory: int | None = None
-        self._open: dict[int, str] = {}
-        self._truncated: set[int] = set()
+        self._table_lock = threading.Lock()
+        self._table: dict[int, _Opened] = {}
+        self._last_handle = 0
+        self._directory_lock = threading.Lock()
+        self._directory_failure: StorageFailedError | None = None
 
     @property
     def location(self) -> str:
@@ -121,6 +150,7 @@ class RealFiles(Files):
             os.close(descriptor)
             raise
         self._lock = descriptor
+        self._directory_failure = None
 
     def _flock(self, descriptor: int) -> None:
         try:
@@ -142,7 +172,7 @@ class RealFiles(Files):
                     os.close(parent)
 
     def unlock(self) -> None:
-        for handle in list(self._open):
+        for handle in list(self._table):
             self.close(handle)
         for descriptor in (self._directory, self._lock):
             if descriptor is not None:
@@ -166,52 +196,74 @@ class RealFiles(Files):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return file.readall()
 
+    def read_at(self, name: str, offset: int, size: int) -> bytes:
+        with _reported("reading", self._full(name)):
+            descriptor = os.open(self._path / name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.pread(descriptor, size, offset)
+                while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
+                    data += more
+                return data
+            finally:
+                _close(descriptor)
+
     def create(self, name: str) -> int:
-        return self._opened(name, "creating", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL)
+        return self._open(name, "creating", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL)
 
     def open(self, name: str) -> int:
-        return self._opened(name, "opening", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        return self._open(name, "opening", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
-    def _opened(self, name: str, operation: str, flags: int) -> int:
+    def _open(self, name: str, operation: str, flags: int) -> int:
         with _reported(operation, self._full(name)):
-            handle = os.open(self._path / name, flags, 0o600)
-        self._open[handle] = self._full(name)
-        return handle
+            descriptor = os.open(self._path / name, flags, 0o600)
+        with self._table_lock:
+            self._last_handle += 1
+            self._table[self._last_handle] = _Opened(descriptor, self._full(name))
+            return self._last_handle
+
+    def _opened(self, handle: int) -> _Opened:
+        opened = self._table.get(handle)
+        if opened is None:  # a stale number must never be taken for the descriptor of another file, or of a socket
+            raise storage_failed(str(self._path), "using a closed file of", errno.EBADF)
+        return opened
 
     def close(self, handle: int) -> None:
-        del self._open[handle]
-        self._truncated.discard(handle)
-        _close(handle)
+        with self._table_lock:
+            opened = self._table.pop(handle)
+        _close(opened.descriptor)
 
     def append(self, handle: int, blob: bytes) -> None:
-        total = len(blob)
+        opened = self._opened(handle)
+        descriptor, total = opened.descriptor, len(blob)
         try:
-            written = os.write(handle, blob)
+            written = os.write(descriptor, blob)
             # A write may be short, near a full disk or a size limit, without an error.
             while written < total:
-                more = os.write(handle, memoryview(blob)[written:])
+                more = os.write(descriptor, memoryview(blob)[written:])
                 if not more:
                     break
                 written += more
         except OSError as error:
-            raise storage_failed(self._open[handle], "writing to", error.errno) from error
+            raise storage_failed(opened.file, "writing to", error.errno) from error
         if written < total:
-            raise storage_failed(self._open[handle], "writing to", errno.EIO)
+            raise storage_failed(opened.file, "writing to", errno.EIO)
 
     def sync(self, handle: int) -> None:
+        opened = self._opened(handle)
         try:
-            if handle in self._truncated:
-                os.fsync(handle)  # a smaller size is metadata that fdatasync may leave out
-                self._truncated.discard(handle)
+            if opened.is_truncated:
+                os.fsync(opened.descriptor)  # a smaller size is metadata that fdatasync may leave out
+                opened.is_truncated = False
             else:
-                os.fdatasync(handle)
+                os.fdatasync(opened.descriptor)
         except OSError as error:
-            raise storage_failed(self._open[handle], "syncing", error.errno) from error
+            raise storage_failed(opened.file, "syncing", error.errno) from error
 
     def truncate(self, handle: int, size: int) -> None:
-        with _reported("cutting", self._open[handle]):
-            os.ftruncate(handle, size)
-        self._truncated.add(handle)
+        opened = self._opened(handle)
+        with _reported("cutting", opened.file):
+            os.ftruncate(opened.descriptor, size)
+        opened.is_truncated = True
 
     def rename(self, source: str, target: str) -> None:
         with _reported("renaming", self._full(source)):
@@ -224,8 +276,16 @@ class RealFiles(Files):
     def sync_directory(self) -> None:
         if self._directory is None:
             raise storage_failed(str(self._path), "syncing", errno.EBADF)
-        with _reported("syncing", str(self._path)):
-            os.fsync(self._directory)
+        # The system reports an error to one caller only: another thread must not take its own sync for a success.
+        with self._directory_lock:
+            failure = self._directory_failure
+            if failure is not None:
+                raise StorageFailedError(failure.file, failure.operation, failure.errno, failure.reason) from failure
+            try:
+                os.fsync(self._directory)
+            except OSError as error:
+                self._directory_failure = storage_failed(str(self._path), "syncing", error.errno)
+                raise self._directory_failure from error
 
     def _full(self, name: str) -> str:
         return str(self._path / name)

@@ -11,10 +11,14 @@ from viewstamp.journal.records import (
     FoundingRecord,
     IncarnationRecord,
     JournalRecord,
+    SnapshotRecord,
     StateRecord,
     TruncateRecord,
 )
 from viewstamp.protocol import MalformedEntryError, split_entries
+
+DIGEST_BYTES = 32
+"""The size of a snapshot's digest."""
 
 
 class UnfoldableError(ValueError):
@@ -25,13 +29,15 @@ def advance(checkpoint: Checkpoint, record: JournalRecord) -> Checkpoint:
     """The checkpoint after one more record.
 
     Raises:
-      UnfoldableError: entries that do not begin at the op after the last, or none.
+      UnfoldableError: entries that do not begin at the op after the last, or none; an incarnation that is not larger;
+        a snapshot older than the one before or with an impossible digest; a truncation of what a snapshot holds.
     """
-    incarnation, founding, state, last_op = (
+    incarnation, founding, state, last_op, snapshot = (
         checkpoint.incarnation,
         checkpoint.founding,
         checkpoint.state,
         checkpoint.last_op,
+        checkpoint.snapshot,
     )
     match record:
         case EntriesRecord(first, count, _):
@@ -41,6 +47,8 @@ def advance(checkpoint: Checkpoint, record: JournalRecord) -> Checkpoint:
         case StateRecord(data):
             state = data
         case TruncateRecord(after):
+            if snapshot is not None and after < snapshot.op:
+                raise UnfoldableError(f"op {after + 1} cannot be truncated: the snapshot at op {snapshot.op} holds it")
             last_op = min(last_op, after)
         case FoundingRecord(data):
             founding = data
@@ -48,9 +56,16 @@ def advance(checkpoint: Checkpoint, record: JournalRecord) -> Checkpoint:
             if number <= incarnation:
                 raise UnfoldableError(f"incarnation {number} cannot follow {incarnation}")
             incarnation = number
+        case SnapshotRecord(_, op, _, digest):
+            if snapshot is not None and op < snapshot.op:
+                raise UnfoldableError(f"a snapshot at op {op} cannot follow one at op {snapshot.op}")
+            if len(digest) != DIGEST_BYTES:
+                raise UnfoldableError(f"the digest of the snapshot at op {op} has {len(digest)} bytes")
+            snapshot = record
+            last_op = max(last_op, op)
         case _:
             assert_never(record)
-    return Checkpoint(incarnation, founding, state, last_op)
+    return Checkpoint(incarnation, founding, state, last_op, snapshot)
 
 
 class Fold:
@@ -71,6 +86,8 @@ class Fold:
             self._pages.append(record)
         elif isinstance(record, TruncateRecord):
             self._truncate(record.after)
+        elif isinstance(record, SnapshotRecord) and record.op >= self.checkpoint.last_op:
+            self._pages.clear()  # the log begins anew after the snapshot
         self.checkpoint = after
 
     def _truncate(self, after: int) -> None:
@@ -83,6 +100,15 @@ class Fold:
         if kept < last.count:
             data = b"".join([encoded for _, encoded in _split(last)][:kept])
             self._pages[-1] = EntriesRecord(last.first, kept, data)
+
+    @property
+    def first_op(self) -> int:
+        """The op of the first surviving entry; one beyond the last op if there is none.
+
+        It can be lower than what was said where reading began: a truncation takes the log back to before that, and
+        new entries follow there.
+        """
+        return self._pages[0].first if self._pages else self.checkpoint.last_op + 1
 
     def joined(self) -> bytes:
         """The encodings of all surviving entries, one behind the other."""

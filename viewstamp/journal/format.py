@@ -1,13 +1,14 @@
-"""The bytes of a journal, format version 1. All numbers are big-endian.
+"""The bytes of a journal, format version 2. All numbers are big-endian.
 
 A segment file, `journal-0000000001` and so on, is a header and then batches to its end.
 
     header   magic (8), format version (2), checksum (4), length of the whole header (4), cluster (8), replica (4),
-             incarnation (8), segment number (8), oldest segment still needed (8), sequence number of the first
-             batch (8), chain (4), op of the last entry before this segment (8), length of the protocol's name (1),
-             that name, the latest founding and state records
+             incarnation (8), segment number (8), sequence number of the first batch (8), chain (4), op of the last
+             entry before this segment (8), length of the protocol's name (1), that name, the latest founding, state
+             and snapshot records
     batch    magic (4), checksum (4), length of the records (4), sequence number (8), chain (4), records
-    record   kind (1), length (4), payload
+    record   kind (1), length (4), payload; a snapshot's is its view (8), op (8), size (8), digest (32) and
+             stamp (8)
 
 A header's checksum covers all of the header but itself. A batch's covers all behind it, and starts from a
 number made of cluster, replica and protocol, so that a batch of another journal in a misdirected sector is
@@ -31,11 +32,12 @@ from viewstamp.journal.records import (
     Identity,
     IncarnationRecord,
     JournalRecord,
+    SnapshotRecord,
     StateRecord,
     TruncateRecord,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SEGMENT_MAGIC = b"vstampj\x00"
 BATCH_MAGIC = b"\xb5VSB"
 MAXIMUM_BATCH_BYTES = 1 << 30
@@ -43,7 +45,7 @@ UNFINISHED_SUFFIX = ".new"
 
 _PREFIX = struct.Struct(">8sHII")  # magic, version, checksum, length
 _VERSION = struct.Struct(">8sH")
-_HEADER = struct.Struct(">8sIQQQQIQB")
+_HEADER = struct.Struct(">8sIQQQIQB")
 _BATCH = struct.Struct(">4sIIQI")
 _BATCH_COVERED = struct.Struct(">IQI")
 _RECORD = struct.Struct(">BI")
@@ -51,9 +53,10 @@ _ENTRIES = struct.Struct(">BIQI")
 _ENTRIES_PAYLOAD = struct.Struct(">QI")
 _NUMBER_RECORD = struct.Struct(">BIQ")
 _NUMBER = struct.Struct(">Q")
+_SNAPSHOT_PAYLOAD = struct.Struct(">QQQ32sq")
 BATCH_HEADER_BYTES = _BATCH.size
 
-_INCARNATION, _FOUNDING, _STATE, _ENTRIES_KIND, _TRUNCATE = 1, 2, 3, 4, 5
+_INCARNATION, _FOUNDING, _STATE, _ENTRIES_KIND, _TRUNCATE, _SNAPSHOT = 1, 2, 3, 4, 5, 6
 _SEGMENT_NAME = re.compile(r"journal-(\d{10})")
 
 
@@ -62,7 +65,6 @@ class SegmentHeader(NamedTuple):
 
     identity: Identity
     number: int
-    oldest: int
     sequence: int
     chain: int
     checkpoint: Checkpoint
@@ -108,12 +110,13 @@ def encode_header(header: SegmentHeader) -> bytes:
         records.append(FoundingRecord(checkpoint.founding))
     if checkpoint.state is not None:
         records.append(StateRecord(checkpoint.state))
+    if checkpoint.snapshot is not None:
+        records.append(checkpoint.snapshot)
     fixed = _HEADER.pack(
         identity.cluster,
         identity.replica,
         checkpoint.incarnation,
         header.number,
-        header.oldest,
         header.sequence,
         header.chain,
         checkpoint.last_op,
@@ -149,23 +152,25 @@ def decode_header(file: str, data: memoryview) -> tuple[SegmentHeader, int]:
     body = data[_PREFIX.size : length]
     if checksum != crc32(body, crc32(_PREFIX.pack(SEGMENT_MAGIC, FORMAT_VERSION, 0, length))):
         raise JournalCorruptError(file, 0, "the segment header's checksum is wrong")
-    cluster, replica, incarnation, number, oldest, sequence, chain, last_op, name_length = _HEADER.unpack_from(body)
+    cluster, replica, incarnation, number, sequence, chain, last_op, name_length = _HEADER.unpack_from(body)
     name_end = _HEADER.size + name_length
     try:
         identity = Identity(cluster, replica, bytes(body[_HEADER.size : name_end]).decode())
     except ValueError as error:
         raise JournalCorruptError(file, 0, f"the segment header names nobody: {error}") from error
-    founding = state = None
+    founding = state = snapshot = None
     for record in decode_records(file, _PREFIX.size, body, name_end):
         match record:
             case FoundingRecord(content):
                 founding = content
             case StateRecord(content):
                 state = content
+            case SnapshotRecord():
+                snapshot = record
             case _:
                 raise JournalCorruptError(file, 0, "the segment header holds a record of a wrong kind")
-    checkpoint = Checkpoint(incarnation, founding, state, last_op)
-    return SegmentHeader(identity, number, oldest, sequence, chain, checkpoint), length
+    checkpoint = Checkpoint(incarnation, founding, state, last_op, snapshot)
+    return SegmentHeader(identity, number, sequence, chain, checkpoint), length
 
 
 def record_parts(records: Sequence[JournalRecord]) -> list[bytes]:
@@ -186,6 +191,9 @@ def record_parts(records: Sequence[JournalRecord]) -> list[bytes]:
                 parts.append(data)
             case IncarnationRecord(incarnation):
                 parts.append(_NUMBER_RECORD.pack(_INCARNATION, 8, incarnation))
+            case SnapshotRecord(view, op, size, digest, stamp):
+                parts.append(_RECORD.pack(_SNAPSHOT, _SNAPSHOT_PAYLOAD.size))
+                parts.append(_SNAPSHOT_PAYLOAD.pack(view, op, size, digest, stamp))
             case _:
                 assert_never(record)
     return parts
@@ -235,8 +243,6 @@ def later_batch(seed: int, raw: bytes, offset: int, sequence: int) -> int | None
 def decode_records(file: str, offset: int, data: memoryview, start: int) -> Iterator[JournalRecord]:
     """The records from `start` to the end of `data`, which lies at `offset` of the file.
 
-
-
     Raises:
       JournalCorruptError: not a run of whole records of known kinds.
     """
@@ -263,4 +269,6 @@ def _decode_record(file: str, offset: int, kind: int, payload: memoryview) -> Jo
     if kind in (_TRUNCATE, _INCARNATION) and len(payload) == _NUMBER.size:
         (number,) = _NUMBER.unpack(payload)
         return TruncateRecord(number) if kind == _TRUNCATE else IncarnationRecord(number)
+    if kind == _SNAPSHOT and len(payload) == _SNAPSHOT_PAYLOAD.size:
+        return SnapshotRecord(*_SNAPSHOT_PAYLOAD.unpack(payload))
     raise JournalCorruptError(file, offset, f"a record of kind {kind} and {len(payload)} bytes is not known")

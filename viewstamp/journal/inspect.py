@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from viewstamp.journal.errors import JournalCorruptError, JournalFormatError
+from viewstamp.journal.errors import JournalCorruptError, JournalFormatError, StorageFailedError
 from viewstamp.journal.files import Files, RealFiles
 from viewstamp.journal.fold import Fold, UnfoldableError
-from viewstamp.journal.reading import Reader, SegmentReport
-from viewstamp.journal.records import Checkpoint, Identity
+from viewstamp.journal.reading import Reader, SegmentReport, segment_names
+from viewstamp.journal.records import Checkpoint, Identity, SnapshotRecord
+from viewstamp.journal.snapshot_files import is_snapshot_name, snapshot_problem
+
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class JournalReport:
     """What was found in a directory, up to the first damage if there is any.
 
     `torn_bytes` at the end are a batch that a crash, or a writer at work just now, left unfinished: no damage.
+    `snapshot_sound` is about the file of `snapshot`: None without one, and in a damaged journal, where it may be old.
     `verdict` is one line for a person. Without a readable header `identity` and `checkpoint` are None.
     """
 
@@ -30,6 +34,7 @@ class JournalReport:
     is_sound: bool
     verdict: str
     fold: Fold | None
+    snapshot_sound: bool | None = None
 
     @property
     def incarnation(self) -> int:
@@ -51,6 +56,16 @@ class JournalReport:
         """The op of the last entry; 0 if none."""
         return self.checkpoint.last_op if self.checkpoint else 0
 
+    @property
+    def first_op(self) -> int:
+        """The op of the first entry; one beyond the last op if there is none."""
+        return self.fold.first_op if self.fold else 1
+
+    @property
+    def snapshot(self) -> SnapshotRecord | None:
+        """The snapshot that holds everything before the entries, and perhaps some of them."""
+        return self.checkpoint.snapshot if self.checkpoint else None
+
     def entries(self) -> Iterator[tuple[int, bytes]]:
         """Each surviving entry as (op, encoding)."""
         if self.fold is not None:
@@ -67,17 +82,39 @@ def inspect_journal(where: str | os.PathLike[str] | Files) -> JournalReport:
       StorageFailedError: a file could not be read.
     """
     files = where if isinstance(where, Files) else RealFiles(where)
+    for _ in range(_ATTEMPTS - 1):
+        before = _names(files)
+        try:
+            report = _examine(files)
+        except StorageFailedError:
+            if _names(files) == before:
+                raise
+            continue
+        if report.is_sound or _names(files) == before:
+            return report
+        # A running replica took a snapshot and removed what was being read.
+    return _examine(files)
+
+
+def _names(files: Files) -> list[str]:
+    return segment_names(files) + [name for name in files.names() if is_snapshot_name(name)]
+
+
+def _examine(files: Files) -> JournalReport:
     reader = Reader(files)
-    problem = ""
+    problem: str | None = None
+    snapshot_sound = None
     try:
         fold = reader.read()
         for _ in fold.entries():
             pass
+        snapshot = fold.checkpoint.snapshot
+        if snapshot is not None:
+            problem = snapshot_problem(files, snapshot)
+            snapshot_sound = problem is None
     except (JournalCorruptError, JournalFormatError, UnfoldableError) as error:
         problem = str(error)
-    batches = sum(segment.batches for segment in reader.segments)
-    checkpoint = reader.fold.checkpoint if reader.fold else None
-    if problem:
+    if problem is not None:
         verdict = problem
     elif reader.torn_bytes:
         verdict = f"sound, with {reader.torn_bytes} bytes of an unfinished batch at the end"
@@ -86,11 +123,12 @@ def inspect_journal(where: str | os.PathLike[str] | Files) -> JournalReport:
     return JournalReport(
         files.location,
         reader.identity,
-        checkpoint,
+        reader.fold.checkpoint if reader.fold else None,
         tuple(reader.segments),
-        batches,
+        sum(segment.batches for segment in reader.segments),
         reader.torn_bytes,
-        not problem,
+        problem is None,
         verdict,
         reader.fold,
+        snapshot_sound,
     )

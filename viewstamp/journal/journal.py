@@ -2,28 +2,31 @@
 
 What it keeps: a batch is whole or absent; a crash keeps a prefix of the batches, at least all whose `sync` returned;
 what `open` gives back has been synced again. What it refuses: after any error of the operating system, everything.
+What it drops: whole segments from the beginning, once a snapshot holds what was in them.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import NamedTuple, Self
 
 from viewstamp.journal import format as layout
 from viewstamp.journal.errors import (
     JournalClosedError,
     StorageFailedError,
-    WrongJournalError,
 )
 from viewstamp.journal.files import Files
 from viewstamp.journal.fold import UnfoldableError, advance
-from viewstamp.journal.reading import Reader, segment_names
+from viewstamp.journal.opening import clean, create_segment, prepare, verify_identity
+from viewstamp.journal.reading import Reader
 from viewstamp.journal.records import Checkpoint, Identity, IncarnationRecord, JournalRecord, Recovered
 from viewstamp.protocol import InvariantError, check
 
-SEGMENT_BYTES = 64 * 1024 * 1024
+SEGMENT_BYTES = 4 * 1024 * 1024
 
 
 class Batch(NamedTuple):
@@ -37,7 +40,8 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JournalStatistics:
-    """Sizes in bytes on disk; counts and times (nanoseconds, 0 without a clock) since the journal was opened."""
+    """Sizes in bytes on disk, without snapshot files; counts and times (nanoseconds, 0 without a clock) since the
+    journal was opened; the op of the last snapshot that was written, 0 if none."""
 
     bytes: int
     segments: int
@@ -45,6 +49,15 @@ class JournalStatistics:
     syncs: int
     last_sync_ns: int
     maximum_sync_ns: int
+    snapshot_op: int = 0
+
+
+class _Segment(NamedTuple):
+    """A segment that is left behind: its size, and the op of the last entry at its end."""
+
+    name: str
+    bytes: int
+    last_op: int
 
 
 class _Phase(Enum):
@@ -54,6 +67,7 @@ class _Phase(Enum):
     WRITING = "writing"
     WRITTEN = "written"
     SYNCING = "syncing"
+    RELEASING = "releasing"
     CLOSED = "closed"
 
 
@@ -62,8 +76,8 @@ class Journal:
 
     Threads: `encode_batch` belongs to one thread (the replica's loop), `write` and `sync` to one other at a time (a
     writer). The two sides share nothing but the `Batch` handed over, so that the loop encodes the next batch while
-    the writer syncs this one. `commit`, `set_incarnation` and `close` belong to both: call them while no
-    write is under way. `statistics` reads a few integers and may be called at any time.
+    the writer syncs this one. `commit`, `release`, `set_incarnation` and `close` belong to both: call them
+    while no write is under way. `statistics` reads a few integers and may be called at any time.
 
     Batches are written in the order in which they were encoded, each once, and each is synced before the next is
     written: a batch that is damaged while a later one is whole can then only be a failing disk, never a crash. What
@@ -92,11 +106,14 @@ class Journal:
         self._written = reader.fold.checkpoint
         last = reader.segments[-1]
         self._number = last.number
-        self._oldest = reader.segments[0].number
         self._handle = files.open(last.name)
         self._size = last.valid_bytes
         self._segment_batches = last.batches
-        self._older_bytes = sum(segment.bytes for segment in reader.segments[:-1])
+        self._older = deque(
+            _Segment(segment.name, segment.bytes, following.preceding_op)
+            for segment, following in pairwise(reader.segments)
+        )
+        self._older_bytes = sum(segment.bytes for segment in self._older)
         self._batches = self._syncs = self._last_sync_ns = self._maximum_sync_ns = 0
 
     @classmethod
@@ -127,15 +144,20 @@ class Journal:
         identity = Identity(cluster, replica, protocol)
         files.lock()
         try:
-            _prepare(files, identity, create_incarnation)
+            prepare(files, identity, create_incarnation)
             reader = Reader(files)
             fold = reader.read()
-            _verify_identity(files, identity, reader.identity)
-            if reader.torn_bytes:
-                _cut(files, reader)
+            verify_identity(files, identity, reader.identity)
+            clean(files, reader)
             checkpoint = fold.checkpoint
             recovered = Recovered(
-                checkpoint.founding, checkpoint.state, fold.joined(), checkpoint.last_op, reader.torn_bytes
+                checkpoint.founding,
+                checkpoint.state,
+                fold.joined(),
+                checkpoint.last_op,
+                reader.torn_bytes,
+                checkpoint.snapshot,
+                fold.first_op,
             )
             journal = cls(files, identity, reader, recovered)
         except BaseException:
@@ -184,7 +206,8 @@ class Journal:
         """Encode records as the next batch, which must then be written.
 
         Raises:
-          InvariantError: entries that do not continue the log, or an incarnation that is not larger.
+          InvariantError: entries that do not continue the log, an incarnation that is not larger, a snapshot older
+            than the one before or with a digest of another size than 32 bytes, a truncation of what a snapshot holds.
           ValueError: more than 1 GiB of records.
         """
         after = self._encoded
@@ -260,15 +283,45 @@ class Journal:
         self.write(self.encode_batch(records))
         self.sync()
 
+    def release(self, op: int) -> None:
+        """Drop the oldest segments while nothing in them is beyond `op`; the newest stays in any case.
+
+        The space is free when this returns. A crash within leaves some of the segments, which does no harm.
+
+        Raises:
+          InvariantError: `op` is beyond the last snapshot that is durable, or a batch is not synced.
+          StorageFailedError: now, or earlier: the journal is at its end.
+          JournalClosedError: the journal was closed.
+        """
+        self._refuse_unless_usable()
+        check(self._phase is _Phase.READY, "segments were released while a batch was not synced")
+        snapshot_op = _snapshot_op(self._written)
+        check(op <= snapshot_op, "entries up to op {} were released, with a snapshot at op {}", op, snapshot_op)
+        older = self._older
+        if not older or older[0].last_op > op:
+            return
+        self._phase = _Phase.RELEASING
+        try:
+            # In order, so that whatever comes first of a crash and the end, no gap is left behind.
+            while older and older[0].last_op <= op:
+                self._files.remove(older[0].name)
+                self._older_bytes -= older.popleft().bytes
+            self._files.sync_directory()
+        except StorageFailedError as error:
+            self._failure = error
+            raise
+        self._phase = _Phase.READY
+
     def statistics(self) -> JournalStatistics:
         """Sizes, counts and sync times as they are now."""
         return JournalStatistics(
             self._older_bytes + self._size,
-            self._number - self._oldest + 1,
+            len(self._older) + 1,
             self._batches,
             self._syncs,
             self._last_sync_ns,
             self._maximum_sync_ns,
+            _snapshot_op(self._written),
         )
 
     def close(self) -> None:
@@ -280,7 +333,7 @@ class Journal:
     def _refuse_unless_usable(self) -> None:
         if self._phase is _Phase.CLOSED:
             raise JournalClosedError(f"the journal in {self._files.location} is closed")
-        if self._failure is None and self._phase in (_Phase.WRITING, _Phase.SYNCING):
+        if self._failure is None and self._phase in (_Phase.WRITING, _Phase.SYNCING, _Phase.RELEASING):
             # Half a batch may be on disk, or a sync may have failed unseen: neither may be followed by anything.
             self._failure = StorageFailedError(self._files.location, self._phase.value, 0, "it was interrupted")
         failure = self._failure
@@ -291,69 +344,14 @@ class Journal:
         """Begin a new segment; every batch before is durable, and the new header is before its name is."""
         number = self._number + 1
         header = layout.SegmentHeader(
-            self._identity, number, self._oldest, self._written_sequence, self._written_chain, self._written
+            self._identity, number, self._written_sequence, self._written_chain, self._written
         )
-        handle, size = _create_segment(self._files, header)
+        handle, size = create_segment(self._files, header)
         self._files.close(self._handle)
+        self._older.append(_Segment(layout.segment_name(self._number), self._size, self._written.last_op))
         self._older_bytes += self._size
         self._handle, self._size, self._number, self._segment_batches = handle, size, number, 0
 
 
-def _prepare(files: Files, identity: Identity, create_incarnation: Callable[[], int]) -> None:
-    """Make durable what an earlier life left, before it is read; and in a blank directory, begin.
-
-    A killed process leaves data that was written and never synced. Reading it, acting on it, and then losing it
-    with the power would be to go back on one's word.
-    """
-    for name in files.names():
-        stem = name.removesuffix(layout.UNFINISHED_SUFFIX)
-        if stem != name and layout.segment_number(stem) is not None:
-            files.remove(name)  # a segment that never got its name: nothing was ever written to it but its header
-    names = segment_names(files)
-    for name in names:
-        handle = files.open(name)
-        files.sync(handle)
-        files.close(handle)
-    files.sync_directory()
-    if names:
-        return
-    incarnation = create_incarnation()
-    chain = layout.first_chain(identity, incarnation)
-    handle, _ = _create_segment(files, layout.SegmentHeader(identity, 1, 1, 1, chain, Checkpoint(incarnation)))
-    files.close(handle)
-
-
-def _create_segment(files: Files, header: layout.SegmentHeader) -> tuple[int, int]:
-    """A new segment, durable with its header and then its name; gives its handle and size."""
-    name = layout.segment_name(header.number)
-    unfinished = name + layout.UNFINISHED_SUFFIX
-    blob = layout.encode_header(header)
-    handle = files.create(unfinished)
-    files.append(handle, blob)
-    files.sync(handle)
-    files.rename(unfinished, name)
-    files.sync_directory()
-    return handle, len(blob)
-
-
-def _verify_identity(files: Files, expected: Identity, found: Identity | None) -> None:
-    if found is None:
-        raise InvariantError("a journal that was read has an identity")
-    where = files.location
-    if found.cluster != expected.cluster:
-        raise WrongJournalError(
-            f"{where} belongs to the cluster {found.cluster.hex()}, not to {expected.cluster.hex()}"
-        )
-    if found.replica != expected.replica:
-        raise WrongJournalError(f"{where} belongs to replica {found.replica}, not to replica {expected.replica}")
-    if found.protocol != expected.protocol:
-        raise WrongJournalError(f"{where} was written by the protocol {found.protocol}, not by {expected.protocol}")
-
-
-def _cut(files: Files, reader: Reader) -> None:
-    """Cut off an unfinished batch, durably: else its end can come back behind the next batch after a crash."""
-    last = reader.segments[-1]
-    handle = files.open(last.name)
-    files.truncate(handle, last.valid_bytes)
-    files.sync(handle)
-    files.close(handle)
+def _snapshot_op(checkpoint: Checkpoint) -> int:
+    return checkpoint.snapshot.op if checkpoint.snapshot else 0

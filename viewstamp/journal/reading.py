@@ -27,13 +27,17 @@ class MissingJournalError(JournalError):
 
 @dataclass(frozen=True, slots=True)
 class SegmentReport:
-    """One segment file: its size, how much of that is whole batches and header, and how many batches."""
+    """One segment file: its size, how much of that is whole batches and header, and how many batches.
+
+    `preceding_op` was the op of the last entry when it began.
+    """
 
     name: str
     number: int
     bytes: int
     valid_bytes: int
     batches: int
+    preceding_op: int
 
 
 def segment_names(files: Files) -> list[str]:
@@ -41,8 +45,22 @@ def segment_names(files: Files) -> list[str]:
     return [name for name in files.names() if segment_number(name) is not None]
 
 
+def last_run(names: list[str]) -> int:
+    """Where, in the sorted names of segments, the last run of consecutive numbers begins."""
+    start = len(names) - 1
+    while start > 0 and segment_number(names[start - 1]) == (segment_number(names[start]) or 0) - 1:
+        start -= 1
+    return start
+
+
 class Reader:
-    """Reads a journal segment by segment. After an error it still has what it had read before."""
+    """Reads a journal segment by segment. After an error it still has what it had read before.
+
+    The journal is the last run of consecutive segments. What lies before a gap is left over from a release that a
+    crash interrupted: the names of removed files can come back after a power loss, in any combination. Nothing may be
+    missing before the run but what the snapshot holds; a release drops a segment only if the snapshot holds all that
+    was before the next one, so that each longer run that comes back is as good.
+    """
 
     def __init__(self, files: Files) -> None:
         self._files = files
@@ -54,6 +72,8 @@ class Reader:
         self.chain = 0
         self.torn_bytes = 0
         """How much of the last segment is the beginning of a batch that was never finished."""
+        self.left_over: list[str] = []
+        """The segments before the run."""
 
     def read(self) -> Fold:
         """Read everything.
@@ -67,12 +87,20 @@ class Reader:
         names = segment_names(self._files)
         if not names:
             raise MissingJournalError(f"there is no journal in {self._files.location}")
-        fold = None
-        for name in names:
-            fold = self._read_segment(name, is_last=name == names[-1])
-        if fold is None:
-            raise MissingJournalError(f"there is no journal in {self._files.location}")
+        start = last_run(names)
+        self.left_over = names[:start]
+        fold = self._read_segment(names[start], is_last=start == len(names) - 1)
+        for name in names[start + 1 :]:
+            self._read_segment(name, is_last=name == names[-1])
+        self._judge_beginning(fold)
         return fold
+
+    def _judge_beginning(self, fold: Fold) -> None:
+        """Tell a journal whose oldest segments were released from one that lacks them."""
+        first = self.segments[0]
+        snapshot = fold.checkpoint.snapshot
+        if first.number != 1 and (snapshot is None or snapshot.op < first.preceding_op):
+            raise JournalCorruptError(first.name, 0, f"{segment_name(first.number - 1)} is missing")
 
     def _read_segment(self, name: str, *, is_last: bool) -> Fold:
         raw = self._files.read(name)
@@ -98,16 +126,13 @@ class Reader:
             batches += 1
             offset = frame.end
             self.sequence, self.chain = frame.sequence + 1, frame.checksum
-        self.segments.append(SegmentReport(name, header.number, len(raw), offset, batches))
+        self.segments.append(SegmentReport(name, header.number, len(raw), offset, batches, header.checkpoint.last_op))
         return fold
 
     def _enter(self, name: str, header: SegmentHeader) -> Fold:
         """Verify that a segment is where it belongs, and take over what its header says if it is the first."""
-        expected = self.segments[-1].number + 1 if self.segments else header.oldest
         if segment_number(name) != header.number:
             raise JournalCorruptError(name, 0, f"the file says that it is segment {header.number}")
-        if header.number != expected:
-            raise JournalCorruptError(name, 0, f"{segment_name(expected)} is missing")
         if self.fold is None or self.identity is None:
             self.identity = header.identity
             self.fold = Fold(header.checkpoint)

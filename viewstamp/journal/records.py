@@ -42,7 +42,23 @@ class TruncateRecord:
     after: int
 
 
-JournalRecord = IncarnationRecord | FoundingRecord | StateRecord | EntriesRecord | TruncateRecord
+@dataclass(frozen=True, slots=True)
+class SnapshotRecord:
+    """A snapshot's file is whole and durable, and holds everything up to `op`: entries up to there are needed no more.
+
+    `view` is the view of the entry at `op` and `stamp` its agreed time, `size` the file's size in bytes and `digest`
+    its digest, 32 bytes; op and digest make the file's name. It is to be written only after `SnapshotFiles.finish` has
+    returned.
+    """
+
+    view: int
+    op: int
+    size: int
+    digest: bytes
+    stamp: int = 0
+
+
+JournalRecord = IncarnationRecord | FoundingRecord | StateRecord | EntriesRecord | TruncateRecord | SnapshotRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +86,16 @@ class Checkpoint:
     founding: bytes | None = None
     state: bytes | None = None
     last_op: int = 0
+    snapshot: SnapshotRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """What a journal held when it was opened, synced again before anyone sees it.
 
-    `entries` are the encodings of ops 1 to `last_op`, one behind the other. `cut_bytes` is how much of a batch that
-    a crash left unfinished was dropped from the end.
+    `entries` are the encodings of ops `first_op` to `last_op`, one behind the other; `first_op` is `last_op` + 1 if
+    there are none. It is never beyond the op after `snapshot`, or after 0 without one: what comes before the entries
+    is in the snapshot. `cut_bytes` is how much of a batch that a crash left unfinished was dropped from the end.
     """
 
     founding: bytes | None
@@ -85,6 +103,8 @@ class Recovered:
     entries: bytes
     last_op: int
     cut_bytes: int
+    snapshot: SnapshotRecord | None = None
+    first_op: int = 1
 
     @property
     def is_blank(self) -> bool:

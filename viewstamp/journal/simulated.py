@@ -9,7 +9,7 @@ zeros or rubbish in their place, old contents that were cut off, and of the name
 from __future__ import annotations
 
 from collections.abc import Callable
-from errno import EEXIST, EIO, ENOENT
+from errno import EBADF, EEXIST, EIO, ENOENT
 from random import Random
 
 from viewstamp.journal.errors import DirectoryInUseError, storage_failed
@@ -32,11 +32,12 @@ __all__ = [
 class SimulatedFiles(Files):
     """One process's view of a `SimulatedDisk`, from `SimulatedDisk.files`; dead after a crash."""
 
+    in_memory = True
+
     def __init__(self, platter: _Platter) -> None:
         self._platter = platter
         self._life = platter.life
-        self._handles: dict[int, _File] = {}
-        self._labels: dict[int, str] = {}
+        self._handles: dict[int, tuple[_File, str]] = {}
         self._next_handle = 1
 
     @property
@@ -66,6 +67,10 @@ class SimulatedFiles(Files):
         self._require_life()
         return self._file(name, "reading").on_disk()
 
+    def read_at(self, name: str, offset: int, size: int) -> bytes:
+        self._require_life()
+        return self._file(name, "reading").on_disk(offset, size)
+
     def create(self, name: str) -> int:
         platter = self._begin()
         if name in platter.names:
@@ -81,8 +86,7 @@ class SimulatedFiles(Files):
     def _opened(self, name: str, file: _File) -> int:
         handle = self._next_handle
         self._next_handle += 1
-        self._handles[handle] = file
-        self._labels[handle] = self._label(name)
+        self._handles[handle] = file, self._label(name)
         return handle
 
     def close(self, handle: int) -> None:
@@ -90,7 +94,7 @@ class SimulatedFiles(Files):
 
     def append(self, handle: int, blob: bytes) -> None:
         platter = self._begin()
-        file, label = self._handles[handle], self._labels[handle]
+        file, label = self._behind(handle)
         fate = platter.fate(Operation.WRITE, label)
         if fate is None:
             file.current += blob
@@ -100,7 +104,7 @@ class SimulatedFiles(Files):
 
     def sync(self, handle: int) -> None:
         platter = self._begin()
-        file, label = self._handles[handle], self._labels[handle]
+        file, label = self._behind(handle)
         fate = platter.fate(Operation.SYNC, label)
         if fate is None:
             file.sync()
@@ -114,7 +118,7 @@ class SimulatedFiles(Files):
 
     def truncate(self, handle: int, size: int) -> None:
         platter = self._begin()
-        file, label = self._handles[handle], self._labels[handle]
+        file, label = self._behind(handle)
         fate = platter.fate(Operation.TRUNCATE, label)
         if fate is None or (isinstance(fate, Crash) and platter.random.random() < 0.5):
             file.truncate(size)
@@ -164,6 +168,11 @@ class SimulatedFiles(Files):
         if file is None:
             raise storage_failed(self._label(name), operation, ENOENT)
         return file
+
+    def _behind(self, handle: int) -> tuple[_File, str]:
+        if handle not in self._handles:
+            raise storage_failed(self.location, "using a closed file of", EBADF)
+        return self._handles[handle]
 
     def _label(self, name: str) -> str:
         return f"{self.location}/{name}"
@@ -242,9 +251,10 @@ class _File:
         self.durable = bytearray()
         self.clean = 0
 
-    def on_disk(self) -> bytes:
+    def on_disk(self, offset: int = 0, size: int | None = None) -> bytes:
         """What is read back when clean pages come from the disk and dirty ones from memory."""
-        return bytes(self.durable[: self.clean] + self.current[self.clean :])
+        end = len(self.current) if size is None else offset + size
+        return bytes(self.durable[offset : min(end, self.clean)] + self.current[max(offset, self.clean) : end])
 
     def truncate(self, size: int) -> None:
         del self.current[size:]

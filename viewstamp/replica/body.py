@@ -7,7 +7,7 @@ words, reads no clock, and touches no socket and no file.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import cast
 
@@ -30,22 +30,29 @@ from viewstamp.protocol import (
     Lost,
     Message,
     Origin,
-    Promise,
     Record,
+    Snapshot,
     State,
     Time,
     check,
     split_entries,
 )
+from viewstamp.replica.applied import Applied
 from viewstamp.replica.errors import DataLostError, IncarnationTooOldError, SupersededError
+from viewstamp.replica.file_tasks import FileTask
 from viewstamp.replica.founding import Founding, FoundingRecord
 from viewstamp.replica.records import journal_records
 from viewstamp.replica.requests import ClientAnswer, Requests
+from viewstamp.replica.snapshots import Snapshots
 from viewstamp.replica.status import ReplicaStatistics, Status, encode_status, founding_standing
 from viewstamp.replica.turn import Stored, Turn
+from viewstamp.replica.writes import Writes
 from viewstamp.wire import (
     FIRST_CLIENT_ID,
+    Chunk,
+    GetChunk,
     Hello,
+    NoSnapshot,
     NotPrimary,
     Query,
     QueryReply,
@@ -79,6 +86,7 @@ class Replica:
         random: Random,
         now: Time,
         session: ClientSession | None = None,
+        measure: Callable[[], int] = lambda: 0,
     ) -> None:
         self._cluster = cluster
         self._configuration = cluster.configuration
@@ -87,7 +95,8 @@ class Replica:
         self._random = random
         self._now = now
         self._codec = make_codec(core_class)
-        self.executor = Executor(machine, max_sessions=cluster.max_sessions, window=cluster.window)
+        executor = stored.executor or Executor(machine, max_sessions=cluster.max_sessions, window=cluster.window)
+        self._applied = Applied(executor, stored.snapshot)
         self.incarnation = stored.incarnation
         identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, me, stored.incarnation)
         self.endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
@@ -101,10 +110,15 @@ class Replica:
         self._founding_write: int | None = None
         self._founded: FoundingRecord | None = None
         self._founding_unwritten: FoundingRecord | None = None
-        self._write = 0
-        self._core_writes: deque[tuple[int, int]] = deque()  # (number here, number of the protocol)
-        self._promises: deque[tuple[int, int, Promise]] = deque()  # (write of the protocol, to, message)
-        self._written = 0
+        self._writes = Writes()
+        self._snapshots = Snapshots(
+            cluster,
+            self._applied,
+            send=self._send,
+            issue=self._writes.issue,
+            measure=measure,
+            stored=stored.snapshot,
+        )
         self._turn = Turn()
         self._commit = 0
         self._heard: dict[int, int] = {}
@@ -121,7 +135,7 @@ class Replica:
             check(record is not None and record.complete, "a journal with a state but without a founding record")
             self._founded = record
             state = cast("State", self._codec.decode(stored.state))
-            self._start(Durable(state, split_entries(stored.entries)))
+            self._start(Durable(state, split_entries(stored.entries), stored.snapshot))
         else:
             self._founding = Founding(self._configuration.members, self._me, stored.incarnation, record)
 
@@ -131,7 +145,8 @@ class Replica:
         core = self._core_class(self._configuration, self._me, origin, self._random, self._now)
         self._core = core
         limit = self._cluster.max_command_bytes
-        self._requests = Requests(core, self.executor, self._answer, self._random, limit)
+        self._requests = Requests(core, self._applied, self._answer, self._random, limit)
+        self._snapshots.start(core)
 
     # Inputs.
 
@@ -163,6 +178,10 @@ class Replica:
                 self.session.receive(sender, message, self._now.monotonic)
             case Hello():
                 self._on_hello(sender, incarnation, message)
+            case GetChunk() | Chunk() | NoSnapshot():
+                member = sender in self._configuration.members and sender != self._me
+                if not member or not self._snapshots.receive(sender, message, self._now):
+                    self.misdirected += 1
             case StatusRequest():
                 self._send(sender, StatusReply(message.nonce, encode_status(self.status())))
             case _:
@@ -193,12 +212,27 @@ class Replica:
         if self._founding is not None and self._founding_write is not None and write >= self._founding_write:
             self._founding_write = None
             self._founding.saved()
-        done = 0
-        while self._core_writes and self._core_writes[0][0] <= write:
-            done = self._core_writes.popleft()[1]
+        done = self._writes.written(write)
         if done and self._core is not None:
-            self._written = done
             self._core.written(done, now)
+        self._snapshots.written(write, now)
+
+    def file_done(self, task: FileTask, data: bytes | None, now: Time) -> None:
+        """One of a turn's `files` was carried out; `data` is what was read, None if there is no such file."""
+        self._now = now
+        self._snapshots.file_done(task, data, now)
+
+    def restored(self, snapshot: Snapshot, executor: Executor, now: Time) -> None:
+        """A turn's `restore` was loaded into `executor`; passed over if another has taken its place meanwhile."""
+        self._now = now
+        if self._snapshots.restored(snapshot):
+            self._applied.executor = executor
+            self._applied.stand_at(snapshot)
+
+    def take_snapshot(self, now: Time) -> None:
+        """Take a snapshot as soon as nothing is in the way, without waiting until the log is long enough."""
+        self._now = now
+        self._snapshots.demand()
 
     def tick(self, now: Time) -> None:
         """It is now `now`; expected once `deadline` has passed, harmless before."""
@@ -226,6 +260,8 @@ class Replica:
             self._carry_out(self._core.drain(), self._core, self._requests)
             # A reply can let a local caller's next request go: it must not sit here until something else happens.
             turn.more |= self._exchange_locally()
+            self._snapshots.close(now, turn)
+        turn.writes = self._writes.take_issued()
         turn.completions = self.session.take_completions()
         turn.datagrams = self.endpoint.flush(now.monotonic)
         self._turn = Turn()
@@ -242,13 +278,12 @@ class Replica:
                 cached, data = send.message, self._codec.encode(send.message)
             self.endpoint.send(send.to, data)
         if effects.write is not None:
-            self._issue(self._records(effects.write.records), effects.write.number)
-        for promise in effects.promises:
-            self._promises.append((promise.write, promise.to, promise.message))
-        while self._promises and self._promises[0][0] <= self._written:
-            _, to, message = self._promises.popleft()
+            self._writes.issue(self._records(effects.write.records), effects.write.number)
+        self._writes.promise(effects.promises)
+        for to, message in self._writes.take_kept():
             self._send(to, message)
         self._turn.transitions.extend(effects.transitions)
+        self._snapshots.follow(effects, self._writes.last, self._now, self._turn)
         requests.follow_standing()
         self._commit = effects.commit
         self._apply(core, requests)
@@ -263,21 +298,23 @@ class Replica:
             self._founded, self._founding_unwritten = self._founding_unwritten, None
         return tuple(result)
 
-    def _issue(self, records: tuple[JournalRecord, ...], core_write: int) -> None:
-        self._write += 1
-        if core_write:
-            self._core_writes.append((self._write, core_write))
-        self._turn.writes.append((self._write, records))
-
     def _apply(self, core: Core, requests: Requests) -> None:
         """Execute what is committed, in order; a long backlog is spread over turns so that heartbeats go on."""
-        executor = self.executor
-        upto = min(self._commit, executor.applied + _APPLY_LIMIT)
-        for op in range(executor.applied + 1, upto + 1):
+        applied = self._applied
+        if applied.restoring is not None:
+            return
+        first = applied.executor.applied + 1
+        upto = min(self._commit, first + _APPLY_LIMIT - 1)
+        if upto < first:
+            return
+        size = 0
+        for op in range(first, upto + 1):
             entry = core.entry(op)
-            _, _, kind, session, request, mark, stamp, seed, _, body, _ = entry
-            requests.executed(entry, executor.apply(op, kind, session, request, mark, stamp, seed, body))
-        self._turn.more = upto < self._commit
+            size += len(entry.encoded)
+            requests.executed(entry, applied.apply(entry))
+        applied.reached(entry)
+        self._snapshots.applied(size)
+        self._turn.more |= upto < self._commit
 
     # Founding.
 
@@ -294,8 +331,7 @@ class Replica:
             self._start(founding.origin)
             return
         if founding.unsaved and self._founding_write is None:
-            self._issue((FoundingBytes(founding.take_record().encode()),), 0)
-            self._founding_write = self._write
+            self._founding_write = self._writes.issue((FoundingBytes(founding.take_record().encode()),))
         if self._now.monotonic >= founding.deadline:
             hello = founding.hello(self._now.monotonic)
             if hello is not None:
@@ -337,9 +373,14 @@ class Replica:
     # For shells and people.
 
     @property
+    def executor(self) -> Executor:
+        """The state machine and its sessions, as far as they have come."""
+        return self._applied.executor
+
+    @property
     def deadline(self) -> int:
         """When `tick` is wanted next, in monotonic nanoseconds."""
-        deadline = min(self.session.deadline, self.endpoint.deadline, NEVER)
+        deadline = min(self.session.deadline, self.endpoint.deadline, self._snapshots.deadline, NEVER)
         source = self._core or self._founding
         return min(deadline, source.deadline) if source is not None else deadline
 
@@ -373,6 +414,8 @@ class Replica:
             journal_bytes=self.journal_bytes,
             digest=self.executor.digest,
             drops=dict(self.endpoint.statistics().drops),
+            base=standing.base,
+            snapshot=self._snapshots.status,
         )
 
     def entry(self, op: int) -> Entry:
@@ -393,5 +436,5 @@ class Replica:
             ignored=dict(self._core.ignored) if self._core is not None else {},
             refused=self._requests.refused if self._requests is not None else 0,
             oversized=self._requests.oversized if self._requests is not None else 0,
-            writes=self._write,
+            writes=self._writes.last,
         )

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from statemachine import Executor
 from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, Time
+from viewstamp.replica.applied import Applied
 from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
 
 _PROPOSAL_BATCH = 1024
@@ -33,13 +33,13 @@ class Requests:
     def __init__(
         self,
         core: Core,
-        executor: Executor,
+        applied: Applied,
         answer: Callable[[int, ClientAnswer], None],
         random: Random,
         maximum_body_bytes: int,
     ) -> None:
         self._core = core
-        self._executor = executor
+        self._applied = applied
         self._answer = answer
         self._random = random
         self._maximum_body_bytes = maximum_body_bytes
@@ -65,12 +65,11 @@ class Requests:
             return
         if not message.session:
             return
-        reply = self._executor.answer(message.session, message.request, message.mark)
+        reply = self._applied.executor.answer(message.session, message.request, message.mark)
         if reply is None:
             self._order(source, (message.session, message.request), Kind.COMMAND, message.mark, message.body)
             return
-        standing = self._core.standing
-        viewstamp = self._core.viewstamp_of(min(self._executor.applied, standing.commit))
+        viewstamp = self._applied.viewstamp
         self._answer(source, Reply(message.session, message.request, viewstamp.view, viewstamp.op, reply))
 
     def _order(self, source: int, key: tuple[int, int], kind: Kind, mark: int, body: bytes) -> None:
@@ -132,7 +131,8 @@ class Requests:
         self._leading = leading
         self._in_flight = {}
         if leading is not None:
-            for op in range(self._executor.applied + 1, standing.op + 1):
+            # While a snapshot is loaded what it holds is not applied yet; duplicates of that the table finds, later.
+            for op in range(max(self._applied.executor.applied, standing.base) + 1, standing.op + 1):
                 entry = self._core.entry(op)
                 if entry.kind in (Kind.COMMAND, Kind.REGISTER):
                     self._in_flight[entry.session, entry.request] = 0
@@ -155,15 +155,15 @@ class Requests:
 
     def serve_reads(self) -> None:
         """Serve what the state machine has reached."""
-        applied = self._executor.applied
+        executor, viewstamp = self._applied.executor, self._applied.viewstamp
+        applied = executor.applied
         waiting: list[tuple[int, _Read]] = []
         for op, read in self._served:
             if op > applied:
                 waiting.append((op, read))
                 continue
             del self._asked[read.source, read.number]
-            viewstamp = self._core.viewstamp_of(applied)
-            outcome = self._executor.query(read.body)
+            outcome = executor.query(read.body)
             self._answer(read.source, QueryReply(read.number, viewstamp.view, viewstamp.op, outcome))
         self._served = waiting
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from transport.codec import CodecError, decode_strict, encode_strict
 from transport.endpoint_statistics import EndpointStatistics
@@ -11,11 +12,39 @@ from viewstamp.protocol import Standing
 
 
 @dataclass(frozen=True, slots=True)
+class Transfer:
+    """A snapshot on its way: from or to `member`, up to op `op`, with `done` of `size` bytes."""
+
+    member: int
+    op: int
+    done: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotStatus:
+    """The newest snapshot (0: none): its op and size in bytes; the ops of those being taken and loaded.
+
+    `pause_ns` is how long taking the last one held the loop at most; `failure` why the last attempt came to nothing.
+    """
+
+    op: int = 0
+    size: int = 0
+    taking: int = 0
+    loading: int = 0
+    pause_ns: int = 0
+    failure: str = ""
+    receiving: Transfer | None = None
+    sending: tuple[Transfer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """How a member sees itself. `silence_ns` is, by member, since it was last heard; `primary` 0 is none.
 
     `waiting` says why there is no primary or why this member does not serve; empty when all is well. `drops` counts
-    datagrams and messages that were not taken, by reason, since the process started.
+    datagrams and messages that were not taken, by reason, since the process started. The log in memory begins after op
+    `base`.
     """
 
     member: int
@@ -33,6 +62,8 @@ class Status:
     journal_bytes: int
     digest: bytes
     drops: Mapping[str, int] = field(default_factory=dict)
+    base: int = 0
+    snapshot: SnapshotStatus = field(default_factory=SnapshotStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +86,9 @@ def founding_standing(waiting: str) -> Standing:
 
 def encode_status(status: Status) -> bytes:
     """A strict CBOR map by field name."""
-    return encode_strict(asdict(status))
+    plain = asdict(status)
+    plain["snapshot"]["sending"] = list(plain["snapshot"]["sending"])
+    return encode_strict(plain)
 
 
 def decode_status(data: bytes) -> Status:
@@ -68,6 +101,16 @@ def decode_status(data: bytes) -> Status:
     if not isinstance(plain, dict):
         raise CodecError("a status is a map")
     try:
-        return Status(**{str(key): value for key, value in plain.items()})
-    except TypeError as error:
+        fields: dict[str, Any] = {str(key): value for key, value in plain.items()}
+        return Status(**{**fields, "snapshot": _snapshot_status(fields.get("snapshot", {}))})
+    except (TypeError, AttributeError) as error:
         raise CodecError(f"not a status: {error}") from error
+
+
+def _snapshot_status(plain: dict[str, Any]) -> SnapshotStatus:
+    receiving = plain.get("receiving")
+    transfers = {
+        "receiving": Transfer(**receiving) if receiving is not None else None,
+        "sending": tuple(Transfer(**each) for each in plain.get("sending", ())),
+    }
+    return SnapshotStatus(**{**plain, **transfers})

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from statemachine import Executor
 from transport.interface import Address
 from viewstamp.client import Completion
 from viewstamp.journal import JournalRecord
-from viewstamp.protocol import Transition
+from viewstamp.protocol import Snapshot, Transition
+from viewstamp.replica.file_tasks import FileTask
 
 
 @dataclass(slots=True)
 class Turn:
     """What a shell carries out: datagrams now; then the writes, durably, each reported by `Replica.written`.
 
-    `writes` are (number, records): atomic each, in order. `more` asks for another turn at once.
+    `writes` are (number, records): atomic each, in order. `more` asks for another turn at once. `files` are to be done
+    one after the other, beside the loop, and reported by `Replica.file_done`. `restore`, if any, is to be loaded and
+    given to `Replica.restored`. The journal may drop entries up to op `release`.
     """
 
     datagrams: list[tuple[bytes, Address]] = field(default_factory=list)
@@ -22,13 +26,18 @@ class Turn:
     completions: list[Completion] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
     more: bool = False
+    files: list[FileTask] = field(default_factory=list)
+    restore: Snapshot | None = None
+    release: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a journal gave back at start."""
+    """What a journal gave back at start, and the executor that its snapshot was loaded into."""
 
     incarnation: int
     founding: bytes | None
     state: bytes | None
     entries: bytes
+    snapshot: Snapshot | None = None
+    executor: Executor | None = None

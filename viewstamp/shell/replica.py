@@ -7,25 +7,26 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from math import inf
 from random import Random, SystemRandom
-from time import time_ns
+from time import perf_counter_ns, time_ns
 
 import trio
 
-from statemachine import StateMachine
+from statemachine import Executor, StateMachine
 from transport.interface import Transport
 from transport.udp import UdpTransport
 from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
-from viewstamp.journal import Journal
+from viewstamp.journal import Journal, SnapshotFiles
 from viewstamp.journal.files import Files, RealFiles
 from viewstamp.protocol import MILLISECOND, Core, Transition
 from viewstamp.registry import protocol_class
-from viewstamp.replica import IncarnationTooOldError, Replica, Stored
+from viewstamp.replica import IncarnationTooOldError, Replica, Stored, snapshot_of
 from viewstamp.replica.status import ReplicaStatistics, Status
 from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.callers import Callers
 from viewstamp.shell.idle import Idle, WallClock, read_clock
 from viewstamp.shell.scope import background
+from viewstamp.shell.snapshot_work import SnapshotWork, load_snapshot
 from viewstamp.shell.storage import Storage
 
 _TURN_DATAGRAMS = 256
@@ -55,6 +56,8 @@ class RunningReplica(Callers):
         member: int,
         core_class: type[Core],
         journal: Journal,
+        files: Files,
+        executor: Executor | None,
         transport: Transport,
         random: Random,
         wall_clock: WallClock,
@@ -69,9 +72,13 @@ class RunningReplica(Callers):
         self._wall_clock = wall_clock
         self._idle = Idle(transport)
         self._storage = Storage(journal, self._idle.wake)
+        self._snapshots = SnapshotWork(files, machine, cluster, self._idle.wake)
         recovered = journal.recovered
+        snapshot = snapshot_of(recovered.snapshot) if recovered.snapshot is not None else None
         self._founding = recovered.founding
-        self._replica = self._make_replica(recovered.state, recovered.entries)
+        self._replica = self._make_replica(
+            Stored(journal.incarnation, recovered.founding, recovered.state, recovered.entries, snapshot, executor)
+        )
         super().__init__(type(self._replica.executor.machine), cluster.max_command_bytes)
         self._changed = trio.Event()
         self._full_turns = 0
@@ -79,8 +86,7 @@ class RunningReplica(Callers):
         self._watchers: set[trio.MemorySendChannel[Transition]] = set()
         self.addresses = Addresses(cluster, self._replica.endpoint, transport, member)
 
-    def _make_replica(self, state: bytes | None, entries: bytes, session: ClientSession | None = None) -> Replica:
-        stored = Stored(self._journal.incarnation, self._founding, state, entries)
+    def _make_replica(self, stored: Stored, session: ClientSession | None = None) -> Replica:
         replica = Replica(
             self._cluster,
             self._member,
@@ -90,6 +96,7 @@ class RunningReplica(Callers):
             random=self._random,
             now=read_clock(self._wall_clock),
             session=session,
+            measure=perf_counter_ns,
         )
         replica.journal_bytes = self._storage.journal_bytes
         return replica
@@ -162,6 +169,7 @@ class RunningReplica(Callers):
         """Turn after turn. Ends only by cancellation or an error."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._storage.run)
+            nursery.start_soon(self._snapshots.run)
             nursery.start_soon(self.addresses.keep_fresh, self._replica_silence)
             while True:
                 try:
@@ -179,7 +187,8 @@ class RunningReplica(Callers):
         await self._storage.settle()
         self._storage.take_finished()  # These numbers are the old replica's; the new one counts from 1 again.
         self._journal.set_incarnation(max(minimum, new_incarnation(self._random, self._wall_clock)))
-        self._replica = self._make_replica(None, b"", self._replica.session)
+        blank = Stored(self._journal.incarnation, self._founding, None, b"")
+        self._replica = self._make_replica(blank, self._replica.session)
         self.addresses.follow(self._replica.endpoint)
 
     def _turn(self) -> bool:
@@ -193,6 +202,10 @@ class RunningReplica(Callers):
         if finished:
             replica.journal_bytes = self._storage.journal_bytes
             replica.written(finished, now)
+        for task, data in self._snapshots.take_done():
+            replica.file_done(task, data, now)
+        for snapshot, executor in self._snapshots.take_loaded():
+            replica.restored(snapshot, executor, now)
         # Only after everything that has arrived: a loop that was held up must not take its own delay for silence.
         # But a flood that never ends must not stop the timers, or a primary under one would send no heartbeats.
         drained = len(arrived) < _TURN_DATAGRAMS
@@ -216,14 +229,23 @@ class RunningReplica(Callers):
                 self._deliver(turn.completions)
             if turn.transitions:
                 self._announce(turn.transitions)
+            if turn.files or turn.restore is not None:
+                self._snapshots.begin(turn.files, turn.restore)
             durable = self._storage.write(turn.writes) if turn.writes else 0
             if durable:
                 replica.journal_bytes = self._storage.journal_bytes
                 replica.written(durable, read_clock(self._wall_clock))
-            elif not turn.more:
+            if turn.release:
+                self._storage.release(turn.release)
+            if not durable and not turn.more:
                 return False
             if trio.current_time() - began > _TURN_S:
                 return True
+
+    def take_snapshot(self) -> None:
+        """Take a snapshot now rather than when the log is long enough; it is written beside the commands."""
+        self._replica.take_snapshot(read_clock(self._wall_clock))
+        self._idle.wake()
 
     def _announce(self, transitions: list[Transition]) -> None:
         self._changed.set()
@@ -274,6 +296,7 @@ async def open_replica(
       UnknownMemberError: the cluster has no such member.
       TransportError: the address cannot be bound.
       JournalError: the directory is in use, or another cluster's, member's or protocol's, or damaged.
+      SnapshotError: the state machine cannot read the snapshot in it.
       DataLostError, SupersededError, StorageFailedError, InvariantError: at any time; they end the block.
 
     An exception from the block itself leaves as it is.
@@ -282,16 +305,20 @@ async def open_replica(
     seeded = random if random is not None else Random(SystemRandom().getrandbits(256))
     core_class = protocol if protocol is not None else protocol_class(cluster.protocol)
     opened = transport if transport is not None else await UdpTransport.open(*me.bind_address)
+    directory = files if files is not None else RealFiles(data)
     try:
         journal = Journal.open(
-            files if files is not None else RealFiles(data),
+            directory,
             cluster=cluster.cluster_id,
             replica=id,
             protocol=core_class.name,
             create_incarnation=lambda: new_incarnation(seeded, wall_clock),
         )
         try:
-            running = RunningReplica(machine, cluster, id, core_class, journal, opened, seeded, wall_clock)
+            executor = await _restore(journal, directory, machine, cluster)
+            running = RunningReplica(
+                machine, cluster, id, core_class, journal, directory, executor, opened, seeded, wall_clock
+            )
             journal.release_recovered()
             await running.addresses.resolve_all()
             async with background(running.run, running.close):
@@ -300,6 +327,15 @@ async def open_replica(
             journal.close()
     finally:
         await opened.aclose()
+
+
+async def _restore(
+    journal: Journal, files: Files, machine: Callable[[], StateMachine], cluster: Cluster
+) -> Executor | None:
+    """Remove what earlier lives left unfinished, and load the snapshot that the journal names, if there is one."""
+    record = journal.recovered.snapshot
+    SnapshotFiles(files).sweep(record)
+    return await load_snapshot(files, machine, cluster, snapshot_of(record)) if record is not None else None
 
 
 async def serve_replica(

@@ -8,6 +8,7 @@ on; the protocol sees the write that does not finish, and a primary gives way.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVarTuple
 
 import trio
 
@@ -17,6 +18,7 @@ _SLOW_S = 0.008
 _QUICK_S = 0.002
 _QUICK_IN_A_ROW = 32
 
+Ts = TypeVarTuple("Ts")
 Writes = list[tuple[int, tuple[JournalRecord, ...]]]
 
 
@@ -30,6 +32,7 @@ class Storage:
         self._wanted = trio.Event()
         self._busy = False
         self._finished = 0
+        self._release = 0
         self._quick_in_a_row = _QUICK_IN_A_ROW
         self._idle = trio.Event()
         self._idle.set()
@@ -55,6 +58,12 @@ class Storage:
         self._measure(trio.current_time() - began)
         return writes[-1][0]
 
+    def release(self, op: int) -> None:
+        """Entries up to `op` are needed no more: their segments go, in the thread, between two writes."""
+        self._release = op
+        self._idle = trio.Event() if self._idle.is_set() else self._idle
+        self._wanted.set()
+
     def take_finished(self) -> int:
         """The number of the last write that became durable in the thread since the last call, 0 if none."""
         finished, self._finished = self._finished, 0
@@ -77,19 +86,29 @@ class Storage:
         while True:
             await self._wanted.wait()
             self._wanted = trio.Event()
-            while self._waiting:
-                writes, self._waiting = self._waiting, []
-                batch = self._journal.encode_batch(_records(writes))
-                self._busy = True
-                began = trio.current_time()
-                try:
-                    await trio.to_thread.run_sync(self._write_and_sync, batch)
-                finally:
-                    self._busy = False
-                self._measure(trio.current_time() - began)
-                self._finished = writes[-1][0]
-                self._wake()
+            while self._waiting or self._release:
+                if self._release:
+                    op, self._release = self._release, 0
+                    await self._beside_loop(self._journal.release, op)
+                if self._waiting:
+                    await self._write_waiting()
             self._idle.set()
+
+    async def _write_waiting(self) -> None:
+        writes, self._waiting = self._waiting, []
+        batch = self._journal.encode_batch(_records(writes))
+        began = trio.current_time()
+        await self._beside_loop(self._write_and_sync, batch)
+        self._measure(trio.current_time() - began)
+        self._finished = writes[-1][0]
+        self._wake()
+
+    async def _beside_loop(self, work: Callable[[*Ts], None], *arguments: *Ts) -> None:
+        self._busy = True
+        try:
+            await trio.to_thread.run_sync(work, *arguments)
+        finally:
+            self._busy = False
 
     def _write_and_sync(self, batch: Batch) -> None:
         self._journal.write(batch)

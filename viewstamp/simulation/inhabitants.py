@@ -7,7 +7,7 @@ from random import Random
 
 from transport.endpoint import Endpoint
 from viewstamp.client import ClientSession
-from viewstamp.journal import Journal, JournalRecord, StorageFailedError
+from viewstamp.journal import Journal, JournalRecord, SnapshotFiles, StorageFailedError
 from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.replica import DataLostError, Replica
 
@@ -39,6 +39,9 @@ class Node:
     disk: SimulatedDisk
     replica: Replica | None = None
     journal: Journal | None = None
+    files: SnapshotFiles | None = None
+    files_free_at: int = 0
+    release: int = 0
     life: int = 0
     waiting: list[tuple[int, tuple[JournalRecord, ...]]] = field(default_factory=list)
     writing: bool = False

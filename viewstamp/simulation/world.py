@@ -11,18 +11,36 @@ from collections.abc import Callable
 from hashlib import blake2b
 from random import Random
 
-from statemachine import Counter, OutcomeUnknownError, SessionExpiredError, StateMachine, decode_outcome, unwrap
+from statemachine import (
+    Counter,
+    Executor,
+    OutcomeUnknownError,
+    SessionExpiredError,
+    StateMachine,
+    decode_outcome,
+    unwrap,
+)
 from transport.codec import MessageCodec
 from transport.endpoint import Endpoint
 from transport.frame import Identity
 from transport.network import Network
 from viewstamp.client import ClientSession, Completion
-from viewstamp.cluster import Cluster, Member
-from viewstamp.journal import Batch, Journal, StorageFailedError
+from viewstamp.cluster import Cluster, ClusterOptions, Member
+from viewstamp.journal import Batch, Journal, SnapshotFiles, StorageFailedError
 from viewstamp.journal.simulated import SimulatedCrashError, SimulatedDisk
-from viewstamp.protocol import MILLISECOND, Core, Time
+from viewstamp.protocol import MILLISECOND, Core, Snapshot, Time
 from viewstamp.registry import protocol_class
-from viewstamp.replica import DataLostError, IncarnationTooOldError, Replica, Stored
+from viewstamp.replica import (
+    DataLostError,
+    FileTask,
+    IncarnationTooOldError,
+    Replica,
+    Stored,
+    load,
+    perform,
+    record_of,
+    snapshot_of,
+)
 from viewstamp.simulation.inhabitants import AgreementError, Answer, DiskLatency, Node, SimulatedClient
 from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, QueryReply, Reply
 
@@ -42,6 +60,7 @@ class World:
         protocol: str = "vsr",
         machine: type[StateMachine] = Counter,
         core_class: type[Core] | None = None,
+        options: ClusterOptions | None = None,
         network: Network | None = None,
         disk: DiskLatency | None = None,
     ) -> None:
@@ -54,6 +73,7 @@ class World:
             cluster_id=seed.to_bytes(8, "big"),
             protocol=protocol,
             members=tuple(Member(id=number, host="127.0.0.1", port=7000 + number) for number in range(1, members + 1)),
+            **(options or {}),
         )
         self.network = network if network is not None else Network(self._fork())
         self.nodes = {m.id: Node(m.id, SimulatedDisk(self._fork())) for m in self.cluster.members}
@@ -115,9 +135,11 @@ class World:
         node = self.nodes[member]
         node.life += 1
         node.waiting, node.writing, node.wake_at, node.observed = [], False, -1, 0
+        node.release, node.files_free_at = 0, 0
+        files = node.disk.files()
         try:
             node.journal = Journal.open(
-                node.disk.files(),
+                files,
                 cluster=self.cluster.cluster_id,
                 replica=member,
                 protocol=self._core_class.name,
@@ -125,10 +147,12 @@ class World:
             )
             if minimum:
                 node.journal.set_incarnation(max(minimum, self._incarnation()))
+            node.files = SnapshotFiles(files)
+            node.files.sweep(node.journal.recovered.snapshot)
         except SimulatedCrashError:
             self._end_process(member)
             return
-        node.replica = self._make_replica(node.journal, member)
+        node.replica = self._make_replica(node.journal, node.files, member)
         self._finish(node)
 
     def start_all(self) -> None:
@@ -140,9 +164,11 @@ class World:
     def _incarnation(self) -> int:
         return (self.time.wall // MILLISECOND << 20) | self.random.getrandbits(20)
 
-    def _make_replica(self, journal: Journal, member: int) -> Replica:
+    def _make_replica(self, journal: Journal, files: SnapshotFiles, member: int) -> Replica:
         recovered = journal.recovered
-        stored = Stored(journal.incarnation, recovered.founding, recovered.state, recovered.entries)
+        snapshot = snapshot_of(recovered.snapshot) if recovered.snapshot is not None else None
+        executor = self._load(files, snapshot) if snapshot is not None else None
+        stored = Stored(journal.incarnation, recovered.founding, recovered.state, recovered.entries, snapshot, executor)
         replica = Replica(
             self.cluster, member, self._core_class, self._machine(), stored, random=self._fork(), now=self.time
         )
@@ -150,6 +176,11 @@ class World:
             if other != member:
                 replica.endpoint.set_peer(other, node.address)
         return replica
+
+    def _load(self, files: SnapshotFiles, snapshot: Snapshot) -> Executor:
+        pieces = files.pieces(record_of(snapshot))
+        limits = self.cluster
+        return load(self._machine, snapshot, pieces, max_sessions=limits.max_sessions, window=limits.window)
 
     def _end_process(self, member: int) -> SimulatedDisk:
         node = self.nodes[member]
@@ -202,6 +233,11 @@ class World:
         if turn.writes:
             node.waiting.extend(turn.writes)
             self._write(node)
+        if turn.files or turn.restore is not None:
+            self._use_files(node, turn.files, turn.restore)
+        if turn.release:
+            node.release = turn.release
+            self._release(node)
         if turn.more:
             self.at(self.now, self._in_life(node, self._finish))
         self._schedule(node)
@@ -256,14 +292,60 @@ class World:
             self.crash(node.member)
             return
         node.writing = False
+        self._release(node)
+        if node.replica is not replica:
+            return
         replica.written(number, self.time)
         self._finish(node)
         self._write(node)
 
+    def _use_files(self, node: Node, tasks: list[FileTask], restore: Snapshot | None) -> None:
+        """Each task takes its time, one after the other; so does loading, which is done when all before it is."""
+        for task in tasks:
+            node.files_free_at = max(node.files_free_at, self.now) + self._disk_latency.draw(self.random) + node.hang
+            self.at(node.files_free_at, self._in_life(node, lambda node, task=task: self._file_task(node, task)))  # type: ignore[misc]  # bound now
+        if restore is not None:
+            node.files_free_at = max(node.files_free_at, self.now) + self._disk_latency.draw(self.random) + node.hang
+            self.at(node.files_free_at, self._in_life(node, lambda node: self._restore(node, restore)))
+
+    def _file_task(self, node: Node, task: FileTask) -> None:
+        if node.replica is None or node.files is None:
+            return
+        try:
+            data = perform(task, node.files)
+        except SimulatedCrashError:
+            self._end_process(node.member)
+            return
+        except StorageFailedError as failure:
+            node.failures.append(failure)
+            self.crash(node.member)
+            return
+        node.replica.file_done(task, data, self.time)
+        self._finish(node)
+
+    def _restore(self, node: Node, snapshot: Snapshot) -> None:
+        if node.replica is not None and node.files is not None:
+            node.replica.restored(snapshot, self._load(node.files, snapshot), self.time)
+            self._finish(node)
+
+    def _release(self, node: Node) -> None:
+        """Let the journal drop what it needs no more, unless a write is under way: then after that."""
+        if node.writing or not node.release or node.journal is None:
+            return
+        op, node.release = node.release, 0
+        try:
+            node.journal.release(op)
+        except SimulatedCrashError:
+            self._end_process(node.member)
+        except StorageFailedError as failure:
+            node.failures.append(failure)
+            self.crash(node.member)
+
     def _observe(self, node: Node, replica: Replica) -> None:
         """Look at what a member applied, from outside."""
         applied = replica.executor.applied
-        for op in range(node.observed + 1, applied + 1):
+        # What came in a snapshot was not applied here: only the state that it brings is compared.
+        for op in range(max(node.observed, replica.status().base) + 1, applied + 1):
             encoded = replica.entry(op).encoded
             if self._agreed.setdefault(op, encoded) != encoded:
                 raise AgreementError(f"member {node.member} applied another entry at op {op}")

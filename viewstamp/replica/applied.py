@@ -1,0 +1,71 @@
+"""The state machine of one replica as far as it has come, and the place in history where that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from statemachine import Executor, SnapshotError, StateMachine
+from viewstamp.protocol import SNAPSHOT_DIGEST_BYTES, Entry, Snapshot, Viewstamp
+
+
+class Applied:
+    """The executor, and the viewstamp and agreed time of the last entry that it has applied.
+
+    A snapshot that is installed brings a new executor: until it is loaded (`restoring`), nothing is applied.
+    """
+
+    def __init__(self, executor: Executor, snapshot: Snapshot | None = None) -> None:
+        self.executor = executor
+        self.viewstamp = Viewstamp(0, 0)
+        self.stamp = 0
+        self.restoring: Snapshot | None = None
+        if snapshot is not None:
+            self.stand_at(snapshot)
+
+    def stand_at(self, snapshot: Snapshot) -> None:
+        """The executor holds what this snapshot does."""
+        if self.executor.applied != snapshot.op:
+            raise SnapshotError(f"a snapshot up to op {snapshot.op} was loaded as one up to {self.executor.applied}")
+        self.viewstamp = snapshot.viewstamp
+        self.stamp = snapshot.stamp
+
+    def apply(self, entry: Entry) -> bytes:
+        """Execute an entry, the one after the last; its reply."""
+        op, _, kind, session, request, mark, stamp, seed, _, body, _ = entry
+        return self.executor.apply(op, kind, session, request, mark, stamp, seed, body)
+
+    def reached(self, entry: Entry) -> None:
+        """This entry was the last to be applied in this turn."""
+        self.viewstamp = Viewstamp(entry.view, entry.op)
+        self.stamp = max(0, entry.stamp)
+
+
+def load(
+    make_machine: Callable[[], StateMachine],
+    snapshot: Snapshot,
+    pieces: Iterable[bytes],
+    *,
+    max_sessions: int,
+    window: int,
+) -> Executor:
+    """A new executor with a new machine, holding what a snapshot's bytes say. Takes as long as it takes.
+
+    It shares nothing with a replica that runs, so a shell may call it in a thread.
+
+    Raises:
+      SnapshotError: these are not the bytes of this snapshot, or the state machine cannot read them.
+    """
+    executor = Executor(make_machine(), max_sessions=max_sessions, window=window)
+    executor.restore(_verified(snapshot, pieces))
+    return executor
+
+
+def _verified(snapshot: Snapshot, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces, which must end with the digest that names the snapshot; that they match it, the reader verifies."""
+    size, end = 0, b""
+    for piece in pieces:
+        size += len(piece)
+        end = (end + piece)[-SNAPSHOT_DIGEST_BYTES:]
+        yield piece
+    if size != snapshot.size or end != snapshot.digest:
+        raise SnapshotError(f"the file of the snapshot up to op {snapshot.op} holds another")

@@ -1,0 +1,110 @@
+"""Fetching a snapshot from a peer: chunks by offset, asked for again when they do not come.
+
+The name (op, digest) is in every question and answer, so that two snapshots are never mixed, and what has come stays
+good when another member that has the same one becomes the source.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from viewstamp.protocol import SNAPSHOT_DIGEST_BYTES, Snapshot
+from viewstamp.replica.chunks import BLOCK_BYTES, CHUNK_BYTES
+from viewstamp.replica.file_tasks import WriteBlock
+from viewstamp.wire import Chunk, GetChunk
+
+_WINDOW_CHUNKS = 16
+
+
+class DamagedSnapshotError(Exception):
+    """All bytes have come, and they are not those of the name."""
+
+
+class Fetching:
+    """One snapshot on its way here. Times are monotonic nanoseconds."""
+
+    def __init__(self, snapshot: Snapshot, source: int, retry_ns: int, now: int) -> None:
+        self.snapshot = snapshot
+        self.source = source
+        self.received = 0
+        self.progressed_at = now
+        self._retry = retry_ns
+        self._early: dict[int, bytes] = {}
+        self._asked: dict[int, int] = {}
+        self._digest = blake2b(digest_size=SNAPSHOT_DIGEST_BYTES)
+        self._buffer = bytearray()
+        self._offset = 0
+        self._writing = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has come."""
+        return self.received == self.snapshot.size
+
+    def follow(self, source: int, now: int) -> None:
+        """Go on, with this source."""
+        if source != self.source:
+            self.source = source
+            self._asked.clear()
+            self.progressed_at = now
+
+    def questions(self, now: int) -> list[GetChunk]:
+        """What to ask for now: a window beyond what has come, each again when it is overdue."""
+        if len(self._buffer) > 2 * BLOCK_BYTES:
+            return []  # The disk is slower than the network.
+        snapshot = self.snapshot
+        result: list[GetChunk] = []
+        end = min(snapshot.size, self.received + _WINDOW_CHUNKS * CHUNK_BYTES)
+        for offset in range(self.received, end, CHUNK_BYTES):
+            if offset not in self._early and now - self._asked.get(offset, now - self._retry) >= self._retry:
+                self._asked[offset] = now
+                result.append(GetChunk(snapshot.op, snapshot.digest, offset))
+        return result
+
+    @property
+    def deadline(self) -> int:
+        """When the oldest question is to be asked again."""
+        return min(self._asked.values(), default=self.progressed_at) + self._retry
+
+    def take(self, chunk: Chunk, now: int) -> bool:
+        """One chunk came; True if more of the snapshot is here than before.
+
+        Raises:
+          DamagedSnapshotError: this was the last, and the whole is not what it should be.
+        """
+        offset, size = chunk.offset, self.snapshot.size
+        expected = min(CHUNK_BYTES, size - offset)
+        if offset not in self._asked or len(chunk.data) != expected:
+            return False
+        del self._asked[offset]
+        self._early[offset] = chunk.data
+        if self.received not in self._early:
+            return False
+        while (data := self._early.pop(self.received, None)) is not None:
+            self._digest.update(data[: max(0, size - SNAPSHOT_DIGEST_BYTES - self.received)])
+            self._buffer += data
+            self.received += len(data)
+        self.progressed_at = now
+        if self.complete and not self._sound():
+            raise DamagedSnapshotError
+        return True
+
+    def _sound(self) -> bool:
+        end = bytes(self._buffer[-SNAPSHOT_DIGEST_BYTES:])
+        return self.snapshot.size > SNAPSHOT_DIGEST_BYTES and self._digest.digest() == self.snapshot.digest == end
+
+    def next_block(self) -> WriteBlock | None:
+        """The next block to store, once it is complete and the one before it is written."""
+        if self._writing or not (len(self._buffer) >= BLOCK_BYTES or (self.complete and self._buffer)):
+            return None
+        data = bytes(self._buffer[:BLOCK_BYTES] if not self.complete else self._buffer)
+        finished = self.snapshot if self.complete else None
+        block = WriteBlock(self._offset, data, finished)
+        self._offset += len(data)
+        del self._buffer[: len(data)]
+        self._writing = True
+        return block
+
+    def written(self) -> None:
+        """The block is durable."""
+        self._writing = False

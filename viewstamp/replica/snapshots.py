@@ -1,0 +1,324 @@
+"""The snapshots of one replica: when one is taken, which are kept, and how one comes from a peer.
+
+Both protocols use it. A protocol says what it needs (`Effects.wanted`) and what it has put in the place of its log
+(`Effects.restore`), and is told what is durable here.
+
+Order kept: a snapshot's file is durable before the record that names it, and that before the log it stands for goes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from viewstamp.cluster import Cluster
+from viewstamp.journal import JournalRecord
+from viewstamp.protocol import NEVER, Core, Effects, Snapshot, Time, check
+from viewstamp.replica.applied import Applied
+from viewstamp.replica.fetching import DamagedSnapshotError, Fetching
+from viewstamp.replica.file_tasks import FileTask, ReadBlock, RemoveSnapshot, WriteBlock
+from viewstamp.replica.records import record_of
+from viewstamp.replica.serving import Serving
+from viewstamp.replica.status import SnapshotStatus, Transfer
+from viewstamp.replica.taking import Taking
+from viewstamp.replica.turn import Turn
+from viewstamp.wire import Chunk, GetChunk, NoSnapshot
+
+_LARGEST_SCALE = 8
+_PIN_SUSPECTS = 10
+_PATIENCE_SUSPECTS = 10
+
+_log = logging.getLogger("viewstamp")
+
+
+class Snapshots:
+    """`issue(records)` writes to the journal and returns the write's number; `send(member, message)` sends.
+
+    `measure` reads a clock in nanoseconds, for nothing but how long a state machine held the loop.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        applied: Applied,
+        *,
+        send: Callable[[int, object], None],
+        issue: Callable[[tuple[JournalRecord, ...]], int],
+        measure: Callable[[], int],
+        stored: Snapshot | None,
+    ) -> None:
+        self._applied = applied
+        self._send = send
+        self._issue = issue
+        self._measure = measure
+        self._entries_limit = cluster.snapshot_entries
+        self._bytes_limit = cluster.snapshot_bytes
+        self._retry = cluster.timeouts.retry
+        self._patience = _PATIENCE_SUSPECTS * cluster.timeouts.suspect
+        self._core: Core | None = None
+
+        self._current = stored
+        self._older: dict[Snapshot, int] = {}  # and the write after which its file may go
+        self._written = 0
+        self._log_bytes = 0  # applied since the last one was taken
+        self._demanded = False
+        self._taking: Taking | None = None
+        self._recording: tuple[int, Snapshot] | None = None  # the write of its record, and the snapshot
+        self._retry_at = 0
+        self._fetching: Fetching | None = None
+        self._wanted = False
+        self._fetched: Snapshot | None = None
+        self._serving = Serving(send, _PIN_SUSPECTS * cluster.timeouts.suspect)
+
+        self._blocks: deque[Taking | Fetching] = deque()  # whose blocks are being written
+        self._files: list[FileTask] = []
+        self._release = 0
+        self._pause_ns = 0
+        self._failure = ""
+
+    def start(self, core: Core) -> None:
+        """There is a protocol now."""
+        self._core = core
+
+    # Peers.
+
+    def receive(self, sender: int, message: GetChunk | Chunk | NoSnapshot, now: Time) -> bool:
+        """A peer asks for a chunk, or answers; False if that was not asked for."""
+        if isinstance(message, GetChunk):
+            available = [*self._older, self._current] if self._current is not None else [*self._older]
+            self._serving.ask(sender, message, available, now.monotonic)
+            return True
+        fetching, core = self._fetching, self._core
+        if fetching is None or core is None or fetching.source != sender:
+            return False
+        if (message.op, message.digest) != (fetching.snapshot.op, fetching.snapshot.digest):
+            return False
+        if isinstance(message, NoSnapshot):
+            self._give_up(fetching, core, now, f"member {sender} has it no more")
+            return True
+        try:
+            if fetching.take(message, now.monotonic):
+                core.fetching(fetching.snapshot, now)
+        except DamagedSnapshotError:
+            self._give_up(fetching, core, now, f"what member {sender} sent has another digest")
+        return True
+
+    def _give_up(self, fetching: Fetching, core: Core, now: Time, why: str) -> None:
+        _log.warning("the snapshot up to op %d could not be fetched: %s", fetching.snapshot.op, why)
+        self._fetching = None
+        core.fetch_failed(fetching.snapshot, now)
+
+    # The disk.
+
+    def file_done(self, task: FileTask, data: bytes | None, now: Time) -> None:
+        """A task was carried out; `data` is what was read, None if there is no such file."""
+        if isinstance(task, ReadBlock):
+            self._serving.read(task, data)
+        elif isinstance(task, WriteBlock):
+            owner = self._blocks.popleft()
+            owner.written()
+            if task.finished is not None:
+                self._file_finished(owner, task.finished, now)
+
+    def _file_finished(self, owner: Taking | Fetching, snapshot: Snapshot, now: Time) -> None:
+        if owner is self._taking:
+            self._taking = None
+            self._recording = self._issue((record_of(snapshot),)), snapshot
+        elif owner is self._fetching and self._core is not None:
+            self._fetching = None
+            self._fetched = snapshot
+            self._core.fetched(snapshot, now)
+        else:
+            self._remove(snapshot)  # It was given up while its last block was being written.
+
+    def written(self, write: int, now: Time) -> None:
+        """Write number `write` of this replica is durable, and all before it."""
+        self._written = write
+        core = self._core
+        if self._recording is None or write < self._recording[0] or core is None:
+            return
+        snapshot, self._recording = self._recording[1], None
+        if self._current is not None and snapshot.op <= self._current.op:
+            self._remove(snapshot)  # A newer one was installed meanwhile.
+            return
+        keep_after = self._keep_after(core, snapshot, now.monotonic)
+        self._supersede(snapshot, write)
+        core.compact(snapshot, keep_after, now)
+        self._release = keep_after
+
+    def _supersede(self, snapshot: Snapshot, write: int) -> None:
+        if self._current is not None:
+            self._older[self._current] = write
+        self._older.pop(snapshot, None)
+        self._current = snapshot
+
+    def _keep_after(self, core: Core, snapshot: Snapshot, now: int) -> int:
+        """What the log keeps from before its snapshot: a margin, so that a member a little behind needs none, and what
+        follows a snapshot that a member is fetching just now."""
+        base = core.standing.base
+        keep, size = snapshot.op, 0
+        lowest = max(base, snapshot.op - self._entries_limit // 4)
+        while keep > lowest and size < self._bytes_limit // 4:
+            size += len(core.entry(keep).encoded)
+            keep -= 1
+        reach = snapshot.op - _LARGEST_SCALE * self._entries_limit  # Not for ever: the log in memory has a bound.
+        pinned = [each.op for each in self._serving.pinned(now) if each.op >= reach]
+        return max(base, min([keep, *pinned]))
+
+    def _remove(self, snapshot: Snapshot) -> None:
+        in_use = (self._current, self._fetched, *self._older)
+        if snapshot not in in_use and (self._recording is None or snapshot != self._recording[1]):
+            self._files.append(RemoveSnapshot(snapshot))
+
+    # The turn's end.
+
+    def follow(self, effects: Effects, write: int, now: Time, turn: Turn) -> None:
+        """What the protocol has installed in this turn, with this write, and what it needs now."""
+        installed = effects.restore
+        if installed is not None:
+            check(installed == self._fetched, "the snapshot up to op {} was installed and is not here", installed.op)
+            self._taking = self._fetched = None
+            self._log_bytes = 0
+            self._supersede(installed, write)
+            self._applied.restoring = turn.restore = installed
+        self._wanted = effects.wanted is not None
+        if effects.wanted is not None and self._core is not None:
+            self._want(effects.wanted.snapshot, effects.wanted.source, self._core, now, turn)
+
+    def _want(self, snapshot: Snapshot, source: int, core: Core, now: Time, turn: Turn) -> None:
+        if snapshot == self._fetched:
+            core.fetched(snapshot, now)  # Here already, from an attempt that came to nothing.
+            turn.more = True
+            return
+        fetching = self._fetching
+        if fetching is None or fetching.snapshot != snapshot:
+            self._taking = None
+            fetching = self._fetching = Fetching(snapshot, source, self._retry, now.monotonic)
+        fetching.follow(source, now.monotonic)
+        if now.monotonic - fetching.progressed_at > self._patience:
+            self._give_up(fetching, core, now, f"member {source} does not answer")
+            turn.more = True
+            return
+        for question in fetching.questions(now.monotonic):
+            self._send(source, question)
+
+    def applied(self, size: int) -> None:
+        """Entries of so many bytes were applied in this turn."""
+        self._log_bytes += size
+
+    def close(self, now: Time, turn: Turn) -> None:
+        """Take a snapshot if it is time, and hand over what is to be done with files."""
+        if self._due():
+            self._begin()
+        block = self._collect(turn) if self._taking is not None else None
+        if self._taking is None and self._fetching is not None:
+            block = self._fetching.next_block()
+            if block is not None:
+                self._blocks.append(self._fetching)
+        if block is not None:
+            self._files.append(block)
+        if self._older:
+            pinned = self._serving.pinned(now.monotonic)
+            for snapshot in [each for each, write in self._older.items() if each not in pinned]:
+                if self._older[snapshot] <= self._written:
+                    del self._older[snapshot]
+                    self._remove(snapshot)
+        self._files += self._serving.take_reads()
+        turn.files, self._files = self._files, []
+        turn.release, self._release = self._release, 0
+
+    # Taking.
+
+    def demand(self) -> None:
+        """Take a snapshot at the end of this turn, or as soon as nothing is in the way."""
+        self._demanded = True
+
+    def _due(self) -> bool:
+        applied = self._applied.executor.applied
+        since = applied - (self._current.op if self._current is not None else 0)
+        busy = self._taking is not None or self._recording is not None or self._applied.restoring is not None
+        if self._core is None or since <= 0 or busy or (self._wanted and self._fetching is not None):
+            return False
+        if self._demanded:
+            return True
+        # A large state is written less often: what it costs is to be in proportion to the commands between.
+        size = self._current.size if self._current is not None else 0
+        scale = min(max(1, size // self._bytes_limit), _LARGEST_SCALE)
+        enough = since >= self._entries_limit * scale or self._log_bytes >= self._bytes_limit * scale
+        return enough and applied >= self._retry_at
+
+    def _begin(self) -> None:
+        applied = self._applied
+        self._demanded = False
+        self._fetching = None  # What is left of one that is not wanted any more: there is one unfinished file.
+        began = self._measure()
+        try:
+            pieces = applied.executor.snapshot()
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:  # noqa: BLE001  # the service's own code; the log stays, and nothing is lost
+            self._failed(error)
+            return
+        self._pause_ns = self._measure() - began
+        self._log_bytes = 0
+        self._taking = Taking(applied.viewstamp, applied.stamp, pieces)
+
+    def _collect(self, turn: Turn) -> WriteBlock | None:
+        taking = self._taking
+        if taking is None:
+            return None
+        began = self._measure()
+        try:
+            block = taking.next_block()
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as error:  # noqa: BLE001  # as above
+            self._failed(error)
+            return None
+        self._pause_ns = max(self._pause_ns, self._measure() - began)
+        if block is not None:
+            self._blocks.append(taking)
+        turn.more |= taking.wants_turn
+        return block
+
+    def _failed(self, error: Exception) -> None:
+        """A state machine that cannot be written down must not stop the service: say so, and try again later."""
+        self._taking = None
+        self._retry_at = self._applied.executor.applied + self._entries_limit
+        self._failure = f"{type(error).__name__}: {error}"
+        _log.error("no snapshot could be taken, and the log goes on growing: %s", self._failure)
+
+    def restored(self, snapshot: Snapshot) -> bool:
+        """Whether this is the snapshot that is being loaded, which is then over."""
+        if self._applied.restoring != snapshot:
+            return False
+        self._applied.restoring = None
+        return True
+
+    # For shells and people.
+
+    @property
+    def deadline(self) -> int:
+        """When a turn is wanted, in monotonic nanoseconds."""
+        return self._fetching.deadline if self._fetching is not None and self._wanted else NEVER
+
+    @property
+    def status(self) -> SnapshotStatus:
+        """What there is and what is under way."""
+        current, fetching, taking = self._current, self._fetching, self._taking
+        receiving = None
+        if fetching is not None and self._wanted:
+            snapshot = fetching.snapshot
+            receiving = Transfer(fetching.source, snapshot.op, fetching.received, snapshot.size)
+        sending = [Transfer(m, s.op, offset, s.size) for m, (s, offset) in sorted(self._serving.progress.items())]
+        return SnapshotStatus(
+            op=current.op if current is not None else 0,
+            size=current.size if current is not None else 0,
+            taking=taking.op if taking is not None else 0,
+            loading=self._applied.restoring.op if self._applied.restoring is not None else 0,
+            pause_ns=self._pause_ns,
+            failure=self._failure,
+            receiving=receiving,
+            sending=tuple(sending),
+        )
