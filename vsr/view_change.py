@@ -65,7 +65,7 @@ def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> N
         r.ignore("recovering")
         return
     r.learn(message.vector)
-    gives_way = r.status in (Status.NORMAL, Status.VIEW_CHANGE) and sender == r.primary_of(r.view)
+    gives_way = r.status is Status.NORMAL and sender == r.primary_of(r.view)
     if message.entered > r.view and not _awaits(r, message.entered):
         # Its sender has entered that view by a quorum of proposals and is stuck there: it can come back to no
         # earlier one. Without joining it, a cluster could lose members to a view that nobody else ever enters.

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from viewstamp.cli import main
 
-COMMANDS = ("demo", "init", "serve", "call", "read", "status", "inspect")
+COMMANDS = ("demo", "init", "serve", "call", "read", "status", "inspect", "soak")
 
 
 def test_help_lists_every_command_and_an_example() -> None:

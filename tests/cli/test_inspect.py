@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from hashlib import blake2b
 from pathlib import Path
 
 from click.testing import CliRunner
 
 from statemachine import encode_command
 from viewstamp.cli import main
-from viewstamp.journal import EntriesRecord, FoundingRecord, Journal, RealFiles, StateRecord
+from viewstamp.journal import (
+    EntriesRecord,
+    FoundingRecord,
+    Journal,
+    RealFiles,
+    SnapshotFiles,
+    SnapshotRecord,
+    StateRecord,
+)
 from viewstamp.protocol import Kind, Proposal, join_entries, make_entry
 from viewstamp.replica.founding import FoundingRecord as Founding
 
@@ -73,6 +82,48 @@ def test_its_entries_for_people(tmp_path: Path) -> None:
     assert "verdict      sound\n" in result.stdout
     assert "founding     complete yes, incarnations 41 42 43\n" in result.stdout
     assert "op 2 view 1 command session 1 request 1 add(5)\n" in result.stdout
+
+
+def write_snapshot(path: Path) -> SnapshotRecord:
+    files = RealFiles(path)
+    journal = Journal.open(files, cluster=CLUSTER, replica=2, protocol="vsr", create_incarnation=lambda: 42)
+    body = b"all that was applied up to op 3"
+    digest = blake2b(body, digest_size=32).digest()
+    record = SnapshotRecord(2, 3, len(body) + 32, digest)
+    snapshots = SnapshotFiles(files)
+    snapshots.write(0, body + digest)
+    snapshots.finish(record)
+    journal.commit([record])
+    journal.close()
+    return record
+
+
+def test_a_snapshot_is_shown(tmp_path: Path) -> None:
+    write_journal(tmp_path)
+    assert json.loads(CliRunner().invoke(main, ["inspect", str(tmp_path), "--json"]).stdout)["snapshot"] is None
+    record = write_snapshot(tmp_path)
+    result = CliRunner().invoke(main, ["inspect", str(tmp_path), "--json"])
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["snapshot"] == {"op": 3, "view": 2, "bytes": 63, "digest": record.digest.hex(), "sound": True}
+    assert (summary["first_op"], summary["last_op"]) == (1, 4)
+    assert list(summary["segments"]) == ["journal-0000000001"]
+    result = CliRunner().invoke(main, ["inspect", str(tmp_path)])
+    assert f"snapshot     op 3, view 2, bytes 63, digest {record.digest.hex()}, sound yes\n" in result.stdout
+
+
+def test_a_snapshot_that_is_damaged_or_missing_is_said_and_fails(tmp_path: Path) -> None:
+    write_journal(tmp_path)
+    write_snapshot(tmp_path)
+    (file,) = tmp_path.glob("snapshot-*")
+    file.write_bytes(b"N" + file.read_bytes()[1:])
+    for reason in (f"{file.name} is damaged: its digest is wrong", f"{file.name} is missing"):
+        result = CliRunner().invoke(main, ["inspect", str(tmp_path), "--json"])
+        assert result.exit_code == 1
+        assert result.stderr == f"viewstamp: error: {reason}\n"
+        summary = json.loads(result.stdout)
+        assert (summary["verdict"], summary["snapshot"]["sound"]) == (reason, False)
+        file.unlink(missing_ok=True)
 
 
 def test_damage_is_said_and_fails(tmp_path: Path) -> None:

@@ -297,8 +297,9 @@ def test_a_cluster_cannot_be_changed() -> None:
         (
             "window = 16",
             "windows = 16",
-            "limits.windows: expected one of the keys datagram_bytes, max_command_bytes, max_sessions, window, "
-            "page_bytes, page_entries, pipeline_bytes, pipeline_entries, found an unknown key (did you mean 'window'?)",
+            "limits.windows: expected one of the keys datagram_bytes, max_command_bytes, max_sessions, "
+            "snapshot_bytes, snapshot_entries, window, log_bytes, page_bytes, page_entries, "
+            "pipeline_bytes, pipeline_entries, found an unknown key (did you mean 'window'?)",
         ),
         (
             "window = 16",

@@ -12,6 +12,7 @@ from viewstamp.cli.errors import one_line_errors
 from viewstamp.cli.init import init_command
 from viewstamp.cli.inspect import inspect_command
 from viewstamp.cli.serve import serve_command
+from viewstamp.cli.soak.command import soak_command
 from viewstamp.cli.status import status_command
 
 
@@ -61,5 +62,6 @@ for _command in (
     read_command,
     status_command,
     inspect_command,
+    soak_command,
 ):
     main.add_command(_command)

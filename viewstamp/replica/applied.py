@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from statemachine import Executor, SnapshotError, StateMachine
-from viewstamp.protocol import SNAPSHOT_DIGEST_BYTES, Entry, Snapshot, Viewstamp
+from viewstamp.protocol import SNAPSHOT_DIGEST_BYTES, Core, Entry, Snapshot, Viewstamp
 
 
 class Applied:
@@ -29,15 +29,21 @@ class Applied:
         self.viewstamp = snapshot.viewstamp
         self.stamp = snapshot.stamp
 
-    def apply(self, entry: Entry) -> bytes:
-        """Execute an entry, the one after the last; its reply."""
-        op, _, kind, session, request, mark, stamp, seed, _, body, _ = entry
-        return self.executor.apply(op, kind, session, request, mark, stamp, seed, body)
-
-    def reached(self, entry: Entry) -> None:
-        """This entry was the last to be applied in this turn."""
-        self.viewstamp = Viewstamp(entry.view, entry.op)
-        self.stamp = max(0, entry.stamp)
+    def advance(self, core: Core, upto: int, executed: Callable[[Entry, bytes], None]) -> int:
+        """Execute entries up to op `upto`, in order, and hand over each with its reply; their size in bytes."""
+        executor = self.executor
+        apply = executor.apply
+        size = 0
+        entry = None
+        for op in range(executor.applied + 1, upto + 1):
+            entry = core.entry(op)
+            _, _, kind, session, request, mark, stamp, seed, _, body, encoded = entry
+            executed(entry, apply(op, kind, session, request, mark, stamp, seed, body))
+            size += len(encoded)
+        if entry is not None:
+            self.viewstamp = Viewstamp(entry.view, entry.op)
+            self.stamp = max(0, entry.stamp)
+        return size
 
 
 def load(

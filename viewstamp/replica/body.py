@@ -6,7 +6,6 @@ words, reads no clock, and touches no socket and no file.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import cast
@@ -41,10 +40,11 @@ from viewstamp.replica.applied import Applied
 from viewstamp.replica.errors import DataLostError, IncarnationTooOldError, SupersededError
 from viewstamp.replica.file_tasks import FileTask
 from viewstamp.replica.founding import Founding, FoundingRecord
+from viewstamp.replica.local import LocalSession
 from viewstamp.replica.records import journal_records
 from viewstamp.replica.requests import ClientAnswer, Requests
 from viewstamp.replica.snapshots import Snapshots
-from viewstamp.replica.status import ReplicaStatistics, Status, encode_status, founding_standing
+from viewstamp.replica.status import ReplicaStatistics, Status, encode_status, founding_standing, make_status
 from viewstamp.replica.turn import Stored, Turn
 from viewstamp.replica.writes import Writes
 from viewstamp.wire import (
@@ -102,7 +102,7 @@ class Replica:
         self.endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
         members = self._configuration.members
         self.session = session or ClientSession(members, random=random, window=cluster.window, home=me)
-        self._local: deque[ClientAnswer] = deque()
+        self._home = LocalSession(me, self.session, self._on_client, self._send)
 
         self._core: Core | None = None
         self._requests: Requests | None = None
@@ -144,8 +144,7 @@ class Replica:
             raise DataLostError(self._me, self._core_class.name)
         core = self._core_class(self._configuration, self._me, origin, self._random, self._now)
         self._core = core
-        limit = self._cluster.max_command_bytes
-        self._requests = Requests(core, self._applied, self._answer, self._random, limit)
+        self._requests = Requests(core, self._applied, self._answer, self._random, self._cluster.max_command_bytes)
         self._snapshots.start(core)
 
     # Inputs.
@@ -188,17 +187,10 @@ class Replica:
                 self.misdirected += 1
 
     def _on_client(self, source: int, message: Request | Register | Query) -> None:
-        requests = self._requests
-        if requests is None:
+        if self._requests is None:
             self._answer(source, NotPrimary(0))
-            return
-        match message:
-            case Request():
-                requests.request(source, message)
-            case Register():
-                requests.register(source, message)
-            case Query():
-                requests.query(source, message, self._now)
+        else:
+            self._requests.receive(source, message, self._now)
 
     def _on_hello(self, sender: int, incarnation: int, message: Hello) -> None:
         if self._founding is not None:
@@ -254,12 +246,12 @@ class Replica:
         self._now = now
         turn = self._turn
         self._settle_founding()
-        self._exchange_locally()
+        self._home.exchange(self._now)
         if self._core is not None and self._requests is not None:
             self._requests.propose(now)
             self._carry_out(self._core.drain(), self._core, self._requests)
             # A reply can let a local caller's next request go: it must not sit here until something else happens.
-            turn.more |= self._exchange_locally()
+            turn.more |= self._home.exchange(self._now)
             self._snapshots.close(now, turn)
         turn.writes = self._writes.take_issued()
         turn.completions = self.session.take_completions()
@@ -300,21 +292,12 @@ class Replica:
 
     def _apply(self, core: Core, requests: Requests) -> None:
         """Execute what is committed, in order; a long backlog is spread over turns so that heartbeats go on."""
-        applied = self._applied
-        if applied.restoring is not None:
-            return
-        first = applied.executor.applied + 1
-        upto = min(self._commit, first + _APPLY_LIMIT - 1)
-        if upto < first:
-            return
-        size = 0
-        for op in range(first, upto + 1):
-            entry = core.entry(op)
-            size += len(entry.encoded)
-            requests.executed(entry, applied.apply(entry))
-        applied.reached(entry)
-        self._snapshots.applied(size)
-        self._turn.more |= upto < self._commit
+        if self._applied.restoring is None:
+            size = self._applied.advance(
+                core, min(self._commit, self.executor.applied + _APPLY_LIMIT), requests.executed
+            )
+            self._snapshots.applied(size)
+            self._turn.more |= self.executor.applied < self._commit
 
     # Founding.
 
@@ -348,27 +331,12 @@ class Replica:
 
     def _answer(self, source: int, message: ClientAnswer) -> None:
         if source == self._me:
-            self._local.append(message)
+            self._home.answered(message)
         else:
             self._send(source, message)
 
     def _send(self, to: int, message: object) -> None:
         self.endpoint.send(to, self._codec.encode(message))
-
-    def _exchange_locally(self) -> bool:
-        """Carry messages between this member's own session and its requests (True if they got any), and to others."""
-        asked = False
-        while True:
-            for to, message in self.session.take_messages():
-                if to == self._me:
-                    asked = True
-                    self._on_client(self._me, message)
-                else:
-                    self._send(to, message)
-            if not self._local:
-                return asked
-            while self._local:
-                self.session.receive(self._me, self._local.popleft(), self._now.monotonic)
 
     # For shells and people.
 
@@ -380,9 +348,9 @@ class Replica:
     @property
     def deadline(self) -> int:
         """When `tick` is wanted next, in monotonic nanoseconds."""
-        deadline = min(self.session.deadline, self.endpoint.deadline, self._snapshots.deadline, NEVER)
         source = self._core or self._founding
-        return min(deadline, source.deadline) if source is not None else deadline
+        protocol = source.deadline if source is not None else NEVER
+        return min(self.session.deadline, self.endpoint.deadline, self._snapshots.deadline, protocol)
 
     @property
     def ready(self) -> bool:
@@ -398,23 +366,16 @@ class Replica:
         """How this member sees itself and the others."""
         waiting = self._founding.waiting if self._founding is not None else ""
         standing = self._core.standing if self._core is not None else founding_standing(waiting)
-        return Status(
-            member=self._me,
-            protocol=self._core_class.name,
-            status=standing.status,
-            role=standing.role,
-            view=standing.view,
-            primary=standing.primary or 0,
-            op=standing.op,
-            commit=standing.commit,
+        return make_status(
+            self._me,
+            self._core_class.name,
+            standing,
             applied=self.executor.applied,
-            waiting=standing.waiting,
             silence_ns={str(member): silent for member, silent in self.silence().items()},
             wall_ns=self._now.wall,
             journal_bytes=self.journal_bytes,
             digest=self.executor.digest,
             drops=dict(self.endpoint.statistics().drops),
-            base=standing.base,
             snapshot=self._snapshots.status,
         )
 

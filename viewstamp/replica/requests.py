@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import assert_never
 
 from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, Time
 from viewstamp.replica.applied import Applied
@@ -53,6 +54,18 @@ class Requests:
         self._redirected: set[int] = set()
         self.refused = 0
         self.oversized = 0
+
+    def receive(self, source: int, message: Request | Register | Query, now: Time) -> None:
+        """A client, or this member's own session, wants something."""
+        match message:
+            case Request():
+                self.request(source, message)
+            case Register():
+                self.register(source, message)
+            case Query():
+                self.query(source, message, now)
+            case _:
+                assert_never(message)
 
     def register(self, source: int, message: Register) -> None:
         """A client wants a session; registering twice leaves an unused one behind, which harms nobody."""

@@ -84,6 +84,12 @@ def founding_standing(waiting: str) -> Standing:
     return Standing("founding", "none", 0, None, leads=False, op=0, commit=0, waiting=waiting)
 
 
+def make_status(member: int, protocol: str, standing: Standing, **rest: Any) -> Status:
+    """A status whose fields are those of its protocol's standing, and `rest`."""
+    fields = {name: getattr(standing, name) for name in ("status", "role", "view", "op", "commit", "waiting", "base")}
+    return Status(member=member, protocol=protocol, primary=standing.primary or 0, **fields, **rest)
+
+
 def encode_status(status: Status) -> bytes:
     """A strict CBOR map by field name."""
     plain = asdict(status)

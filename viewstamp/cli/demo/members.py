@@ -1,4 +1,4 @@
-"""The replica processes of the demo: started, killed, frozen, and never left behind."""
+"""The replica processes of the demo and of the soak: started, killed, frozen, and never left behind."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -47,13 +49,33 @@ def free_ports(count: int) -> list[int]:
 
 
 class Members:
-    """One process for each member, with its journal and its log under `folder`."""
+    """One process for each member, with its journal and its log under `folder`.
 
-    def __init__(self, folder: Path, protocol: str, replicas: int) -> None:
+    `machine` is what they replicate, as `serve --machine` takes it. `advertised` are the (host, port) addresses where
+    the members are reached, if they are not reached directly: one for each.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        protocol: str,
+        replicas: int,
+        *,
+        machine: str = "counter",
+        advertised: Sequence[tuple[str, int]] = (),
+        datagram_bytes: int = _DATAGRAM_BYTES,
+    ) -> None:
         folder.mkdir()
         self._folder = folder
-        addresses = [(_HOST, port) for port in free_ports(replicas)]
-        self.cluster = Cluster.make("demo", protocol, addresses, limits=Limits(), datagram_bytes=_DATAGRAM_BYTES)
+        self._machine = machine
+        bound = [(_HOST, port) for port in free_ports(replicas)]
+        cluster = Cluster.make("demo", protocol, advertised or bound, limits=Limits(), datagram_bytes=datagram_bytes)
+        if advertised:
+            pairs = zip(cluster.members, bound, strict=True)
+            cluster = replace(
+                cluster, members=tuple(replace(each, bind_host=host, bind_port=port) for each, (host, port) in pairs)
+            )
+        self.cluster = cluster
         self.file = folder / "cluster.toml"
         self.file.write_text(self.cluster.to_toml(), encoding="utf-8")
         self.ids = tuple(member.id for member in self.cluster.members)
@@ -67,8 +89,8 @@ class Members:
     async def start(self, member: int) -> None:
         """Start a member on its journal, which is made if it is not there."""
         command = [sys.executable, "-m", "viewstamp", "serve", "--cluster", str(self.file)]
-        command += ["--id", str(member), "--data", str(self.data(member))]
-        with self._log_file(member).open("ab") as log:
+        command += ["--id", str(member), "--data", str(self.data(member)), "--machine", self._machine]
+        with self.log_file(member).open("ab") as log:
             # A process group of its own: a Ctrl-C at the terminal is for the demo, which then ends its members.
             self._processes[member] = await trio.lowlevel.open_process(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, process_group=0
@@ -117,12 +139,13 @@ class Members:
     def log(self, member: int) -> str:
         """The last lines of a member's standard error."""
         try:
-            text = self._log_file(member).read_text(encoding="utf-8", errors="replace")
+            text = self.log_file(member).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return ""
         return "\n".join(text.splitlines()[-_LOG_LINES:])
 
-    def _log_file(self, member: int) -> Path:
+    def log_file(self, member: int) -> Path:
+        """What a member writes to standard error, in all its lives."""
         return self._folder / f"member-{member}.log"
 
     async def stop_all(self) -> None:

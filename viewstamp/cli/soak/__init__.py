@@ -1,0 +1,1 @@
+"""`viewstamp soak`: real processes behind a network that fails, for as long as one likes."""
