@@ -14,6 +14,7 @@ from viewstamp.cli.inspect import inspect_command
 from viewstamp.cli.serve import serve_command
 from viewstamp.cli.soak.command import soak_command
 from viewstamp.cli.status import status_command
+from viewstamp.cli.trace import trace_command
 
 
 class CommandLine(click.Group):
@@ -62,6 +63,7 @@ for _command in (
     read_command,
     status_command,
     inspect_command,
+    trace_command,
     soak_command,
 ):
     main.add_command(_command)

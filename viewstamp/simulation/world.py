@@ -42,6 +42,7 @@ from viewstamp.replica import (
     snapshot_of,
 )
 from viewstamp.simulation.inhabitants import AgreementError, Answer, DiskLatency, Node, SimulatedClient
+from viewstamp.simulation.observer import Observer
 from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, QueryReply, Reply
 
 _EPOCH = 1_700_000_000_000_000_000
@@ -80,6 +81,7 @@ class World:
         self.clients: list[SimulatedClient] = []
         self.answers: list[Answer] = []
         self.on_answer: Callable[[Answer], None] | None = None
+        self.observer: Observer | None = None
         self._machine = machine
         self._core_class = core_class if core_class is not None else protocol_class(protocol)
         self._disk_latency = disk if disk is not None else DiskLatency()
@@ -150,9 +152,12 @@ class World:
             node.files = SnapshotFiles(files)
             node.files.sweep(node.journal.recovered.snapshot)
         except SimulatedCrashError:
-            self._end_process(member)
+            self._end_process(member, "disk_crash")
             return
         node.replica = self._make_replica(node.journal, node.files, member)
+        if self.observer is not None:
+            self.observer.started(node)
+            self.observer.event(node, "start")
         self._finish(node)
 
     def start_all(self) -> None:
@@ -182,24 +187,26 @@ class World:
         limits = self.cluster
         return load(self._machine, snapshot, pieces, max_sessions=limits.max_sessions, window=limits.window)
 
-    def _end_process(self, member: int) -> SimulatedDisk:
+    def _end_process(self, member: int, why: str) -> SimulatedDisk:
         node = self.nodes[member]
+        if self.observer is not None:
+            self.observer.ended(node, why)
         node.life += 1
         node.replica = None
         node.journal = None
         return node.disk
 
-    def crash(self, member: int) -> None:
+    def crash(self, member: int, why: str = "crash") -> None:
         """The process is killed: what was written survives, what was only asked for does not."""
-        self._end_process(member).kill()
+        self._end_process(member, why).kill()
 
     def lose_power(self, member: int) -> None:
         """The machine loses power: of what was not synced, any part may be gone."""
-        self._end_process(member).lose_power()
+        self._end_process(member, "power_lost").lose_power()
 
     def lose_disk(self, member: int) -> None:
         """The machine is replaced by one with a blank disk."""
-        self._end_process(member).wipe()
+        self._end_process(member, "disk_lost").wipe()
 
     @property
     def running(self) -> list[Replica]:
@@ -220,15 +227,19 @@ class World:
         try:
             turn = replica.finish(self.time)
         except IncarnationTooOldError as too_old:
-            self.crash(node.member)  # What it had under way is forgotten: it is blank, and has promised nothing.
+            self.crash(
+                node.member, "superseded"
+            )  # What it had under way is forgotten: it is blank, and has promised nothing.
             self.start(node.member, too_old.minimum)
             return
         except DataLostError as lost:
             node.failures.append(lost)
-            self.crash(node.member)
+            self.crash(node.member, "data_lost")
             return
         for datagram, address in turn.datagrams:
             self._transmit(node.address, str(address), datagram)
+        if self.observer is not None:
+            self.observer.turned(node, turn)
         self._observe(node, replica)
         if turn.writes:
             node.waiting.extend(turn.writes)
@@ -261,6 +272,8 @@ class World:
     def _tick(self, node: Node) -> None:
         node.wake_at = -1
         if node.replica is not None and node.replica.deadline <= self.now:
+            if self.observer is not None:
+                self.observer.event(node, "tick")
             node.replica.tick(self.time)
             self._finish(node)
         else:
@@ -285,16 +298,18 @@ class World:
             journal.write(batch)
             journal.sync()
         except SimulatedCrashError:
-            self._end_process(node.member)
+            self._end_process(node.member, "disk_crash")
             return
         except StorageFailedError as failure:
             node.failures.append(failure)
-            self.crash(node.member)
+            self.crash(node.member, "storage_failed")
             return
         node.writing = False
         self._release(node)
         if node.replica is not replica:
             return
+        if self.observer is not None:
+            self.observer.event(node, "written", number)
         replica.written(number, self.time)
         self._finish(node)
         self._write(node)
@@ -314,17 +329,21 @@ class World:
         try:
             data = perform(task, node.files)
         except SimulatedCrashError:
-            self._end_process(node.member)
+            self._end_process(node.member, "disk_crash")
             return
         except StorageFailedError as failure:
             node.failures.append(failure)
-            self.crash(node.member)
+            self.crash(node.member, "storage_failed")
             return
+        if self.observer is not None:
+            self.observer.event(node, "file")
         node.replica.file_done(task, data, self.time)
         self._finish(node)
 
     def _restore(self, node: Node, snapshot: Snapshot) -> None:
         if node.replica is not None and node.files is not None:
+            if self.observer is not None:
+                self.observer.event(node, "restored", snapshot.op)
             node.replica.restored(snapshot, self._load(node.files, snapshot), self.time)
             self._finish(node)
 
@@ -336,10 +355,10 @@ class World:
         try:
             node.journal.release(op)
         except SimulatedCrashError:
-            self._end_process(node.member)
+            self._end_process(node.member, "disk_crash")
         except StorageFailedError as failure:
             node.failures.append(failure)
-            self.crash(node.member)
+            self.crash(node.member, "storage_failed")
 
     def _observe(self, node: Node, replica: Replica) -> None:
         """Look at what a member applied, from outside."""
@@ -360,18 +379,27 @@ class World:
     def _transmit(self, source: str, destination: str, datagram: bytes) -> None:
         self._trace.update(b"%d %s %s;" % (self.now, source.encode(), destination.encode()))
         self._trace.update(datagram)
-        for arrival, data in self.network.transmit(source, destination, datagram, self.now):
-            self.at(arrival, lambda data=data: self._arrive(source, destination, data))  # type: ignore[misc]  # bound now
+        arrivals = self.network.transmit(source, destination, datagram, self.now)
+        sent = 0 if self.observer is None else self.observer.transmitted(source, destination, datagram, arrivals)
+        for arrival, data in arrivals:
+            self.at(arrival, lambda data=data: self._arrive(source, destination, data, sent))  # type: ignore[misc]  # bound now
 
-    def _arrive(self, source: str, destination: str, datagram: bytes) -> None:
+    def _arrive(self, source: str, destination: str, datagram: bytes, sent: int = 0) -> None:
         kind, _, number = destination.partition("-")
         if kind == "client":
-            self._client_datagram(self.clients[int(number)], datagram, source)
+            client = self.clients[int(number)]
+            if self.observer is not None:
+                self.observer.receives(client, source, datagram, sent)
+            self._client_datagram(client, datagram, source)
             return
         node = self.nodes[int(number)]
         if node.replica is not None:
+            if self.observer is not None:
+                self.observer.receives(node, source, datagram, sent)
             node.replica.receive(datagram, source, self.time)
             self._finish(node)
+        elif self.observer is not None:
+            self.observer.unheard(node, source, datagram, sent)
 
     # Clients.
 
@@ -386,12 +414,16 @@ class World:
         session = ClientSession(self.cluster.configuration.members, random=random, window=self.cluster.window)
         client = SimulatedClient(len(self.clients), session, endpoint)
         self.clients.append(client)
+        if self.observer is not None:
+            self.observer.joined(client)
         return client
 
     def call(self, client: SimulatedClient, body: bytes) -> int:
         """A client calls a command; its handle."""
         handle = client.session.call(body, self.now)
         client.started[handle] = self.now
+        if self.observer is not None:
+            self.observer.event(client, "call", handle)
         self._finish_client(client)
         return handle
 
@@ -399,6 +431,8 @@ class World:
         """A client reads; its handle."""
         handle = client.session.query(body, self.now)
         client.started[handle] = self.now
+        if self.observer is not None:
+            self.observer.event(client, "read", handle)
         self._finish_client(client)
         return handle
 
@@ -414,10 +448,13 @@ class World:
             client.endpoint.send(to, _CLIENT_CODEC.encode(message))
         for datagram, address in client.endpoint.flush(self.now):
             self._transmit(client.address, str(address), datagram)
-        for completion in client.session.take_completions():
-            value = self._value(completion)
-            called_at = client.started.pop(completion.handle)
-            answer = Answer(client.number, completion.handle, called_at, self.now, value)
+        answers = [
+            Answer(client.number, done.handle, client.started.pop(done.handle), self.now, self._value(done))
+            for done in client.session.take_completions()
+        ]
+        if self.observer is not None:
+            self.observer.client_turned(client, answers)
+        for answer in answers:
             self.answers.append(answer)
             if self.on_answer is not None:
                 self.on_answer(answer)
@@ -437,5 +474,7 @@ class World:
 
     def _client_tick(self, client: SimulatedClient) -> None:
         client.wake_at = -1
+        if self.observer is not None:
+            self.observer.event(client, "tick")
         client.session.tick(self.now)
         self._finish_client(client)
