@@ -34,8 +34,11 @@ fuzz: $(INSTALLED) ## simulate whole clusters of both protocols with new seeds f
 mutants: $(INSTALLED) ## put hand-made bugs into the code one by one, and print what finds each
 	@$(BIN)/python -m tests.simulation.mutants_table
 
-bench: $(INSTALLED) ## list the measurements and how to run each
-	@$(BIN)/python -m bench
+bench: $(INSTALLED) ## measure beside etcd, PySyncObj and the floor, in ten minutes (ARGS="--full", "--list", ...)
+	@$(BIN)/python -c 'import matplotlib, pysyncobj' 2>/dev/null || $(BIN)/python -m pip install --quiet \
+		--disable-pip-version-check --root-user-action=ignore --editable '.[bench]' \
+		|| echo "Without matplotlib and PySyncObj there is no chart, and a column is missing."
+	@$(BIN)/python -m bench $(ARGS)
 
 clean: ## remove .venv and everything that was generated
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

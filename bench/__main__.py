@@ -1,109 +1,121 @@
-"""`python -m bench`: durable increments per second and their latency, for several numbers of clients.
+"""`python -m bench`: what a replicated command costs here, beside etcd, PySyncObj and a bare chain of syncs.
 
-Three replica processes with journals on disk, real loopback UDP, and one process with independent clients (own sockets,
-own sessions), each waiting for its answer before the next increment.
+Without options: a selection that takes less than ten minutes. Everything that is compared is measured in the same run,
+in turns, and printed as a median with its range. Results go to bench/results/ as JSON and as a chart.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import tempfile
 import time
-from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
-import trio
+from rich.console import Console
 
-from bench.cluster import running_cluster
-from viewstamp import Client, Cluster, Counter, open_client
+from bench import failover, logs, round_trips, scaling, throughput, turn_cost
+from bench.calibration import calibrate
+from bench.figures import Json, Table
+from bench.processes import ROOT
+from bench.report import as_json, print_calibration, print_case
+from bench.runner import Bench, Case, Options
 
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """One measurement: latencies in milliseconds."""
-
-    clients: int
-    seconds: float
-    increments: int
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    p999_ms: float
-
-
-def sync_latency_us(rounds: int = 200) -> float:
-    """The median of a 64-byte append with fdatasync here, in microseconds."""
-    with tempfile.TemporaryFile() as file:
-        took: list[float] = []
-        for _ in range(rounds):
-            began = time.perf_counter()
-            os.write(file.fileno(), bytes(64))
-            os.fdatasync(file.fileno())
-            took.append(time.perf_counter() - began)
-    return statistics.median(took) * 1e6
+CASES: list[Case] = [
+    *throughput.CASES,
+    *failover.CASES,
+    *logs.CASES,
+    *scaling.CASES,
+    *round_trips.CASES,
+    *turn_cost.CASES,
+]
+RESULTS = ROOT / "bench" / "results"
+_QUICK_MINUTES, _FULL_MINUTES = 10.0, 90.0
 
 
-def loop_speed_ns(rounds: int = 1_000_000) -> float:
-    """Nanoseconds for one turn of an empty Python loop here."""
-    began = time.perf_counter()
-    for _ in range(rounds):
-        pass
-    return (time.perf_counter() - began) / rounds * 1e9
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--list", action="store_true", help="list the cases and leave")
+    result.add_argument("--only", metavar="CASE", action="append", choices=[case.name for case in CASES], help="a case")
+    result.add_argument("--full", action="store_true", help="all cases, more of each")
+    result.add_argument("--rounds", type=int, default=None, help="of which the median is taken; 3 unless --full: 5")
+    result.add_argument("--seconds", type=float, default=None, help="of each load; 1 unless --full: 3")
+    result.add_argument("--minutes", type=float, default=None, help="after which nothing more begins")
+    result.add_argument("--systems", nargs="+", default=[], help="such as: vsr raft etcd pysyncobj floor")
+    result.add_argument("--folder", type=Path, default=None, help="for data: its disk is what is measured")
+    result.add_argument("--results", type=Path, default=RESULTS, help="where JSON and chart go")
+    return result
 
 
-async def increment(client: Client, until: float, latencies: list[float]) -> None:
-    """One client's closed loop."""
-    while True:
-        began = time.perf_counter()
-        if began >= until:
-            return
-        await client.call(Counter.add, 1)
-        latencies.append(time.perf_counter() - began)
+def choose(only: list[str] | None, full: bool) -> list[Case]:
+    """The cases that were asked for."""
+    if only:
+        return [case for case in CASES if case.name in only]
+    return [case for case in CASES if case.quick or full]
 
 
-async def measure(cluster: Cluster, clients: int, seconds: float) -> Load:
-    """Load the cluster with so many clients for so long."""
-    latencies: list[float] = []
-    async with AsyncExitStack() as stack:
-        opened = [await stack.enter_async_context(open_client(cluster, Counter)) for _ in range(clients)]
-        async with trio.open_nursery() as nursery:  # sessions first: their registration is not measured
-            for client in opened:
-                nursery.start_soon(client.call, Counter.add, 1)
-        began = time.perf_counter()
-        async with trio.open_nursery() as nursery:
-            for client in opened:
-                nursery.start_soon(increment, client, began + seconds, latencies)
-        took = time.perf_counter() - began
-    latencies.sort()
-    at = [latencies[min(len(latencies) - 1, int(len(latencies) * q))] * 1e3 for q in (0.5, 0.99, 0.999)]
-    return Load(clients, took, len(latencies), len(latencies) / took, at[0], at[1], at[2])
+def run(cases: list[Case], options: Options, console: Console) -> Json:
+    """Run these cases, print each, and give all of it back."""
+    with tempfile.TemporaryDirectory(prefix="viewstamp-bench-", dir=options.folder) as folder:
+        before = calibrate(Path(folder))
+        print_calibration(console, before)
+        done: list[Json] = []
+        with Bench(options, console) as bench:
+            for case in cases:
+                table = Table()
+                case.run(bench, table)
+                print_case(console, case, table)
+                done.append(as_json(case, table))
+        after = calibrate(Path(folder))
+    print_calibration(console, before, after)
+    if bench.skipped:
+        console.print(f"{len(bench.skipped)} measurements were left out: --minutes {options.minutes:g} were over")
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "calibration": {"before": _plain(before), "after": _plain(after)},
+        "cases": done,
+        "skipped": bench.skipped,
+    }
+
+
+def _plain(calibration: object) -> Json:
+    return {name: getattr(calibration, name) for name in calibration.__slots__}  # type: ignore[attr-defined]
 
 
 def main() -> None:
-    """Print a line per number of clients, and all of it as JSON if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64, 256])
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--replicas", type=int, default=3)
-    parser.add_argument("--protocol", default="vsr")
-    parser.add_argument("--json", metavar="FILE", help="also write the results there")
-    options = parser.parse_args()
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores; a 64-byte append with fdatasync takes ", end="")
-    print(f"{sync_latency_us():.0f} us, an empty loop {loop_speed_ns():.0f} ns a turn")
-    print("clients   increments/s     p50 ms     p99 ms   p99.9 ms")
-    results: list[Load] = []
-    with running_cluster(options.replicas, options.protocol) as cluster:
-        for clients in options.clients:
-            load = trio.run(measure, cluster, clients, options.seconds)
-            results.append(load)
-            print(f"{clients:7} {load.per_second:14,.0f} {load.p50_ms:10.2f} {load.p99_ms:10.2f} {load.p999_ms:10.2f}")
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump([asdict(load) for load in results], file, indent=2)
+    """Measure, print, and keep the results."""
+    chosen = parser().parse_args()
+    console = Console(width=None if Console().is_terminal else 220)
+    if chosen.list:
+        for case in CASES:
+            console.print(f"{case.name:<12} {'quick' if case.quick else 'full '}  {case.about}", highlight=False)
+        return
+    options = Options(
+        rounds=chosen.rounds or (5 if chosen.full else 3),
+        seconds=chosen.seconds or (3.0 if chosen.full else 1.0),
+        full=chosen.full,
+        minutes=chosen.minutes or (_FULL_MINUTES if chosen.full else _QUICK_MINUTES),
+        systems=frozenset(name.lower() for name in chosen.systems),
+        folder=chosen.folder,
+    )
+    results = run(choose(chosen.only, chosen.full), options, console)
+    chosen.results.mkdir(parents=True, exist_ok=True)
+    stem: Path = chosen.results / time.strftime("%Y%m%d-%H%M%S")
+    stem.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    written = [stem.with_suffix(".json")]
+    if find_spec("matplotlib") is None:
+        console.print("no chart: matplotlib is missing; pip install 'viewstamp[bench]'")
+    else:
+        from bench.chart import draw  # an optional extra
+
+        written += draw(results, stem)
+    console.print("written: " + ", ".join(map(str, written)), highlight=False)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from raft.core import Raft
 from raft.messages import (
     Appended,
     AppendEntries,
+    Installing,
+    InstallSnapshot,
     PreVote,
     PreVoteReply,
     ReadIndex,
@@ -18,6 +20,8 @@ from raft.messages import (
 __all__ = [
     "AppendEntries",
     "Appended",
+    "InstallSnapshot",
+    "Installing",
     "PreVote",
     "PreVoteReply",
     "Raft",

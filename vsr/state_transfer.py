@@ -118,16 +118,19 @@ def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
     fetch = r.fetch
     if fetch is None or message.nonce != fetch.nonce or message.view != fetch.view or sender != fetch.source:
         r.ignore("NEWSNAPSHOT that was not asked for")
-    elif fetch.staged or fetch.snapshot is not None:
-        r.ignore("NEWSNAPSHOT in the middle of a transfer")
-    elif r.log.holds(message.snapshot.viewstamp):
+    elif fetch.snapshot is not None and not fetch.in_hand:
+        r.ignore("NEWSNAPSHOT while one is being fetched")
+    elif message.snapshot.op <= max(r.commit, fetch.after + len(fetch.staged)):
+        r.ignore("NEWSNAPSHOT of what is here")
+    elif not fetch.staged and r.log.holds(message.snapshot.viewstamp):
         # What differs lies behind it: no need to fetch what is here.
         fetch.after = message.snapshot.op
         _ask(r, fetch)
-    elif message.snapshot.op <= r.commit:
-        r.ignore("NEWSNAPSHOT older than the commit-number")
     else:
+        # Pages that are staged already may have gone from the source's log meanwhile, with all that follows them.
         fetch.snapshot = message.snapshot
+        fetch.in_hand = False
+        fetch.staged = []
         fetch.retry_at = NEVER
         r.explain(f"needs a snapshot up to op {message.snapshot.op} from member {sender}")
 

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from random import Random
 
 import pytest
 import trio
 
-from statemachine import Value
+from statemachine import SnapshotError, Value, encode_value
+from statemachine.counter import NotAnIntegerError
 from transport import UdpTransport
-from viewstamp.cli.soak.checks import check_all
+from viewstamp.cli.soak.checks import check_all, check_counters, check_linearizable, check_tokens
 from viewstamp.cli.soak.findings import CRASH, LIVENESS, SAFETY, Finding
-from viewstamp.cli.soak.history import Operation, check_counters, check_logs, check_order, write_history
-from viewstamp.cli.soak.machine import NotACounterError, SoakStore
+from viewstamp.cli.soak.machine import SoakStore
 from viewstamp.cli.soak.proxy import CONTROL, KeptTransport, Proxy, open_proxy
 from viewstamp.cli.soak.result import Result
 from viewstamp.cli.soak.watch import Watch
 from viewstamp.cli.soak.weather import CALM, Parties, Weather
 from viewstamp.replica.status import Status
-
-HISTORY_KEYS = ["client", "op", "key", "arg", "arg2", "call", "ret", "out", "ok"]
-
-
-def add(out: int | None, *, ok: bool | None = True) -> Operation:
-    return Operation(1, "add", "counter-0-0", 1, call=1, ret=2 if ok else None, out=out, ok=ok)
+from viewstamp.simulation.history import Operation
 
 
-def append(token: str, *, ok: bool | None = True) -> Operation:
-    return Operation(1, "append", "log-0", token, call=1, ret=2 if ok else None, ok=ok)
+def add(out: int | None, *, ok: bool | None = True, key: str = "counter-0-0") -> Operation:
+    return Operation(1, "add", key, 1, None, 1, 2 if ok else None, out, ok)
 
 
-def put(call: int, ret: int, version: int) -> Operation:
-    return Operation(1, "put", "register-0-0", "v", call=call, ret=ret, ok=True, version=version)
+def append(token: str, *, ok: bool | None = True, version: int = 1) -> Operation:
+    return Operation(1, "append", "log-0", token, None, 1, 2 if ok else None, version if ok else None, ok)
 
 
 @pytest.mark.parametrize("final", [2, 3])
@@ -57,7 +50,7 @@ def test_a_counter_that_lost_or_repeated_an_increment(answers: list[int], final:
 
 def test_tokens_are_there_once() -> None:
     operations = [append("a;"), append("b;"), append("c;", ok=None), append("d;", ok=None), append("e;", ok=False)]
-    assert check_logs(operations, {"log-0": "b;a;d;"}) == ""
+    assert check_tokens(operations, {"log-0": "b;a;d;"}) == ""
 
 
 @pytest.mark.parametrize(
@@ -73,14 +66,18 @@ def test_tokens_are_there_once() -> None:
 )
 def test_tokens_that_are_missing_or_there_twice(final: Value, said: str) -> None:
     operations = [append("a;"), append("b;"), append("c;", ok=None), append("e;", ok=False)]
-    assert said in check_logs(operations, {"log-0": final})
+    assert said in check_tokens(operations, {"log-0": final})
 
 
-def test_versions_follow_the_order_in_which_changes_were_made() -> None:
-    assert check_order([put(1, 5, 1), put(2, 3, 2), put(6, 7, 3), put(4, 9, 4)]) == ""
-    assert "ended before a change with a lower version began" in check_order([put(5, 6, 1), put(1, 2, 2)])
-    assert "ended before a change with a lower version began" in check_order([put(5, 6, 1), put(1, 9, 2), put(1, 4, 3)])
-    assert "two acknowledged changes have version 7" in check_order([put(1, 2, 7), put(3, 4, 7)])
+def test_counters_and_values_are_checked_for_linearizability() -> None:
+    late_read = Operation(2, "read", "counter-0-0", None, None, 5, 6, 0, ok=True)
+    with pytest.raises(Finding, match="not linearizable at key 'counter-0-0'") as caught:
+        check_linearizable([add(1), append("a;"), late_read])
+    assert caught.value.kind == SAFETY
+    late_get = Operation(2, "get", "log-0", None, None, 5, 6, None, ok=True)
+    with pytest.raises(Finding, match="not linearizable at key 'log-0'"):
+        check_linearizable([add(1), append("a;"), late_get])
+    check_linearizable([add(1), append("a;")])
 
 
 def test_members_that_hold_different_values() -> None:
@@ -90,30 +87,23 @@ def test_members_that_hold_different_values() -> None:
     check_all([append("a;")], {1: {"log-0": "a;"}, 2: {"log-0": "a;"}})
 
 
-def test_a_history_file_has_an_object_a_line(tmp_path: Path) -> None:
-    file = tmp_path / "history.jsonl"
-    cas = Operation(3, "cas", "k", None, "v2", call=10, ret=12, out=False, ok=True, version=4)
-    write_history([cas, add(None, ok=None)], file)
-    first, second = (json.loads(line) for line in file.read_text().splitlines())
-    assert list(first) == HISTORY_KEYS
-    assert first["arg2"] == "v2"
-    assert (second["ok"], second["ret"]) == (None, None)
-
-
 def test_the_machine_counts_and_stores() -> None:
     store = SoakStore()
     assert store.read("c") == 0
     assert [store.add("c", 1), store.add("c", 2), store.read("c")] == [1, 3, 3]
-    store.put("text", "not a number")
-    with pytest.raises(NotACounterError):
-        store.add("text", 1)
+    assert store.put("k", "v") == 1, "counters take no part in versions"
+    with pytest.raises(NotAnIntegerError):
+        store.add("c", True)
     again = SoakStore()
     again.restore(store.snapshot())
     assert again.read("c") == 3
+    assert again.get("k") == {"value": "v", "version": 1}
+    with pytest.raises(SnapshotError):
+        again.restore(iter([encode_value(5)]))
 
 
 def result(verdict: str) -> Result:
-    return Result("vsr", 3, 1, 0, 1.0, 0, 0, 0, {}, {}, 0.0, 0.0, verdict)
+    return Result("vsr", 3, 1, 0, 1.0, 0, 0, 0, 0, 0, {}, {}, 0.0, 0.0, verdict)
 
 
 def test_exit_codes_tell_what_was_found() -> None:

@@ -162,3 +162,12 @@ def test_an_idle_session_wants_no_tick() -> None:
     session.tick(session.deadline)
     assert session.deadline == NEVER
     assert session.in_flight == 0
+
+
+def test_a_member_that_knows_no_primary_is_not_asked_for_ever() -> None:
+    """It may be cut off from all others, or fetching a log for long, and answer at once each time."""
+    session, now = opened()
+    assert requests(session.take_messages()) == [(1, 1, 0)]
+    session.receive(1, NotPrimary(0), now)
+    session.tick(session.deadline)
+    assert requests(session.take_messages()) == [(2, 1, 0)]

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from tests.vsr.driven import Driven
-from viewstamp.protocol import Lost
-from vsr import Prepare, Recovery, RecoveryResponse, StartViewChange
+from tests.protocol.driven import snapshot
+from tests.vsr.driven import Driven, entries
+from viewstamp.protocol import Lost, Wanted
+from vsr import (
+    GetState,
+    NewSnapshot,
+    NewState,
+    Prepare,
+    Recovery,
+    RecoveryResponse,
+    StartView,
+    StartViewChange,
+)
 
 
 def test_the_first_primary_orders_nothing_before_its_founding_is_durable() -> None:
@@ -50,3 +60,25 @@ def test_a_superseded_incarnation_does_not_come_back() -> None:
     blank.receive(1, RecoveryResponse(0, nonce, 0, 0, (1, 1, 9)))
     assert blank.supersede == 9
     assert blank.core.standing.status == "recovering"
+
+
+def test_a_log_that_is_compacted_in_the_middle_of_a_transfer_is_fetched_by_its_snapshot() -> None:
+    """Some pages are staged when the source drops from its log what comes next, and offers its snapshot instead.
+
+    Passed over because pages were staged, the offer would come again at every retry, for ever.
+    """
+    backup = Driven(3)
+    backup.receive(2, StartView(1, 30, 30))
+    asked = backup.last(GetState)
+    backup.receive(2, NewState(1, asked.nonce, 0, entries(1, 10), 30, 30))
+    assert backup.last(GetState).after == 10
+    offered = snapshot(25)
+    name = offered.view, offered.op, offered.stamp, offered.size, offered.digest
+    backup.receive(2, NewSnapshot(1, asked.nonce, *name, 30, 30))
+    assert backup.wanted == Wanted(2, offered)
+
+    backup.fetched(offered)
+    assert backup.last(GetState).after == 25
+    backup.receive(2, NewState(1, asked.nonce, 25, entries(26, 30), 30, 30))
+    assert (backup.status, backup.view, backup.op, backup.commit) == ("normal", 1, 30, 30)
+    assert backup.restored == [offered]

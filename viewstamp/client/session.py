@@ -215,8 +215,9 @@ class ClientSession:
                 self._target = primary
                 self._resend(now, now)
         elif not self._ask_again:
-            # No primary, or one that has just been silent: its successor is not chosen yet. Ask here again, soon.
-            self._target = sender
+            # One that has just been silent: its successor is not chosen yet, so ask here again, soon. Or none is known:
+            # then ask the next, since this one may be cut off from all others, for as long as one cares to ask.
+            self._target = sender if primary else self._after(sender)
             self._ask_again = True
             self._heard_at = now
             self.deadline = min(self.deadline, now + _ASK_AGAIN_NS + self._random.randint(0, _ASK_AGAIN_NS))
@@ -235,10 +236,13 @@ class ClientSession:
         before = now - self._retry_ns
         if self._heard_at <= before and self._waiting_since(before):
             self._distrusted_until[self._target] = now + _DISTRUST_NS
-            self._target = self._members[(self._members.index(self._target) + 1) % len(self._members)]
+            self._target = self._after(self._target)
             self._retry_ns = min(2 * self._retry_ns, _LONGEST_RETRY_NS)
             self._heard_at = before = now
         self._resend(before, now)
+
+    def _after(self, member: int) -> int:
+        return self._members[(self._members.index(member) + 1) % len(self._members)]
 
     def _waiting_since(self, before: int) -> bool:
         """Whether anything sent by then has no answer; requests are sent in order, so the oldest tells."""

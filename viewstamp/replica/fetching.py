@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from viewstamp.protocol import SNAPSHOT_DIGEST_BYTES, Snapshot
+from viewstamp.protocol import NEVER, SNAPSHOT_DIGEST_BYTES, Snapshot
 from viewstamp.replica.chunks import BLOCK_BYTES, CHUNK_BYTES
 from viewstamp.replica.file_tasks import WriteBlock
 from viewstamp.wire import Chunk, GetChunk
@@ -50,8 +50,8 @@ class Fetching:
 
     def questions(self, now: int) -> list[GetChunk]:
         """What to ask for now: a window beyond what has come, each again when it is overdue."""
-        if len(self._buffer) > 2 * BLOCK_BYTES:
-            return []  # The disk is slower than the network.
+        if self._waits_for_disk:
+            return []
         snapshot = self.snapshot
         result: list[GetChunk] = []
         end = min(snapshot.size, self.received + _WINDOW_CHUNKS * CHUNK_BYTES)
@@ -64,7 +64,18 @@ class Fetching:
     @property
     def deadline(self) -> int:
         """When the oldest question is to be asked again."""
+        if self._waits_for_disk:
+            return NEVER
         return min(self._asked.values(), default=self.progressed_at) + self._retry
+
+    def overdue(self, patience_ns: int, now: int) -> bool:
+        """Whether its source has been silent for so long."""
+        return not self._waits_for_disk and now - self.progressed_at > patience_ns
+
+    @property
+    def _waits_for_disk(self) -> bool:
+        """All has come, or more than the disk takes at the moment."""
+        return self.complete or len(self._buffer) > 2 * BLOCK_BYTES
 
     def take(self, chunk: Chunk, now: int) -> bool:
         """One chunk came; True if more of the snapshot is here than before.
@@ -105,6 +116,7 @@ class Fetching:
         self._writing = True
         return block
 
-    def written(self) -> None:
+    def written(self, now: int) -> None:
         """The block is durable."""
         self._writing = False
+        self.progressed_at = now  # A disk that was slow is no silence of the source.

@@ -117,7 +117,7 @@ class Snapshots:
             self._serving.read(task, data)
         elif isinstance(task, WriteBlock):
             owner = self._blocks.popleft()
-            owner.written()
+            owner.written(now.monotonic)
             if task.finished is not None:
                 self._file_finished(owner, task.finished, now)
 
@@ -196,7 +196,7 @@ class Snapshots:
             self._taking = None
             fetching = self._fetching = Fetching(snapshot, source, self._retry, now.monotonic)
         fetching.follow(source, now.monotonic)
-        if now.monotonic - fetching.progressed_at > self._patience:
+        if fetching.overdue(self._patience, now.monotonic):
             self._give_up(fetching, core, now, f"member {source} does not answer")
             turn.more = True
             return

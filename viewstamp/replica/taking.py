@@ -61,6 +61,6 @@ class Taking:
         check(len(self._end) == SNAPSHOT_DIGEST_BYTES, "a snapshot ends with {} bytes of digest", len(self._end))
         return Snapshot(*self._viewstamp, self._stamp, size, self._end)
 
-    def written(self) -> None:
+    def written(self, now: int) -> None:  # as for one that is fetched
         """The block is durable."""
         self._writing = False

@@ -9,14 +9,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import trio
 
-from viewstamp.cluster import Cluster
-from viewstamp.protocol import Limits
+from viewstamp.cluster import Cluster, ClusterOptions
 
 _HOST = "127.0.0.1"
-_DATAGRAM_BYTES = 32_000  # loopback carries 64 KiB; a wire would be told 1,200
 _WATCH_S = 0.05
 _STOP_S = 1.5
 _LOG_LINES = 20
@@ -52,7 +51,7 @@ class Members:
     """One process for each member, with its journal and its log under `folder`.
 
     `machine` is what they replicate, as `serve --machine` takes it. `advertised` are the (host, port) addresses where
-    the members are reached, if they are not reached directly: one for each.
+    the members are reached, if they are not reached directly: one for each. `options` are those of `Cluster.make`.
     """
 
     def __init__(
@@ -63,13 +62,13 @@ class Members:
         *,
         machine: str = "counter",
         advertised: Sequence[tuple[str, int]] = (),
-        datagram_bytes: int = _DATAGRAM_BYTES,
+        **options: Unpack[ClusterOptions],
     ) -> None:
         folder.mkdir()
         self._folder = folder
         self._machine = machine
         bound = [(_HOST, port) for port in free_ports(replicas)]
-        cluster = Cluster.make("demo", protocol, advertised or bound, limits=Limits(), datagram_bytes=datagram_bytes)
+        cluster = Cluster.make("demo", protocol, advertised or bound, **options)
         if advertised:
             pairs = zip(cluster.members, bound, strict=True)
             cluster = replace(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 from time import monotonic_ns
+from typing import assert_never, cast
 
 import trio
 
-from statemachine import CommandError, NotExecutedError, OutcomeUnknownError, Value, Versioned
+from statemachine import CommandError, NotExecutedError, OutcomeUnknownError
+from viewstamp.cli.soak.checks import SEPARATOR
 from viewstamp.cli.soak.findings import SAFETY, Finding
-from viewstamp.cli.soak.history import SEPARATOR, Operation
 from viewstamp.cli.soak.machine import SoakStore
 from viewstamp.cli.soak.proxy import KeptTransport
 from viewstamp.cluster import Cluster
 from viewstamp.shell.client import Client, open_client
+from viewstamp.simulation.history import Json, Operation, OperationName
 
 _TASKS = 2
 _PAUSE_S = 0.02
@@ -23,7 +26,26 @@ _REGISTERS = 3
 _COUNTERS = 2
 _LONG = 4_000
 _RETURN_S = 0.2
-_KINDS = {"put": 16, "get": 22, "cas": 14, "delete": 4, "append": 12, "add": 20, "read": 12}
+_KINDS: dict[OperationName, int] = {"put": 16, "get": 22, "cas": 14, "delete": 4, "append": 12, "add": 20, "read": 12}
+
+
+@dataclass(slots=True)
+class Call:
+    """An operation that is being made, or was; see `Operation` for the fields."""
+
+    client: int
+    op: OperationName
+    key: str = ""
+    arg: str | int | None = None
+    arg2: str | None = None
+    call: int = 0
+    ret: int | None = None
+    out: Json = None
+    ok: bool | None = None
+
+    def recorded(self) -> Operation:
+        """As it stands in a history."""
+        return Operation(self.client, self.op, self.key, self.arg, self.arg2, self.call, self.ret, self.out, self.ok)
 
 
 class Load:
@@ -42,8 +64,8 @@ class Load:
         self._began_ns = monotonic_ns()
         self._numbers = 0
         self._values = 0
-        self.operations: list[Operation] = []
-        self.under_way: dict[int, Operation] = {}
+        self.calls: list[Call] = []
+        self.under_way: dict[int, Call] = {}
         self.acknowledged = 0
         self.crashes = 0
         self.longest_gap_ns = 0
@@ -52,7 +74,11 @@ class Load:
     @property
     def unknown(self) -> int:
         """Calls whose outcome nobody was told."""
-        return sum(1 for operation in self.operations if operation.ok is None)
+        return sum(1 for call in self.calls if call.ok is None)
+
+    def history(self) -> list[Operation]:
+        """Every call so far, in the order in which they were made."""
+        return [call.recorded() for call in self.calls]
 
     def stop(self) -> None:
         """Start nothing new; what is under way is waited for."""
@@ -64,10 +90,6 @@ class Load:
         if scope is not None:
             self.crashes += 1
             scope.cancel()
-
-    def oldest_call_ns(self) -> int:
-        """When the call that has waited longest was made; now, if none waits."""
-        return min((operation.call for operation in self.under_way.values()), default=monotonic_ns())
 
     async def run(self) -> None:
         """All clients; ends after `stop`, when nothing is under way.
@@ -115,98 +137,100 @@ class Load:
         self._values += 1
         return f"v{self._values}"
 
-    def begin(self, operation: Operation) -> None:
-        """A call is about to be made."""
-        operation.call = monotonic_ns()
-        self.operations.append(operation)
-        self.under_way[operation.client] = operation
+    def begin(self, call: Call) -> None:
+        """It is about to be made."""
+        call.call = monotonic_ns()
+        self.calls.append(call)
+        self.under_way[call.client] = call
 
-    def end(self, operation: Operation) -> None:
+    def end(self, call: Call) -> None:
         """It was answered, or its caller has ended."""
-        del self.under_way[operation.client]
-        if operation.ok:
-            operation.ret = monotonic_ns()
+        del self.under_way[call.client]
+        if call.ok:
+            call.ret = monotonic_ns()
             self.acknowledged += 1
-            self.longest_gap_ns = max(self.longest_gap_ns, operation.ret - self.last_answer_ns)
-            self.last_answer_ns = operation.ret
+            self.longest_gap_ns = max(self.longest_gap_ns, call.ret - self.last_answer_ns)
+            self.last_answer_ns = call.ret
 
 
 class Worker:
-    """One task of a client. `client` in its operations is its own number: it calls one thing at a time."""
+    """One task of a client. In the history it is a client of its own: it calls one thing at a time."""
 
     def __init__(self, load: Load, client: Client, number: int, random: Random) -> None:
         self._load = load
         self._client = client
         self._number = number
         self._random = random
-        self._last: dict[str, Value] = {}
+        self._last: dict[str, str | int | None] = {}
 
     async def run(self) -> None:
         """Call after call, until the load is stopped or an outcome stays unknown."""
         while not self._load.stopped:
-            operation = self._draw()
-            self._load.begin(operation)
+            call = self._draw()
+            self._load.begin(call)
             try:
-                await self._perform(operation)
-                operation.ok = True
+                call.out = cast("Json", await self._perform(call))
+                call.ok = True
             except NotExecutedError:
-                operation.ok = False
+                call.ok = False
             except OutcomeUnknownError:
                 return
             except CommandError as error:
-                raise Finding(SAFETY, f"{operation.line()} raised {type(error).__name__}({error})") from error
+                raise Finding(SAFETY, f"{call.recorded()}: raised {type(error).__name__}({error})") from error
             finally:
-                self._load.end(operation)
+                self._load.end(call)
+            self._learn(call)
             await trio.sleep(self._random.uniform(0, 2 * _PAUSE_S))
 
-    def _draw(self) -> Operation:
+    def _draw(self) -> Call:
         random, epoch = self._random, self._load.epoch
         (kind,) = random.choices(list(_KINDS), list(_KINDS.values()))
-        operation = Operation(self._number, kind, "")
+        call = Call(self._number, kind)
         match kind:
             case "add" | "read":
-                operation.key = f"counter-{epoch}-{random.randrange(_COUNTERS)}"
-                operation.arg = 1 if kind == "add" else None
+                call.key = f"counter-{epoch}-{random.randrange(_COUNTERS)}"
+                call.arg = 1 if kind == "add" else None
             case "append":
-                operation.key = f"log-{epoch}"
-                operation.arg = self._load.new_value() + SEPARATOR
+                call.key = f"log-{epoch}"
+                call.arg = self._load.new_value() + SEPARATOR
             case "get" if random.random() < 0.2:
-                operation.key = f"log-{epoch}"
+                call.key = f"log-{epoch}"
             case _:
-                operation.key = f"register-{epoch}-{random.randrange(_REGISTERS)}"
+                call.key = f"register-{epoch}-{random.randrange(_REGISTERS)}"
                 if kind == "put":
-                    operation.arg = self._load.new_value() + ("x" * _LONG if random.random() < 0.03 else "")
+                    call.arg = self._load.new_value() + ("x" * _LONG if random.random() < 0.03 else "")
                 elif kind == "cas":
-                    operation.arg, operation.arg2 = self._last.get(operation.key), self._load.new_value()
-        return operation
+                    call.arg, call.arg2 = self._last.get(call.key), self._load.new_value()
+        return call
 
-    async def _perform(self, operation: Operation) -> None:
-        client, key = self._client, operation.key
-        match operation.op:
+    async def _perform(self, call: Call) -> object:
+        client, key = self._client, call.key
+        match call.op:
             case "get":
-                operation.out = self._learn(key, await client.read(SoakStore.get, key))
+                return await client.read(SoakStore.get, key)
             case "read":
-                operation.out = await client.read(SoakStore.read, key)
+                return await client.read(SoakStore.read, key)
             case "put":
-                operation.version = await client.call(SoakStore.put, key, operation.arg)
-                self._last[key] = operation.arg
+                return await client.call(SoakStore.put, key, call.arg)
             case "append":
-                operation.version = await client.call(SoakStore.append, key, operation.arg)
+                return await client.call(SoakStore.append, key, call.arg)
             case "delete":
-                operation.out = await client.call(SoakStore.delete, key)
-                self._last.pop(key, None)
+                return await client.call(SoakStore.delete, key)
             case "add":
-                operation.out = await client.call(SoakStore.add, key, 1)
+                return await client.call(SoakStore.add, key, 1)
+            case "cas":
+                return await client.call(SoakStore.compare_and_swap, key, call.arg, call.arg2)
             case _:
-                answer = await client.call(SoakStore.compare_and_swap, key, operation.arg, operation.arg2)
-                operation.out = answer["swapped"]
-                if answer["swapped"]:
-                    operation.version = answer["version"]
-                    self._last[key] = operation.arg2
-                else:
-                    self._learn(key, answer["current"])
+                assert_never(call.op)
 
-    def _learn(self, key: str, found: Versioned | None) -> Value:
-        value = None if found is None else found["value"]
-        self._last[key] = value
-        return value
+    def _learn(self, call: Call) -> None:
+        """Remember what the key held last, so that a swap has some chance."""
+        match call.op, call.out:
+            case ("get", {"value": str(value)}) | ("cas", {"swapped": False, "current": {"value": str(value)}}):
+                self._last[call.key] = value
+            case ("put", _):
+                self._last[call.key] = call.arg
+            case ("cas", {"swapped": True}):
+                self._last[call.key] = call.arg2
+            case ("get" | "cas" | "delete", _):
+                self._last.pop(call.key, None)

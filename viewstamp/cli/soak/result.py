@@ -32,6 +32,8 @@ class Result:
     acknowledged: int
     unknown: int
     view_changes: int
+    snapshots: int
+    snapshots_received: int
     faults: Mapping[str, int]
     datagrams: Mapping[str, int]
     longest_gap_s: float
@@ -64,6 +66,8 @@ def table_of(results: list[Result]) -> Table:
     row("acknowledged operations", [f"{result.acknowledged:,}" for result in results])
     row("operations of unknown outcome", [f"{result.unknown:,}" for result in results])
     row("view changes or elections", [f"{result.view_changes:,}" for result in results])
+    row("snapshots seen", [f"{result.snapshots:,}" for result in results])
+    row("snapshots seen on their way", [f"{result.snapshots_received:,}" for result in results])
     row("longest time without an answer", [f"{result.longest_gap_s:.2f} s" for result in results])
     row("longest recovery after healing", [f"{result.longest_recovery_s:.2f} s" for result in results])
     for name in sorted({name for result in results for name in result.faults}):

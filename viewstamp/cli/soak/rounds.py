@@ -103,7 +103,7 @@ class Rounds:
         if waiting:
             raise Finding(
                 LIVENESS,
-                f"a call has no answer {RECOVERS_WITHIN_S:g} s after all was healed: {waiting[0].line()}; "
+                f"a call has no answer {RECOVERS_WITHIN_S:g} s after all was healed: {waiting[0].recorded()}; "
                 f"{self._watch.complaints()}",
             )
         took_s = trio.current_time() - began

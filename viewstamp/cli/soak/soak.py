@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from time import monotonic_ns
+from typing import cast
 
 import trio
 
@@ -18,8 +19,7 @@ from viewstamp.cli.demo.members import MemberEndedError, Members
 from viewstamp.cli.soak.checks import check_all
 from viewstamp.cli.soak.failures import Failures
 from viewstamp.cli.soak.findings import CRASH, LIVENESS, SAFETY, Finding
-from viewstamp.cli.soak.history import Operation, write_history
-from viewstamp.cli.soak.load import Load
+from viewstamp.cli.soak.load import Call, Load
 from viewstamp.cli.soak.machine import SoakStore
 from viewstamp.cli.soak.proxy import CONTROL, KeptTransport, Proxy, open_proxy
 from viewstamp.cli.soak.result import GOOD, Result
@@ -27,9 +27,11 @@ from viewstamp.cli.soak.rounds import Rounds
 from viewstamp.cli.soak.watch import Watch
 from viewstamp.cli.soak.weather import CALM, Parties, Weather
 from viewstamp.shell.client import Client, open_client
+from viewstamp.simulation.history import Json, write_history
 
 _MACHINE = f"{SoakStore.__module__}:{SoakStore.__qualname__}"
 _DATAGRAM_BYTES = 1200  # as on a wire, so that larger messages come in fragments
+_SNAPSHOT_ENTRIES = 300  # often, so that whoever was away is sent a snapshot
 _FOUNDED_WITHIN_S = 30.0
 _DRAINED_WITHIN_S = 20.0
 _AGREED_WITHIN_S = 20.0
@@ -98,7 +100,7 @@ class Soak:
         Raises:
           OSError: the file cannot be written.
         """
-        write_history(self._load.operations if self._load is not None else (), path)
+        write_history(path, self._load.history() if self._load is not None else ())
 
     def result(self, kept: Path | None) -> Result:
         """What it came to; `kept` is the folder that was left for whoever looks into it."""
@@ -112,6 +114,8 @@ class Soak:
             acknowledged=load.acknowledged if load is not None else 0,
             unknown=load.unknown if load is not None else 0,
             view_changes=watch.view_changes if watch is not None else 0,
+            snapshots=len(watch.snapshots) if watch is not None else 0,
+            snapshots_received=len(watch.received) if watch is not None else 0,
             faults=dict(rounds.counts) if rounds is not None else {},
             datagrams=dict(self._datagrams),
             longest_gap_s=round(load.longest_gap_ns / 1e9, 3) if load is not None else 0.0,
@@ -134,6 +138,7 @@ class Soak:
                 machine=_MACHINE,
                 advertised=advertised,
                 datagram_bytes=_DATAGRAM_BYTES,
+                snapshot_entries=_SNAPSHOT_ENTRIES,
             )
             for member in members.cluster.members:
                 proxy.locate(member.id, member.bind_address)
@@ -172,23 +177,23 @@ class Soak:
 
     async def _scan(self, members: Members, load: Load, control: Client) -> None:
         """Read everything from every member, and check the whole history."""
-        keys = sorted({operation.key for operation in load.operations})
+        keys = sorted({call.key for call in load.calls})
         self._say(f"reading {len(keys)} keys from every member")
         scans: dict[int, dict[str, Value]] = {member: {} for member in members.ids}
 
         async def scan(member: int) -> None:
             reader = load.new_number()
             for key in keys:
-                operation = Operation(reader, "read" if key.startswith("counter") else "get", key)
-                load.begin(operation)
-                if operation.op == "read":
-                    operation.out = await control.read_from(member, SoakStore.read, key)
+                call = Call(reader, "read" if key.startswith("counter") else "get", key)
+                load.begin(call)
+                if call.op == "read":
+                    scans[member][key] = call.out = await control.read_from(member, SoakStore.read, key)
                 else:
                     found = await control.read_from(member, SoakStore.get, key)
-                    operation.out = None if found is None else found["value"]
-                operation.ok = True
-                load.end(operation)
-                scans[member][key] = operation.out
+                    scans[member][key] = None if found is None else found["value"]
+                    call.out = cast("Json", found)
+                call.ok = True
+                load.end(call)
 
         with trio.move_on_after(_SCANNED_WITHIN_S) as scope:
             async with trio.open_nursery() as nursery:
@@ -197,7 +202,7 @@ class Soak:
         if scope.cancelled_caught:
             raise Finding(LIVENESS, f"the members do not answer reads within {_SCANNED_WITHIN_S:g} s")
         self._say("checking the history")
-        await trio.to_thread.run_sync(check_all, load.operations, scans)
+        await trio.to_thread.run_sync(check_all, load.history(), scans, abandon_on_cancel=True)
 
     def _say(self, text: str) -> None:
         """Note what happens, with the clock of the history."""

@@ -20,7 +20,8 @@ class Watch:
     """How each member was last seen, and whether all that was ever seen agrees.
 
     Checked: no view is led by two members, nor by one in two lives; a member's view does not go back within a life;
-    members that have applied equally many operations have equal digests, across all lives.
+    members that have applied equally many operations have equal digests, across all lives. `snapshots` are those that
+    were seen, as (member, op), and `received` those seen on their way to a member.
     """
 
     def __init__(self, control: Client, members: Collection[int]) -> None:
@@ -30,6 +31,8 @@ class Watch:
         self._views: dict[int, int] = {}
         self._leaders: dict[int, tuple[int, int]] = {}
         self._digests: dict[int, tuple[bytes, int]] = {}
+        self.snapshots: set[tuple[int, int]] = set()
+        self.received: set[tuple[int, int]] = set()
         self.seen: dict[int, Status] = {}
         self._heard_ns: dict[int, int] = {}
 
@@ -85,6 +88,11 @@ class Watch:
                 raise Finding(
                     SAFETY, f"view {status.view} is led by (member, life) {leader} and by {(member, life)}, too"
                 )
+        snapshot = status.snapshot
+        if snapshot.op:
+            self.snapshots.add((member, snapshot.op))
+        if snapshot.receiving is not None:
+            self.received.add((member, snapshot.receiving.op))
         digest, other = self._digests.setdefault(status.applied, (status.digest, member))
         if digest != status.digest:
             raise Finding(

@@ -1,0 +1,141 @@
+"""`python -m bench.load`: the process that loads a cluster, told by one JSON object, answering with one.
+
+`kind` is "viewstamp" (independent clients), "shared" (many tasks on one client) or "floor"; a load of 0 seconds goes
+on until the standard input has a line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, replace
+
+import trio
+
+from bench.callers import Caller, Drive, session_callers
+from bench.figures import Load, load_of
+from statemachine import Counter, KeyValueStore
+from viewstamp import open_client
+from viewstamp.cluster import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What a load process is to do. `target` is a cluster file, or for the floor the primary's port.
+
+    `operation`: "increment", "put" or "get". `clients`: independent ones, or with "shared" tasks on one client.
+    """
+
+    kind: str
+    target: str
+    operation: str
+    clients: int
+    seconds: float
+    warm_s: float = 0.3
+    value_bytes: int = 16
+
+
+def bodies(operation: str, clients: int, value_bytes: int) -> list[bytes]:
+    """The encoded command or query of each client."""
+    value = b"v" * value_bytes
+    match operation:
+        case "increment":
+            return [Counter.add.bind(1)] * clients
+        case "put":
+            return [KeyValueStore.put.bind(f"key-{number:04}", value) for number in range(clients)]
+        case "get":
+            return [KeyValueStore.get.bind(f"key-{number:04}") for number in range(clients)]
+        case _:
+            raise ValueError(f"no such operation: {operation}")
+
+
+def machine_of(operation: str) -> str:
+    """The state machine that serves this operation, as the command line names it."""
+    return "counter" if operation == "increment" else "kv"
+
+
+async def closed_loops(
+    operation: Callable[[int], Awaitable[object]], tasks: int, warm_s: float, seconds: float
+) -> Load:
+    """So many tasks, each awaiting one operation after another; what ends while it is measured counts."""
+    latencies: list[int] = []
+    clock = time.perf_counter_ns
+    begins = clock() + int(warm_s * 1e9)
+    ends = begins + int(seconds * 1e9)
+    processor = 0.0
+
+    async def loop(number: int) -> None:
+        while (began := clock()) < ends:
+            await operation(number)
+            if begins <= (now := clock()) < ends:
+                latencies.append(now - began)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(tasks):
+            nursery.start_soon(loop, number)
+        await trio.sleep(warm_s)
+        processor = time.process_time()
+        await trio.sleep(seconds)
+        processor = time.process_time() - processor
+    return load_of(latencies, seconds, processor)
+
+
+async def shared(request: LoadRequest) -> Load:
+    """Many tasks that share one client, and so one session and one socket."""
+    cluster = Cluster.load(request.target)
+    value = b"v" * request.value_bytes
+    async with open_client(cluster, KeyValueStore) as client:
+
+        async def once(number: int) -> object:
+            match request.operation:
+                case "increment":
+                    return await client.call(Counter.add, 1)
+                case "put":
+                    return await client.call(KeyValueStore.put, f"key-{number:04}", value)
+                case _:
+                    return await client.read(KeyValueStore.get, f"key-{number:04}")
+
+        await once(0)
+        before = client.statistics()
+        load = await closed_loops(once, request.clients, request.warm_s, request.seconds)
+        after = client.statistics()
+        share = request.seconds / (request.seconds + request.warm_s)
+        return replace(
+            load,
+            datagrams_out=int((after.datagrams_out - before.datagrams_out) * share),
+            bytes_out=int((after.bytes_out - before.bytes_out) * share),
+        )
+
+
+def independent(request: LoadRequest, callers: list[Caller]) -> Load:
+    """Independent clients, for a time or until told to stop."""
+    drive = Drive(callers)
+    drive.warm_up(request.warm_s)
+    print("{}", flush=True)
+    sys.stdin.readline()
+    return drive.measure(request.seconds) if request.seconds else drive.gaps_until(sys.stdin.fileno())
+
+
+def main() -> None:
+    """Load as the first line of the standard input says. An empty object says that the warm-up is over."""
+    request = LoadRequest(**json.loads(sys.argv[1]))
+    match request.kind:
+        case "viewstamp":
+            cluster = Cluster.load(request.target)
+            prepared = bodies(request.operation, request.clients, request.value_bytes)
+            load = independent(request, session_callers(cluster, prepared, request.operation == "get"))
+        case "floor":
+            from bench.floor import floor_callers  # the other kinds do not need it
+
+            load = independent(request, floor_callers(int(request.target), request.clients))
+        case _:
+            print("{}", flush=True)
+            sys.stdin.readline()
+            load = trio.run(shared, request)
+    print(json.dumps(asdict(load)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
