@@ -45,9 +45,9 @@ def entries(first: int, last: int, view: int = 0) -> tuple[Entry, ...]:
     return tuple(entry(op, view) for op in range(first, last + 1))
 
 
-def snapshot(op: int, view: int = 0) -> Snapshot:
-    """The name of a snapshot of everything up to `op`."""
-    return Snapshot(view, op, WALL, 100, bytes(32))
+def snapshot(op: int, view: int = 0, stamp: int = WALL) -> Snapshot:
+    """The name of a snapshot of everything up to `op`, whose entry was made in `view`."""
+    return Snapshot(view, op, stamp, 100, bytes(32))
 
 
 class Driven:
@@ -113,6 +113,25 @@ class Driven:
     def fetched(self, taken: Snapshot) -> None:
         self.core.fetched(taken, self.now)
         self._turn()
+
+    def fetching(self, taken: Snapshot) -> None:
+        """Another piece of it has come."""
+        self.core.fetching(taken, self.now)
+        self._turn()
+
+    def fetch_failed(self, taken: Snapshot) -> None:
+        """Its source has it no more."""
+        self.core.fetch_failed(taken, self.now)
+        self._turn()
+
+    @property
+    def wants(self) -> tuple[int, int] | None:
+        """From whom this member wants a snapshot, and up to which op."""
+        return (self.wanted.source, self.wanted.snapshot.op) if self.wanted is not None else None
+
+    @property
+    def base(self) -> int:
+        return self.core.standing.base
 
     def tick(self) -> None:
         """The clock is at the next deadline."""

@@ -72,12 +72,39 @@ def test_calls_beyond_the_window_wait() -> None:
     assert handles == [handles[0], handles[0] + 1, handles[0] + 2]
 
 
-def test_a_retry_carries_the_same_number_and_goes_to_the_next_member_after_silence() -> None:
+def test_after_silence_a_request_is_sent_again_under_its_number_and_another_member_is_probed() -> None:
+    session, now = opened()
+    session.call(b"second", now)
+    session.take_messages()
+    session.tick(200 * MILLISECOND)
+    assert requests(session.take_messages()) == [(1, 1, 0), (1, 2, 0), (2, 1, 0)]
+
+
+def test_while_the_silence_lasts_probes_go_round_and_the_rest_waits() -> None:
     session, _ = opened()
     session.take_messages()
-    late = 200 * MILLISECOND
-    session.tick(late)
-    assert requests(session.take_messages()) == [(2, 1, 0)]
+    session.tick(200 * MILLISECOND)
+    assert requests(session.take_messages()) == [(1, 1, 0), (2, 1, 0)]
+    probed: list[int] = []
+    again = 0
+    for _ in range(12):
+        session.tick(session.deadline)
+        sent = requests(session.take_messages())
+        again += (1, 1, 0) in sent
+        probed += [to for to, _, _ in sent if to != 1]
+    assert probed == [3, 2] * 6
+    assert 2 <= again <= 5
+
+
+def test_a_probe_that_finds_the_primary_ends_the_doubt() -> None:
+    session, _ = opened()
+    session.take_messages()
+    now = 200 * MILLISECOND
+    session.tick(now)
+    session.take_messages()
+    session.receive(2, NotPrimary(3), now)
+    assert requests(session.take_messages()) == [(3, 1, 0)]
+    assert session.target == 3
 
 
 def test_one_lost_request_is_sent_again_although_others_are_answered() -> None:
@@ -108,18 +135,31 @@ def test_a_redirect_is_followed_once_and_at_once() -> None:
     assert requests(session.take_messages()) == []
 
 
-def test_a_redirect_to_a_member_that_was_just_silent_is_not_followed() -> None:
-    """A backup that has not noticed yet names the dead primary: no ping-pong, ask it again soon."""
+def test_a_member_that_names_the_silent_one_changes_nothing() -> None:
+    """A backup that has not noticed yet names the dead primary: no ping-pong between the two."""
     session, _ = opened()
     session.take_messages()
     now = 200 * MILLISECOND
     session.tick(now)
     session.take_messages()
     session.receive(2, NotPrimary(1), now)
-    assert session.target == 2
-    assert session.deadline <= now + 60 * MILLISECOND
-    session.tick(session.deadline)
-    assert requests(session.take_messages()) == [(2, 1, 0)]
+    assert session.target == 1
+    assert requests(session.take_messages()) == []
+
+
+def test_two_members_that_name_each_other_are_not_asked_as_fast_as_they_answer() -> None:
+    session, now = opened()
+    session.take_messages()
+    asked = 0
+    named = {1: 2, 2: 1}
+    while now < 1000 * MILLISECOND:
+        session.receive(session.target, NotPrimary(named[session.target]), now)
+        asked += len(requests(session.take_messages()))
+        now += MILLISECOND
+        if now >= session.deadline:
+            session.tick(now)
+            asked += len(requests(session.take_messages()))
+    assert 10 < asked < 60
 
 
 def test_an_abandoned_call_stays_tracked_until_answered() -> None:
@@ -127,7 +167,7 @@ def test_an_abandoned_call_stays_tracked_until_answered() -> None:
     session.take_messages()
     session.abandon(1)
     session.tick(200 * MILLISECOND)
-    assert requests(session.take_messages()) == [(2, 1, 0)]
+    assert requests(session.take_messages()) == [(1, 1, 0), (2, 1, 0)]
     session.receive(2, Reply(77, 1, 0, 80, b""), now)
     session.call(b"next", now)
     assert requests(session.take_messages())[-1][2] == 1

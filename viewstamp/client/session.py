@@ -16,10 +16,9 @@ from random import Random
 from viewstamp.protocol import MILLISECOND, NEVER, Viewstamp
 from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
 
-_FIRST_RETRY_NS = 100 * MILLISECOND
+FIRST_RETRY_NS = 100 * MILLISECOND
 _LONGEST_RETRY_NS = 1000 * MILLISECOND
-_ASK_AGAIN_NS = 25 * MILLISECOND
-_DISTRUST_NS = 500 * MILLISECOND
+_LONGEST_PROBE_NS = 250 * MILLISECOND
 
 
 class Failure(StrEnum):
@@ -55,17 +54,30 @@ class _Sent:
 class ClientSession:
     """One session. Times are monotonic nanoseconds; `members` are tried in turn until one is, or knows, the primary.
 
+    What has no answer after `retry_ns` (twice that the next time, and so on) is sent again. While the member that is
+    asked stays silent, another one is probed with a single message every quarter of it, more and more slowly: it is the
+    primary, or names another, or agrees, and then the silence was a lost datagram.
+
     `handle`s number calls and queries alike. Events: `call`, `query`, `abandon`, `receive`, `tick`. Effects:
     `take_messages`, `take_completions`, `deadline`.
     """
 
-    def __init__(self, members: Sequence[int], *, random: Random, window: int, home: int | None = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[int],
+        *,
+        random: Random,
+        window: int,
+        home: int | None = None,
+        retry_ns: int = FIRST_RETRY_NS,
+    ) -> None:
         self._members = tuple(members)
+        self._first_retry = retry_ns
+        self._ask_again_after = max(1, retry_ns // 4)
         self._random = random
         self._window = window
         self._home = home
         self._target = home if home is not None else random.choice(self._members)
-        self._distrusted_until: dict[int, int] = {}
         # Not from 0: a member that was killed asks again under the same identity, and an answer to a read of its
         # earlier life, delayed, would meet one of the same number, asked after it.
         self._handles = random.getrandbits(62)
@@ -82,9 +94,13 @@ class ClientSession:
 
         self._messages: list[tuple[int, ClientMessage]] = []
         self._completions: list[Completion] = []
-        self._retry_ns = _FIRST_RETRY_NS
+        self._retry_ns = retry_ns
         self._heard_at = 0
         self._ask_again = False
+        self._followed_at = -retry_ns
+        self._probed = 0  # the member probed last while the target is silent, 0 while it is not
+        self._probe_ns = 0
+        self._resend_at = 0
         self.deadline = NEVER
 
     @property
@@ -157,24 +173,23 @@ class ClientSession:
     def receive(self, sender: int, message: Reply | QueryReply | NotPrimary, now: int) -> None:
         """A member answered. What was not asked for, or was answered before, changes nothing."""
         if isinstance(message, Reply):
-            self._heard(sender, now)
+            self._heard(now)
             if message.session == 0:
                 self._registered(message, now)
             else:
                 self._replied(message, now)
         elif isinstance(message, QueryReply):
-            self._heard(sender, now)
+            self._heard(now)
             if self._queries.pop(message.number, None) is not None:
                 viewstamp = Viewstamp(message.view, message.op)
                 self._completions.append(Completion(message.number, message.outcome, viewstamp))
         else:
             self._redirected(sender, message.primary, now)
 
-    def _heard(self, sender: int, now: int) -> None:
+    def _heard(self, now: int) -> None:
         self._heard_at = now
-        self._retry_ns = _FIRST_RETRY_NS
-        if self._distrusted_until:
-            self._distrusted_until.pop(sender, None)
+        self._retry_ns = self._first_retry
+        self._probed = 0
 
     def _registered(self, message: Reply, now: int) -> None:
         if self.session or message.request != self._nonce or self.expired:
@@ -208,22 +223,33 @@ class ClientSession:
         self._completions.extend([Completion(h, b"", Viewstamp(0, 0), Failure.EXPIRED) for h in gone])
 
     def _redirected(self, sender: int, primary: int, now: int) -> None:
-        if sender != self._target and sender != self._reader:
+        """A member is not the primary, and names it, or knows of none."""
+        if sender != self._target and sender != self._reader and not self._probed:
             return  # An answer to an earlier attempt.
-        if primary in self._members and now >= self._distrusted_until.get(primary, 0):
-            if primary != self._target:
-                self._target = primary
-                self._resend(now, now)
+        if primary not in self._members:
+            if sender == self._target:
+                # It may be cut off from all others, and say so for as long as one cares to ask: the next one, soon.
+                self._turn_to(self._after(sender), now, at_once=False)
+        elif primary != self._target:
+            # Two members that name each other must not be asked in turn as fast as they answer.
+            self._turn_to(primary, now, at_once=now - self._followed_at >= self._ask_again_after)
+
+    def _turn_to(self, member: int, now: int, *, at_once: bool) -> None:
+        """Ask this member from now on, for everything that has no answer."""
+        self._target = member
+        self._probed = 0
+        self._heard_at = self._followed_at = now
+        if at_once:
+            self._resend(now, now)
         elif not self._ask_again:
-            # One that has just been silent: its successor is not chosen yet, so ask here again, soon. Or none is known:
-            # then ask the next, since this one may be cut off from all others, for as long as one cares to ask.
-            self._target = sender if primary else self._after(sender)
             self._ask_again = True
-            self._heard_at = now
-            self.deadline = min(self.deadline, now + _ASK_AGAIN_NS + self._random.randint(0, _ASK_AGAIN_NS))
+            self.deadline = min(self.deadline, now + self._ask_again_after + self._jitter(self._ask_again_after))
+
+    def _jitter(self, duration: int) -> int:
+        return self._random.randint(0, duration)
 
     def tick(self, now: int) -> None:
-        """Send again what has no answer, to the next member if this one has been silent."""
+        """Send again what has no answer, and probe others while the target is silent."""
         if now < self.deadline:
             return
         if not self.in_flight and (self.session or not self._nonce):
@@ -233,23 +259,53 @@ class ClientSession:
             self._ask_again = False
             self._resend(now, now)
             return
-        before = now - self._retry_ns
-        if self._heard_at <= before and self._waiting_since(before):
-            self._distrusted_until[self._target] = now + _DISTRUST_NS
-            self._target = self._after(self._target)
+        silent_until = max(self._heard_at, self._oldest) + self._first_retry
+        if self._probed or silent_until <= now:
+            self._doubt(now)
+        else:
+            self._resend(now - self._retry_ns, now)
+            self.deadline = min(self.deadline, silent_until + self._jitter(self._first_retry // 4))
+
+    def _doubt(self, now: int) -> None:
+        """The target is silent: a datagram was lost, or it is slow, or dead. Ask it again, and probe another."""
+        if not self._probed:
+            self._probed = self._target
+            self._probe_ns = self._ask_again_after
+            self._resend_at = now
+        if now >= self._resend_at:
+            self._resend(now, now)
+            self._resend_at = now + self._retry_ns
             self._retry_ns = min(2 * self._retry_ns, _LONGEST_RETRY_NS)
-            self._heard_at = before = now
-        self._resend(before, now)
+        self._probed = self._after(self._probed)
+        if self._probed == self._target:
+            self._probed = self._after(self._probed)
+        if self._probed != self._target:
+            self._probe(self._probed)
+        self._probe_ns = min(self._probe_ns * 5 // 4, max(self._ask_again_after, _LONGEST_PROBE_NS))
+        self.deadline = now + self._probe_ns + self._jitter(self._probe_ns // 2)
+
+    def _probe(self, member: int) -> None:
+        """One message that is to be answered or redirected; what it asks for is executed once wherever it is asked."""
+        if not self.session and self._nonce:
+            self._messages.append((member, Register(self._nonce)))
+            return
+        for request, sent in self._outstanding.items():
+            self._messages.append((member, Request(self.session, request, self._mark, sent.body)))
+            return
+        for number, sent in self._queries.items():
+            if not sent.to:
+                self._messages.append((member, Query(number, sent.body)))
+                return
 
     def _after(self, member: int) -> int:
         return self._members[(self._members.index(member) + 1) % len(self._members)]
 
-    def _waiting_since(self, before: int) -> bool:
-        """Whether anything sent by then has no answer; requests are sent in order, so the oldest tells."""
+    @property
+    def _oldest(self) -> int:
+        """When the oldest of what has no answer was last sent; requests are sent in order."""
         if not self.session and self._nonce:
-            return True
-        oldest = [next(iter(sent.values())).at for sent in (self._outstanding, self._queries) if sent]
-        return min(oldest, default=NEVER) <= before
+            return self._heard_at
+        return min([next(iter(sent.values())).at for sent in (self._outstanding, self._queries) if sent], default=NEVER)
 
     def _resend(self, before: int, now: int) -> None:
         """Send again what was last sent at or before `before`."""
@@ -263,7 +319,7 @@ class ClientSession:
             if sent.at <= before:
                 sent.at = now
                 self._messages.append((sent.to or self._target, Query(number, sent.body)))
-        self.deadline = now + self._retry_ns + self._random.randint(0, self._retry_ns // 4)
+        self.deadline = now + self._retry_ns + self._jitter(self._retry_ns // 4)
 
     def take_messages(self) -> list[tuple[int, ClientMessage]]:
         """What to send now: (member, message)."""

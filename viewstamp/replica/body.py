@@ -101,7 +101,10 @@ class Replica:
         identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, me, stored.incarnation)
         self.endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
         members = self._configuration.members
-        self.session = session or ClientSession(members, random=random, window=cluster.window, home=me)
+        retry_ns = cluster.timeouts.suspect // 3
+        self.session = session or ClientSession(
+            members, random=random, window=cluster.window, home=me, retry_ns=retry_ns
+        )
         self._home = LocalSession(me, self.session, self._on_client, self._send)
 
         self._core: Core | None = None
