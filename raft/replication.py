@@ -40,6 +40,7 @@ def on_append_entries(s: Server, sender: int, message: AppendEntries) -> None:
     match = message.prev_index + len(message.entries)
     # Beyond `match` this log may still differ: neither commit nor acknowledge more than this request has proved.
     s.advance_commit(min(message.commit, match))
+    snapshots.drop_needless(s)
     s.promise(sender, Appended(s.view, match, message.round))
 
 

@@ -40,7 +40,7 @@ def on_install_snapshot(s: Server, sender: int, message: InstallSnapshot) -> Non
     if snapshot.op <= s.commit or s.log.holds(snapshot.viewstamp):
         # All up to there is the same; what follows stays. The next request finds where the logs part, if they do.
         s.advance_commit(snapshot.op)
-        s.installing = None
+        drop_needless(s)
         s.promise(sender, Appended(s.view, snapshot.op, message.round))
         return
     # One that is under way goes on when its leader has a newer one by now: changing each time, a slow member would
@@ -49,6 +49,13 @@ def on_install_snapshot(s: Server, sender: int, message: InstallSnapshot) -> Non
         s.installing = Wanted(sender, snapshot)
         s.explain(f"needs a snapshot up to index {snapshot.op} from member {sender}")
     s.send(sender, Installing(s.view, message.round))
+
+
+def drop_needless(s: Server) -> None:
+    """Entries or commits have come. A snapshot whose history this log has by now is not fetched any more."""
+    wanted = s.installing
+    if wanted is not None and (wanted.snapshot.op <= s.commit or s.log.holds(wanted.snapshot.viewstamp)):
+        s.installing = None
 
 
 def fetched(s: Server, snapshot: Snapshot) -> None:

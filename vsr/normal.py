@@ -71,6 +71,7 @@ def _append(r: Replica, entries: tuple[Entry, ...]) -> None:
             return
         if last > r.log.op:
             r.adopt(entries[r.log.op + 1 - first :])
+            state_transfer.appended(r)
         if not r.early:
             return
         following = min(r.early)

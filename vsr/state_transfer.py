@@ -67,7 +67,8 @@ def _nonce(r: Replica) -> int:
 def _ask(r: Replica, fetch: Fetch) -> None:
     fetch.retry_at = r.now.monotonic + r.timeouts.retry
     after = r.log.op if fetch.purpose is Purpose.LAG else fetch.after + len(fetch.staged)
-    last = r.log.viewstamp(r.log.op) if after < r.log.op and not fetch.staged else Viewstamp(0, 0)
+    fresh = not fetch.staged and fetch.snapshot is None
+    last = r.log.viewstamp(r.log.op) if after < r.log.op and fresh else Viewstamp(0, 0)
     r.send(fetch.source, GetState(fetch.view, after, fetch.nonce, last.view, last.op))
 
 
@@ -151,6 +152,11 @@ def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
             finish_if_complete(r)
         else:
             _ask(r, fetch)
+    elif r.log.holds(snapshot.viewstamp):
+        # Delayed PREPAREs have brought all of it. What follows it here is acknowledged: it must not be dropped.
+        fetch.snapshot = None
+        r.advance_commit(snapshot.op)
+        _ask(r, fetch)
     elif r.status is Status.NORMAL and fetch.view == r.view:
         r.install(snapshot)
         r.early = {first: entries for first, entries in r.early.items() if first > snapshot.op}
@@ -158,6 +164,16 @@ def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
         fetch.snapshot = None
         fetch.target = max(fetch.target, snapshot.op)
         _ask(r, fetch)
+
+
+def appended(r: Replica) -> None:
+    """Entries have come in order. If they reach beyond a snapshot that is being fetched, it is needed no more."""
+    fetch = r.fetch
+    if fetch is None or fetch.purpose is not Purpose.LAG or fetch.snapshot is None:
+        return
+    if r.log.op >= fetch.snapshot.op:
+        fetch.snapshot = None
+        fetch.retry_at = r.now.monotonic + r.timeouts.retry // 16
 
 
 def snapshot_failed(r: Replica, snapshot: Snapshot) -> None:
@@ -177,7 +193,11 @@ def on_new_state(r: Replica, sender: int, message: NewState) -> None:
     if fetch.purpose is Purpose.LAG:
         _extend(r, fetch, message)
         return
-    if not fetch.staged and fetch.after < message.after == r.log.op:
+    if fetch.snapshot is not None and not fetch.in_hand:
+        # Delayed, from before the snapshot was offered. It could complete a log that begins with what is not here.
+        r.ignore("NEWSTATE before its snapshot")
+        return
+    if not fetch.staged and fetch.snapshot is None and fetch.after < message.after == r.log.op:
         fetch.after = message.after  # The source holds my last entry: the logs are equal up to it.
     if message.after != fetch.after + len(fetch.staged):
         r.ignore("NEWSTATE for a page already here")
@@ -200,6 +220,7 @@ def _extend(r: Replica, fetch: Fetch, message: NewState) -> None:
     if fresh and fresh[0].op == r.log.op + 1:
         r.adopt_fetched(fresh)
         r.acknowledge_due = True
+        appended(r)
     for first in sorted(r.early):
         entries = r.early[first]
         if first > r.log.op + 1:

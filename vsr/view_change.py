@@ -192,7 +192,7 @@ def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
     while the cluster would wait for a whole snapshot's transfer here.
     """
     fetch = r.fetch
-    if fetch is None or fetch.purpose is not Purpose.BEST_LOG:
+    if fetch is None or fetch.purpose is not Purpose.BEST_LOG or r.log.holds(message.snapshot.viewstamp):
         state_transfer.on_new_snapshot(r, sender, message)
     elif message.nonce != fetch.nonce or message.view != fetch.view or sender != fetch.source:
         r.ignore("NEWSNAPSHOT that was not asked for")
