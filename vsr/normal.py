@@ -167,6 +167,7 @@ def begin_as_primary(r: Replica, reason: str) -> None:
     """Normal in this view as its primary; log and last normal view are durable here."""
     now = r.now.monotonic
     r.status = Status.NORMAL
+    r.stalled = 0
     r.quiet = ""
     r.start_write = 0
     r.choosing = False

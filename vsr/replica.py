@@ -24,6 +24,9 @@ from viewstamp.protocol import (
 )
 from vsr.messages import DoViewChange, DurableState, RecoveryResponse
 
+_LONGEST_STALL = 3
+"""The suspect time-out is doubled so many times at most."""
+
 
 class Status(StrEnum):
     """VRR section 4, and state transfer as a status of its own."""
@@ -113,6 +116,7 @@ class Replica(Member):
         # View change.
         self.calm_at = now.monotonic  # when a working primary was last heard, or a view entered
         self.suspect_at = NEVER
+        self.stalled = 0  # views entered one after the other that did not begin
         self.resend_at = NEVER
         self.proposed = 0
         self.proposals: dict[int, Proposal] = {}
@@ -168,7 +172,10 @@ class Replica(Member):
     def restart_suspicion(self) -> None:
         """A working primary was heard, or a view entered: patience begins anew, and my own proposal is withdrawn."""
         self.calm_at = self.now.monotonic
-        self.suspect_at = self.calm_at + self.timeouts.suspect + self.random.randint(0, self.timeouts.jitter)
+        # Members on slow disks or busy processors need longer than that for a view change: each view that did not begin
+        # makes the next one wait longer, or they would propose views faster than any can begin.
+        suspect = self.timeouts.suspect << min(self.stalled, _LONGEST_STALL)
+        self.suspect_at = self.calm_at + suspect + self.random.randint(0, self.timeouts.jitter)
         self.proposed = 0
         self.proposals.pop(self.me, None)
         if self.status is Status.NORMAL or self.status is Status.STATE_TRANSFER:
@@ -209,6 +216,7 @@ class Replica(Member):
     def become_backup(self, reason: str) -> None:
         """Normal in `view` as a backup; log and last normal view were recorded together in this turn."""
         self.status = Status.NORMAL
+        self.stalled = 0
         self.fetch = None
         self.early.clear()
         self.heartbeat_at = NEVER

@@ -98,6 +98,8 @@ def _enter_if_quorum(r: Replica, view: int) -> None:
 
 def enter(r: Replica, view: int, reason: str) -> None:
     """Give up every earlier view for good: durable before the DOVIEWCHANGE that says so leaves."""
+    if r.status is Status.VIEW_CHANGE:
+        r.stalled += 1
     r.view = view
     r.status = Status.VIEW_CHANGE
     r.fetch = None

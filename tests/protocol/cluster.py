@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from hashlib import sha256
 from random import Random
 
 from viewstamp.protocol import (
@@ -20,8 +21,10 @@ from viewstamp.protocol import (
     Proposal,
     ReadFailed,
     ReadReady,
+    Snapshot,
     Statement,
     Time,
+    Wanted,
     Write,
 )
 from viewstamp.simulation.stored import StoredRecords
@@ -34,7 +37,10 @@ def proposal(name: str) -> Proposal:
 
 
 class Body:
-    """One member: its core, its disk, and what the contract says of its effects, checked each turn."""
+    """One member: its core, its disk, and what the contract says of its effects, checked each turn.
+
+    Its state machine is a digest of all that was applied: `state`, up to op `applied`. A snapshot's digest is that.
+    """
 
     def __init__(self, protocol: type[Core], configuration: Configuration, me: int, origin: Origin, now: Time) -> None:
         self.protocol = protocol
@@ -51,6 +57,17 @@ class Body:
         self.answers: dict[int, ReadReady | ReadFailed] = {}
         self.sent: deque[tuple[int, Message]] = deque()
         self.disk_held = False
+        self.wanted: Wanted | None = None
+        self.files: set[Snapshot] = set()
+        self.restored: list[Snapshot] = []
+        self.applied = 0
+        self.state = bytes(32)
+        if self.disk.snapshot is not None:
+            self._load(self.disk.snapshot)
+
+    def _load(self, snapshot: Snapshot) -> None:
+        self.files.add(snapshot)
+        self.applied, self.state = snapshot.op, snapshot.digest
 
     def turn(self, now: Time) -> None:
         """Carry out one turn's effects in the order that the contract gives."""
@@ -65,7 +82,16 @@ class Body:
             assert promise.write <= self.issued, "a promise that waits for a write that was never asked for"
             self.promises.append((promise.write, promise.to, promise.message))
         self._keep()
+        if effects.restore is not None:
+            assert effects.restore in self.files, "a snapshot is installed that is not on the disk"
+            assert effects.restore.op > self.applied, "a snapshot is installed that takes something back"
+            self.restored.append(effects.restore)
+            self._load(effects.restore)
         self.commit = effects.commit
+        while self.applied < self.commit:
+            self.applied += 1
+            self.state = sha256(self.state + self.core.entry(self.applied).encoded).digest()
+        self.wanted = effects.wanted
         for answer in effects.reads:
             assert answer.read not in self.answers, "a read is answered twice"
             self.answers[answer.read] = answer
@@ -80,6 +106,32 @@ class Body:
             self._keep()
             self.core.written(write.number, now)
             self.turn(now)
+
+    def compact(self, keep: int, now: Time) -> Snapshot:
+        """Take a snapshot of what is applied, and keep so many entries before it."""
+        op = self.applied
+        assert op > self.core.standing.base, "there is nothing to compact"
+        entry = self.core.entry(op)
+        taken = Snapshot(entry.view, op, entry.stamp, 100, self.state)
+        self.files.add(taken)
+        keep_after = max(self.core.standing.base, op - keep)
+        self.disk.compact(taken, keep_after)
+        self.core.compact(taken, keep_after, now)
+        self.turn(now)
+        return taken
+
+    def receive_snapshot(self, source: Body, now: Time) -> None:
+        """What is wanted comes from its source, or does not if that has another one by now."""
+        wanted = self.wanted
+        assert wanted is not None
+        assert wanted.source == source.me
+        if wanted.snapshot == source.disk.snapshot:
+            self.core.fetching(wanted.snapshot, now)
+            self.files.add(wanted.snapshot)
+            self.core.fetched(wanted.snapshot, now)
+        else:
+            self.core.fetch_failed(wanted.snapshot, now)
+        self.turn(now)
 
     def restarted(self, now: Time) -> Body:
         """Another life with what the disk holds."""
@@ -116,6 +168,7 @@ class BodyCluster:
         self.configuration = Configuration(tuple(range(1, size + 1)))
         self.now = Time(0, WALL)
         self.cut: set[int] = set()
+        self.snapshots_held = False
         self.trace: list[str] = []
         founded = Founded((1,) * size)
         self.bodies = {
@@ -134,11 +187,13 @@ class BodyCluster:
         return result
 
     def deliver(self) -> None:
-        """All messages arrive."""
+        """All messages arrive, and then the snapshots that are wanted, unless these are `snapshots_held`."""
         for _ in range(100_000):
             source = next((body for body in self.bodies.values() if body.sent), None)
             if source is None:
-                return
+                if not self._hand_over_a_snapshot():
+                    return
+                continue
             to, message = source.sent.popleft()
             self.trace.append(f"{self.now.monotonic} {source.me} {to} {message}")
             if source.me not in self.cut and to not in self.cut:
@@ -146,6 +201,14 @@ class BodyCluster:
                 target.core.receive(source.me, source.incarnation, message, self.now)
                 target.turn(self.now)
         raise AssertionError("members go on answering each other without end")
+
+    def _hand_over_a_snapshot(self) -> bool:
+        for me, body in self.bodies.items():
+            wanted = body.wanted
+            if wanted is not None and not self.snapshots_held and not self.cut & {me, wanted.source}:
+                body.receive_snapshot(self.bodies[wanted.source], self.now)
+                return True
+        return False
 
     def run(self, duration_ns: int) -> None:
         """Let time pass."""
@@ -171,6 +234,16 @@ class BodyCluster:
         first = self.act(self.leader, lambda core: core.propose([proposal(name) for name in names], self.now))
         assert isinstance(first, int)
         return first
+
+    def fill(self, count: int) -> int:
+        """Propose so many, one at a time; returns the op of the last."""
+        return [self.propose(f"filling {number}") for number in range(count)][-1]
+
+    def compact(self, *members: int, keep: int = 0) -> None:
+        """Let these members take a snapshot of what they have committed, and keep so many entries before it."""
+        for member in members:
+            self.bodies[member].compact(keep, self.now)
+        self.deliver()
 
     def restart(self, member: int) -> None:
         self.bodies[member] = self.bodies[member].restarted(self.now)

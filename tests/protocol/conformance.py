@@ -48,7 +48,7 @@ def values(hint: object, members: int) -> st.SearchStrategy[object]:
     if hint is bool:
         return st.booleans()
     if hint is bytes:
-        return st.binary(max_size=20)
+        return st.one_of(st.just(bytes(32)), st.binary(max_size=20))
     if hint is str:
         return st.text(max_size=20)
     assert get_origin(hint) is tuple, hint
@@ -340,3 +340,9 @@ def bombard(protocol: type[Core], size: int, data: st.DataObject) -> None:
         body.core.tick(now)
         body.sent.clear()
         body.turn(now)
+        if body.wanted is not None and data.draw(st.booleans()):
+            body.files.add(body.wanted.snapshot)
+            body.core.fetched(body.wanted.snapshot, now)
+            body.turn(now)
+        if body.applied > body.core.standing.base and data.draw(st.booleans()):
+            body.compact(data.draw(st.integers(0, 2)), now)

@@ -7,23 +7,23 @@ from random import Random
 import pytest
 
 from raft import Raft
-from tests.protocol.conformance import ProtocolConformance
+from tests.protocol.conformance_snapshots import SnapshotConformance
 from tests.protocol.toy import SingleMemberLog
 from viewstamp.protocol import Configuration, Founded, Time
 from vsr import ViewstampedReplication
 
 
-class TestViewstampedReplication(ProtocolConformance):
+class TestViewstampedReplication(SnapshotConformance):
     protocol = ViewstampedReplication
     sizes = (1, 2, 3, 4, 5)
 
 
-class TestRaft(ProtocolConformance):
+class TestRaft(SnapshotConformance):
     protocol = Raft
     sizes = (1, 2, 3, 4, 5)
 
 
-class TestSingleMemberLog(ProtocolConformance):
+class TestSingleMemberLog(SnapshotConformance):
     protocol = SingleMemberLog
     sizes = (1,)
 

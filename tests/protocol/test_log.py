@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viewstamp.protocol import Entry, InvariantError, Kind, Limits, Log, Proposal, make_entry
+from viewstamp.protocol import Entry, InvariantError, Kind, Limits, Log, Proposal, Snapshot, Viewstamp, make_entry
 
 
 def entries(first: int, last: int, view: int = 0, size: int = 0) -> tuple[Entry, ...]:
@@ -105,48 +105,171 @@ def test_a_page_holds_one_entry_however_large() -> None:
     assert [e.op for e in Log(entries(1, 2, size=500)).page(0, Limits(page_bytes=10))] == [1]
 
 
+# Compaction, and a log that begins anew behind a snapshot.
+
+
+def snapshot(op: int, view: int = 0) -> Snapshot:
+    return Snapshot(view, op, 0, 100, bytes(32))
+
+
+def test_a_compacted_log_begins_behind_what_was_dropped() -> None:
+    log = Log(entries(1, 6, view=2))
+    log.compact(4)
+    assert (log.base, log.op, log.durable) == (4, 6, 6)
+    assert log.viewstamp(4) == (2, 4)
+    assert log.bytes == sum(len(log.entry(op).encoded) for op in (5, 6))
+    log.compact(3)
+    assert log.base == 4
+    with pytest.raises(InvariantError, match="outside the log"):
+        log.entry(4)
+    with pytest.raises(InvariantError, match="beyond the end"):
+        log.compact(7)
+
+
+def test_a_log_may_be_compacted_up_to_its_end() -> None:
+    log = Log(entries(1, 3))
+    log.compact(3)
+    assert (log.base, log.op, log.bytes) == (3, 3, 0)
+    log.append(entries(4, 4))
+    assert log.page(3, Limits()) == entries(4, 4)
+
+
+def test_nothing_below_the_base_is_cut_or_sent() -> None:
+    log = Log(entries(1, 6))
+    log.compact(4)
+    with pytest.raises(InvariantError, match="below the base"):
+        log.truncate(3)
+    with pytest.raises(InvariantError, match="begins after 4"):
+        log.page(3, Limits())
+    assert [e.op for e in log.page(4, Limits())] == [5, 6]
+
+
+def test_a_log_begins_anew_behind_a_snapshot() -> None:
+    """Its own disk holds nothing of it until the write that says so is durable; writes before that say nothing."""
+    log = Log(entries(1, 2))
+    log.append(entries(3, 3))
+    log.issued(1)
+    log.restart(Viewstamp(1, 5))
+    assert (log.base, log.op, log.durable, log.bytes) == (5, 5, 0, 0)
+    log.issued(2)
+    log.append(entries(6, 6, view=1))
+    log.issued(3)
+    log.written(1)
+    assert log.durable == 0
+    log.written(2)
+    assert log.durable == 5
+    log.written(3)
+    assert log.durable == 6
+
+
+def test_a_log_never_begins_anew_before_its_base() -> None:
+    log = Log(entries(1, 6))
+    log.compact(4)
+    with pytest.raises(InvariantError, match="cannot begin anew"):
+        log.restart(Viewstamp(0, 3))
+
+
+def test_it_is_known_which_operations_are_the_same() -> None:
+    log = Log(entries(1, 6, view=2))
+    log.compact(4)
+    assert [log.holds(Viewstamp(2, op)) for op in (3, 4, 6, 7)] == [False, True, True, False]
+    assert not log.holds(Viewstamp(1, 5))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "base"),
+    [(11, 12, 10), (11, 10, 10), (8, 12, 8), (10, 10, 10), (1, 12, 1)],
+)
+def test_a_disk_gives_back_a_snapshot_and_what_follows_or_overlaps_it(first: int, last: int, base: int) -> None:
+    """Of the op before the first entry the view is not known; so that entry itself becomes the base."""
+    log = Log(entries(first, last), snapshot(10))
+    assert (log.base, log.op, log.durable) == (base, max(last, 10), max(last, 10))
+
+
+def test_a_disk_with_a_hole_behind_its_snapshot_is_a_defect() -> None:
+    with pytest.raises(InvariantError, match="cannot follow op 10"):
+        Log(entries(12, 13), snapshot(10))
+    with pytest.raises(InvariantError, match="has lost what follows"):
+        Log(entries(3, 9), snapshot(10))
+
+
 class Model:
     """A disk that takes writes in order, beside the log that guesses what it holds."""
 
     def __init__(self) -> None:
         self.log = Log()
-        self.queue: list[tuple[Entry, ...]] = []
-        self.disk: tuple[Entry, ...] = ()
+        self.all: list[Entry] = []  # from op 1 on, or from behind the latest snapshot that was installed
+        self.start = 0
+        self.base = 0
+        self.queue: list[tuple[int, tuple[Entry, ...]]] = []
+        self.disk: tuple[int, tuple[Entry, ...]] = (0, ())
         self.issued = 0
         self.done = 0
+        self.view = 0
 
-    def now(self) -> tuple[Entry, ...]:
-        return tuple(self.log.entry(op) for op in range(1, self.log.op + 1))
+    @property
+    def op(self) -> int:
+        return self.start + len(self.all)
 
-    def issue(self) -> None:
-        self.issued += 1
-        self.queue.append(self.now())
-        self.log.issued(self.issued)
-
-    def finish(self, count: int) -> None:
-        for _ in range(min(count, len(self.queue))):
-            self.disk = self.queue.pop(0)
-            self.done += 1
-        self.log.written(self.done)
-
-
-@given(st.lists(st.tuples(st.sampled_from(["append", "truncate", "issue", "finish"]), st.integers(0, 4)), max_size=40))
-def test_durable_never_claims_more_than_the_disk_holds(steps: list[tuple[str, int]]) -> None:
-    model = Model()
-    view = 0
-    for step, number in steps:
+    def step(self, step: str, number: int) -> None:
         match step:
             case "append":
-                model.log.append(entries(model.log.op + 1, model.log.op + number, view))
+                fresh = entries(self.op + 1, self.op + number, self.view, size=10 * number)
+                self.log.append(fresh)
+                self.all += fresh
             case "truncate":
-                view += 1
-                model.log.truncate(max(0, model.log.op - number))
+                self.view += 1
+                after = max(self.base, self.op - number)
+                self.log.truncate(after)
+                del self.all[after - self.start :]
+            case "compact":
+                upto = min(self.op, self.base + number)
+                self.log.compact(upto)
+                self.base = max(self.base, upto)
+            case "restart":
+                self.view += 1
+                self.start = self.base = self.op + number
+                self.all = []
+                self.log.restart(Viewstamp(self.view, self.start))
             case "issue":
-                model.issue()
+                self.issued += 1
+                self.queue.append((self.start, tuple(self.all)))
+                self.log.issued(self.issued)
             case _:
-                model.finish(number)
-        held = model.now()[: model.log.durable]
-        assert model.disk[: model.log.durable] == held
-    model.issue()
-    model.finish(len(model.queue))
+                for _ in range(min(number, len(self.queue))):
+                    self.disk = self.queue.pop(0)
+                    self.done += 1
+                self.log.written(self.done)
+
+    def check(self) -> None:
+        held = self.all[self.base - self.start :]
+        assert (self.log.base, self.log.op) == (self.base, self.op)
+        assert [self.log.entry(op) for op in range(self.base + 1, self.op + 1)] == held
+        assert self.log.bytes == sum(len(entry.encoded) for entry in held)
+        assert self.log.page(self.base, Limits()) == tuple(held)
+        assert all(self.log.holds(entry.viewstamp) for entry in held)
+        if self.log.durable > 0:
+            start, stored = self.disk
+            assert start == self.start, "nothing is durable of a log that the disk has not begun"
+            count = self.log.durable - start
+            assert list(stored[:count]) == self.all[:count]
+            assert count <= len(self.all)
+
+
+STEPS = st.tuples(
+    st.sampled_from(["append", "append", "truncate", "compact", "restart", "issue", "finish"]), st.integers(0, 4)
+)
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_the_log_is_as_in_a_simple_model_and_durable_never_claims_more_than_the_disk_holds(
+    steps: list[tuple[str, int]],
+) -> None:
+    model = Model()
+    for step, number in steps:
+        model.step(step, number)
+        model.check()
+    model.step("issue", 0)
+    model.step("finish", len(model.queue))
+    model.check()
     assert model.log.durable == model.log.op

@@ -70,7 +70,10 @@ class SingleMemberLog(Core):
                 raise ValueError(f"not the origin of a single-member log: {origin}")
             case _:
                 assert_never(origin)
-        self._stamp = entries[-1].stamp if isinstance(origin, Durable) and (entries := origin.entries) else 0
+        self._stamp = 0
+        if isinstance(origin, Durable):
+            stamps = [entry.stamp for entry in origin.entries[-1:]]
+            self._stamp = max(stamps + ([origin.snapshot.stamp] if origin.snapshot is not None else []), default=0)
         self._records: list[Record] = [SaveState(self._life)]
         self._write = 0
         self._reads: list[ReadReady] = []

@@ -11,7 +11,7 @@ import trio
 from statemachine import Command, CommandError, StateMachine, command, query
 from transport.fabric import Fabric, FabricTransport, open_fabric
 from transport.network import LinkFaults
-from viewstamp.cluster import Cluster, Member
+from viewstamp.cluster import Cluster, ClusterOptions, Member
 from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.protocol import Core
 from viewstamp.shell.client import Client, open_client
@@ -192,23 +192,37 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    seed: int = 1, *, members: int = 3, faults: LinkFaults | None = None, machine: Callable[[], StateMachine] = Account
+    seed: int = 1,
+    *,
+    members: int = 3,
+    faults: LinkFaults | None = None,
+    machine: Callable[[], StateMachine] = Account,
+    protocol: str = "vsr",
+    options: ClusterOptions | None = None,
 ) -> AsyncIterator[Running]:
     """A cluster whose members all run and take part; ended, whatever its state, with the block."""
-    async with unstarted(seed, members=members, faults=faults) as cluster:
+    async with unstarted(seed, members=members, faults=faults, protocol=protocol, options=options) as cluster:
         await cluster.start_all(machine)
         yield cluster
 
 
 @asynccontextmanager
-async def unstarted(seed: int = 1, *, members: int = 3, faults: LinkFaults | None = None) -> AsyncIterator[Running]:
+async def unstarted(
+    seed: int = 1,
+    *,
+    members: int = 3,
+    faults: LinkFaults | None = None,
+    protocol: str = "vsr",
+    options: ClusterOptions | None = None,
+) -> AsyncIterator[Running]:
     """A cluster of which no member runs yet."""
     random = Random(seed)
     cluster = Cluster(
         name="running",
         cluster_id=seed.to_bytes(8, "big"),
-        protocol="vsr",
+        protocol=protocol,
         members=tuple(Member(number, HOST, 7000 + number) for number in range(1, members + 1)),
+        **(options or {}),
     )
     async with open_fabric(random.getrandbits(64), faults) as fabric, trio.open_nursery() as nursery:
         yield Running(fabric, nursery, cluster, random)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
 import click
 import trio
@@ -16,6 +17,7 @@ from viewstamp.cli.errors import Failed
 from viewstamp.cli.options import cluster_option, json_option
 from viewstamp.cli.poll import Sighting, poll, primary_of
 from viewstamp.cluster import Cluster
+from viewstamp.replica.status import SnapshotStatus, Transfer
 from viewstamp.shell.client import open_client
 
 _MILLISECOND = 1_000_000
@@ -99,6 +101,8 @@ def _row(member: int, seen: Mapping[int, Sighting]) -> dict[str, object]:
             "clock_skew_ms": round(sighting.clock_skew_ns / _MILLISECOND, 1),
             "round_trip_ms": round(sighting.round_trip_ns / _MILLISECOND, 1),
             "journal_bytes": status.journal_bytes,
+            "log_from_op": status.base + 1,
+            "snapshot": asdict(status.snapshot),
             "waiting": status.waiting,
             "digest": status.digest.hex(),
             "drops": dict(status.drops),
@@ -110,6 +114,7 @@ def _lag(applied: int, seen: Mapping[int, Sighting]) -> int:
     return max(sighting.status.commit for sighting in seen.values()) - applied
 
 
+_LONG_PAUSE_NS = 10 * _MILLISECOND
 _NUMBERS = ("view", "op", "commit", "applied", "lag")
 
 
@@ -117,7 +122,7 @@ def _print_table(cluster: Cluster, seen: Mapping[int, Sighting]) -> None:
     table = Table(title=f"{cluster.name} ({cluster.protocol})", box=SIMPLE_HEAD, title_justify="left")
     for name in ("member", "role", "status"):
         table.add_column(name)
-    for name in (*_NUMBERS, "last heard", "clock skew", "journal"):
+    for name in (*_NUMBERS, "last heard", "clock skew", "journal", "snapshot"):
         table.add_column(name, justify="right", no_wrap=True)
     for member in cluster.members:
         row = _row(member.id, seen)
@@ -125,9 +130,10 @@ def _print_table(cluster: Cluster, seen: Mapping[int, Sighting]) -> None:
         if member.id in seen:
             numbers = [str(row[name]) for name in _NUMBERS]
             skew, size = _milliseconds(row["clock_skew_ms"]), _size(seen[member.id].status.journal_bytes)
-            table.add_row(str(member.id), str(row["role"]), str(row["status"]), *numbers, heard, skew, size)
+            held = _snapshot(seen[member.id].status.snapshot)
+            table.add_row(str(member.id), str(row["role"]), str(row["status"]), *numbers, heard, skew, size, held)
         else:
-            table.add_row(str(member.id), "?", "no answer", *("" for _ in _NUMBERS), heard, "", "")
+            table.add_row(str(member.id), "?", "no answer", *("" for _ in _NUMBERS), heard, "", "", "")
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PLAIN_WIDTH)
@@ -135,6 +141,33 @@ def _print_table(cluster: Cluster, seen: Mapping[int, Sighting]) -> None:
     for number, sighting in seen.items():
         if sighting.status.waiting:
             console.print(f"member {number}: {sighting.status.waiting}", markup=False, highlight=False)
+        for line in _snapshot_lines(sighting.status.snapshot):
+            console.print(f"member {number}: {line}", markup=False, highlight=False)
+
+
+def _snapshot(snapshot: SnapshotStatus) -> str:
+    return f"{_size(snapshot.size)} at {snapshot.op}" if snapshot.op else ""
+
+
+def _snapshot_lines(snapshot: SnapshotStatus) -> Iterator[str]:
+    """What is under way, or went wrong."""
+    if snapshot.taking:
+        yield f"writes a snapshot up to op {snapshot.taking}"
+    if snapshot.loading:
+        yield f"loads the snapshot up to op {snapshot.loading}"
+    if snapshot.receiving is not None:
+        yield f"receives a snapshot from {_transfer(snapshot.receiving)}"
+    for transfer in snapshot.sending:
+        yield f"sends a snapshot to {_transfer(transfer)}"
+    if snapshot.pause_ns >= _LONG_PAUSE_NS:
+        yield f"taking its last snapshot held the loop for {snapshot.pause_ns / _MILLISECOND:.0f} ms at a time"
+    if snapshot.failure:
+        yield f"could not take a snapshot: {snapshot.failure}"
+
+
+def _transfer(transfer: Transfer) -> str:
+    share = 100 * transfer.done // max(1, transfer.size)
+    return f"member {transfer.member}, up to op {transfer.op}: {share} % of {_size(transfer.size)}"
 
 
 def _milliseconds(value: object) -> str:

@@ -173,6 +173,11 @@ class Journal:
         return self._identity
 
     @property
+    def in_memory(self) -> bool:
+        """Whether no call takes any time."""
+        return self._files.in_memory
+
+    @property
     def incarnation(self) -> int:
         """This directory's incarnation."""
         return self._encoded.incarnation

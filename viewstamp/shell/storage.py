@@ -60,6 +60,9 @@ class Storage:
 
     def release(self, op: int) -> None:
         """Entries up to `op` are needed no more: their segments go, in the thread, between two writes."""
+        if self._journal.in_memory and not self._busy:
+            self._journal.release(op)
+            return
         self._release = op
         self._idle = trio.Event() if self._idle.is_set() else self._idle
         self._wanted.set()

@@ -1,0 +1,136 @@
+"""Snapshots in running clusters: the log stays short, members catch up and restart by them, and bad ones are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import trio
+
+from statemachine import SnapshotError, StateMachine, command
+from tests.viewstamp.running import Account, Running, running
+from transport.network import LinkFaults
+from viewstamp.cluster import ClusterOptions
+
+OFTEN: ClusterOptions = {"snapshot_entries": 40, "snapshot_bytes": 1 << 20}
+BOTH = pytest.mark.parametrize("protocol", ["vsr", "raft"])
+
+
+async def deposit(cluster: Running, member: int, times: int) -> None:
+    with trio.fail_after(60):
+        for _ in range(times):
+            await cluster.replicas[member].call(Account.deposit, 1)
+
+
+async def wait_applied(cluster: Running, member: int, balance: int) -> None:
+    with trio.fail_after(20):
+        while cluster.replicas[member].machine.balance != balance:  # type: ignore[attr-defined]  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+@BOTH
+async def test_the_log_in_memory_and_on_disk_stays_short(protocol: str, autojump_clock: trio.testing.MockClock) -> None:
+    async with running(protocol=protocol, options=OFTEN) as cluster:
+        await deposit(cluster, 1, 500)
+        for member in cluster.ids:
+            await wait_applied(cluster, member, 500)
+        await trio.sleep(1)
+        for replica in cluster.replicas.values():
+            status = replica.status()
+            assert status.snapshot.op > 400
+            assert status.op - status.base <= 2 * 40
+
+
+@BOTH
+async def test_a_member_that_was_down_catches_up_by_snapshot_under_loss(
+    protocol: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(protocol=protocol, options=OFTEN, faults=LinkFaults(loss=0.05)) as cluster:
+        await deposit(cluster, 1, 10)
+        down = next(member for member in cluster.ids if not cluster.replicas[member].is_primary)
+        awake = next(member for member in cluster.ids if member != down)
+        await cluster.stop(down)
+        await deposit(cluster, awake, 300)
+        restarted = await cluster.start(down)
+        await wait_applied(cluster, down, 310)
+        machine = restarted.machine
+        assert isinstance(machine, Account)
+        # What came in the snapshot was not executed here, yet it is all there.
+        assert machine.balance == machine.executed == 310
+        assert await restarted.call(Account.deposit, 1) == 311
+
+
+@BOTH
+async def test_the_whole_cluster_restarts_on_its_snapshots(
+    protocol: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with running(protocol=protocol, options=OFTEN) as cluster:
+        await deposit(cluster, 2, 205)
+        for member in cluster.ids:
+            await wait_applied(cluster, member, 205)
+        for member in cluster.ids:
+            await cluster.stop(member)
+        await cluster.start_all()
+        assert await cluster.replicas[1].call(Account.deposit, 1) == 206
+        assert all(replica.status().snapshot.op > 0 for replica in cluster.replicas.values())
+
+
+async def test_a_snapshot_on_demand(autojump_clock: trio.testing.MockClock) -> None:
+    async with running() as cluster:
+        await deposit(cluster, 1, 3)
+        replica = cluster.replicas[1]
+        assert replica.status().snapshot.op == 0
+        replica.take_snapshot()
+        with trio.fail_after(5):
+            while not replica.status().snapshot.op:  # noqa: ASYNC110 - it has no event
+                await trio.sleep(0.01)
+        assert replica.status().snapshot.op == replica.status().applied
+
+
+class Unwritable(Account):
+    """Its state cannot be written down after the first deposit."""
+
+    def snapshot(self) -> Iterator[bytes]:
+        if self.balance:
+            raise SnapshotError("balance: a secret")
+        return iter((b"",))
+
+    def restore(self, chunks: Iterator[bytes]) -> None:
+        list(chunks)
+
+
+async def test_a_machine_that_cannot_be_written_down_goes_on_serving_and_says_so(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(options=OFTEN, machine=Unwritable) as cluster:
+        await deposit(cluster, 1, 100)
+        status = cluster.replicas[1].status().snapshot
+        assert status.op == 0
+        assert status.failure == "SnapshotError: balance: a secret"
+    assert "no snapshot could be taken" in caplog.text
+
+
+class Picky(StateMachine):
+    """Takes no snapshot but its own."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    @command
+    def deposit(self, amount: int) -> int:
+        self.total += amount
+        return self.total
+
+    def restore(self, chunks: Iterator[bytes]) -> None:
+        raise SnapshotError("this is not mine")
+
+
+async def test_a_snapshot_that_the_machine_cannot_read_ends_the_start_with_its_error(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(options=OFTEN) as cluster:
+        await deposit(cluster, 1, 100)
+        await cluster.stop(2)
+        with pytest.raises(SnapshotError, match="this is not mine"):
+            async with cluster.open_member(2, Picky):
+                pytest.fail("it started")
