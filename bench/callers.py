@@ -64,8 +64,7 @@ class SessionCaller(Caller):
     def __init__(self, cluster: Cluster, body: bytes, reads: bool, random: Random) -> None:
         super().__init__()
         self._body = body
-        members = cluster.configuration.members
-        self._session = ClientSession(members, random=random, window=cluster.window)
+        self._session = ClientSession.of(cluster, random=random)
         self._codec = MessageCodec(BODY_MESSAGES, {})
         sender = FIRST_CLIENT_ID + random.getrandbits(62)
         identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, sender, 1)

@@ -108,7 +108,7 @@ class _Client:
     def __init__(self, cluster: Cluster, number: int, body: bytes, reads: bool, in_flight: int, now: int) -> None:
         self.address = ("127.0.0.1", 10_000 + number)
         self.completed = 0
-        self._session = ClientSession(cluster.configuration.members, random=Random(number), window=cluster.window)
+        self._session = ClientSession.of(cluster, random=Random(number))
         self._codec = MessageCodec(BODY_MESSAGES, {})
         identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, FIRST_CLIENT_ID + number, 1)
         self._endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)

@@ -7,21 +7,27 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Unpack
 
+import pytest
 import trio
 
 from statemachine import Counter
 from viewstamp.cli.demo.members import Members
 from viewstamp.cli.poll import Sighting, poll
+from viewstamp.cluster import ClusterOptions
 from viewstamp.shell.client import Client, open_client
 
 WITHIN_S = 8.0
+PROTOCOLS = pytest.mark.parametrize("protocol", ["vsr", "raft"])
 
 
 @asynccontextmanager
-async def open_members(folder: Path, replicas: int = 3) -> AsyncIterator[Members]:
+async def open_members(
+    folder: Path, replicas: int = 3, protocol: str = "vsr", **options: Unpack[ClusterOptions]
+) -> AsyncIterator[Members]:
     """The processes of a cluster, all started; all ended at the end, whatever their state."""
-    members = Members(folder / "members", "vsr", replicas)
+    members = Members(folder / "members", protocol, replicas, **options)
     try:
         for member in members.ids:
             await members.start(member)

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from statemachine import Counter
-from tests.end_to_end.support import WITHIN_S, increment, open_members, values, wait_agreed
+from tests.end_to_end.support import PROTOCOLS, WITHIN_S, increment, open_members, values, wait_agreed
 from viewstamp.cli.demo.load import Load
 from viewstamp.cli.demo.result import count_duplicated, count_lost
 from viewstamp.cli.poll import poll, until
@@ -18,8 +18,9 @@ from viewstamp.shell.client import open_client
 pytestmark = pytest.mark.slow
 
 
-async def test_all_are_killed_at_once_under_load(tmp_path: Path) -> None:
-    async with open_members(tmp_path) as members:
+@PROTOCOLS
+async def test_all_are_killed_at_once_under_load(tmp_path: Path, protocol: str) -> None:
+    async with open_members(tmp_path, protocol=protocol) as members:
         load = Load(members.cluster, clients=8, total=None)
         with trio.fail_after(3 * WITHIN_S):
             async with trio.open_nursery() as nursery:
@@ -53,6 +54,23 @@ async def test_a_member_whose_data_is_deleted_recovers_from_the_others(tmp_path:
         assert await values(members) == {110}
 
 
+async def test_a_raft_member_whose_data_is_deleted_refuses_and_says_what_can_be_done(tmp_path: Path) -> None:
+    async with (
+        open_members(tmp_path, protocol="raft") as members,
+        open_client(members.cluster, Counter) as client,
+    ):
+        await increment(client, 20)
+        await wait_agreed(client, list(members.ids), 20)
+        await members.kill(3)
+        shutil.rmtree(members.data(3))
+        await members.start(3)
+        with trio.fail_after(WITHIN_S):
+            assert await members.wait_ended(3) == 1
+        assert "data" in members.log(3)
+        assert await increment(client, 20) == 40  # the others go on
+        members.state[3] = "killed"
+
+
 async def test_no_cluster_is_founded_while_one_member_has_data(tmp_path: Path) -> None:
     """Two of three lose their disks at once. They are a majority, and must not begin again from nothing."""
     async with open_members(tmp_path) as members, open_client(members.cluster, Counter) as client:
@@ -77,8 +95,12 @@ async def test_no_cluster_is_founded_while_one_member_has_data(tmp_path: Path) -
         assert scope.cancelled_caught
 
 
-async def test_five_members_with_two_dead_still_serve(tmp_path: Path) -> None:
-    async with open_members(tmp_path, replicas=5) as members, open_client(members.cluster, Counter) as client:
+@PROTOCOLS
+async def test_five_members_with_two_dead_still_serve(tmp_path: Path, protocol: str) -> None:
+    async with (
+        open_members(tmp_path, replicas=5, protocol=protocol) as members,
+        open_client(members.cluster, Counter) as client,
+    ):
         await increment(client, 20)
         seen = await wait_agreed(client, list(members.ids))
         primary = seen[1].status.primary

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
+from typing import Self
 
+from viewstamp.cluster import Cluster
 from viewstamp.protocol import MILLISECOND, NEVER, Viewstamp
 from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
 
@@ -102,6 +104,12 @@ class ClientSession:
         self._probe_ns = 0
         self._resend_at = 0
         self.deadline = NEVER
+
+    @classmethod
+    def of(cls, cluster: Cluster, *, random: Random, home: int | None = None) -> Self:
+        """A session with the members of a cluster, as patient as its time-outs say."""
+        members, retry_ns = cluster.configuration.members, max(1, cluster.timeouts.suspect // 3)
+        return cls(members, random=random, window=cluster.window, home=home, retry_ns=retry_ns)
 
     @property
     def target(self) -> int:

@@ -34,7 +34,6 @@ from viewstamp.protocol import (
     State,
     Time,
     check,
-    split_entries,
 )
 from viewstamp.replica.applied import Applied
 from viewstamp.replica.errors import DataLostError, IncarnationTooOldError, SupersededError
@@ -100,11 +99,7 @@ class Replica:
         self.incarnation = stored.incarnation
         identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, me, stored.incarnation)
         self.endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
-        members = self._configuration.members
-        retry_ns = cluster.timeouts.suspect // 3
-        self.session = session or ClientSession(
-            members, random=random, window=cluster.window, home=me, retry_ns=retry_ns
-        )
+        self.session = session or ClientSession.of(cluster, random=random, home=me)
         self._home = LocalSession(me, self.session, self._on_client, self._send)
 
         self._core: Core | None = None
@@ -138,7 +133,7 @@ class Replica:
             check(record is not None and record.complete, "a journal with a state but without a founding record")
             self._founded = record
             state = cast("State", self._codec.decode(stored.state))
-            self._start(Durable(state, split_entries(stored.entries), stored.snapshot))
+            self._start(Durable(state, stored.log(self._cluster.snapshot_entries), stored.snapshot))
         else:
             self._founding = Founding(self._configuration.members, self._me, stored.incarnation, record)
 

@@ -22,7 +22,7 @@ from viewstamp.replica.records import record_of
 from viewstamp.replica.serving import Serving
 from viewstamp.replica.status import SnapshotStatus, Transfer
 from viewstamp.replica.taking import Taking
-from viewstamp.replica.turn import Turn
+from viewstamp.replica.turn import Turn, margin_of
 from viewstamp.wire import Chunk, GetChunk, NoSnapshot
 
 _LARGEST_SCALE = 8
@@ -158,7 +158,7 @@ class Snapshots:
         follows a snapshot that a member is fetching just now."""
         base = core.standing.base
         keep, size = snapshot.op, 0
-        lowest = max(base, snapshot.op - self._entries_limit // 4)
+        lowest = max(base, snapshot.op - margin_of(self._entries_limit))
         while keep > lowest and size < self._bytes_limit // 4:
             size += len(core.entry(keep).encoded)
             keep -= 1

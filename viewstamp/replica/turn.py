@@ -8,7 +8,7 @@ from statemachine import Executor
 from transport.interface import Address
 from viewstamp.client import Completion
 from viewstamp.journal import JournalRecord
-from viewstamp.protocol import Snapshot, Transition
+from viewstamp.protocol import Entry, Snapshot, Transition, split_entries
 from viewstamp.replica.file_tasks import FileTask
 
 
@@ -41,3 +41,19 @@ class Stored:
     entries: bytes
     snapshot: Snapshot | None = None
     executor: Executor | None = None
+
+    def log(self, snapshot_entries: int) -> tuple[Entry, ...]:
+        """The entries, but of those before the snapshot only what its margin would have kept.
+
+        The journal drops whole segments, and can hold far more.
+        """
+        entries = split_entries(self.entries)
+        if self.snapshot is None:
+            return entries
+        first = self.snapshot.op - margin_of(snapshot_entries)
+        return tuple(entry for entry in entries if entry.op > first)
+
+
+def margin_of(snapshot_entries: int) -> int:
+    """How many entries before a snapshot are kept for members that are a little behind."""
+    return snapshot_entries // 4

@@ -36,9 +36,7 @@ class Client(Callers):
         self, machine_class: type[StateMachine], cluster: Cluster, transport: Transport, random: Random
     ) -> None:
         super().__init__(machine_class, cluster.max_command_bytes)
-        members = cluster.configuration.members
-        retry_ns = cluster.timeouts.suspect // 3
-        self._client_session = ClientSession(members, random=random, window=cluster.window, retry_ns=retry_ns)
+        self._client_session = ClientSession.of(cluster, random=random)
         self._codec = MessageCodec(BODY_MESSAGES, {})
         sender = FIRST_CLIENT_ID + random.getrandbits(62)
         identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, sender, 1)

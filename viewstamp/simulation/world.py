@@ -411,9 +411,7 @@ class World:
         endpoint = Endpoint(identity, datagram_bytes=self.cluster.datagram_bytes)
         for member, node in self.nodes.items():
             endpoint.set_peer(member, node.address)
-        retry_ns = self.cluster.timeouts.suspect // 3
-        members, window = self.cluster.configuration.members, self.cluster.window
-        session = ClientSession(members, random=random, window=window, retry_ns=retry_ns)
+        session = ClientSession.of(self.cluster, random=random)
         client = SimulatedClient(len(self.clients), session, endpoint)
         self.clients.append(client)
         if self.observer is not None:
