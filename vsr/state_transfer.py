@@ -95,6 +95,8 @@ def on_get_state(r: Replica, sender: int, message: GetState) -> None:
     elif message.after > r.log.op:
         r.ignore("GETSTATE beyond the log")
     else:
+        if r.leads:
+            r.acknowledged[sender].heard = r.now.monotonic
         after, last = message.after, Viewstamp(message.last_view, message.last_op)
         if after < last.op and r.log.holds(last):
             # A restarted replica does not know how far its log was committed; it need not fetch again what it has.
@@ -132,7 +134,9 @@ def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
         fetch.snapshot = message.snapshot
         fetch.in_hand = False
         fetch.staged = []
-        fetch.retry_at = NEVER
+        # In that view already, it answers heartbeats. Else it goes on asking, to show that it is here: a primary whose
+        # majority depends on this replica would give way in the middle, and again in each view that follows.
+        fetch.retry_at = NEVER if fetch.purpose is Purpose.LAG else r.now.monotonic + r.timeouts.retry
         r.explain(f"needs a snapshot up to op {message.snapshot.op} from member {sender}")
 
 

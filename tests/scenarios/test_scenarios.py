@@ -23,7 +23,7 @@ def test_scenario(path: Path, request: pytest.FixtureRequest) -> None:
 
 
 def test_there_are_scenarios() -> None:
-    assert len(_FILES) > 20
+    assert len(_FILES) > 60
 
 
 BEGINNING = "# why\nmembers 3\ndeliver quietly\n"
@@ -45,6 +45,11 @@ BEGINNING = "# why\nmembers 3\ndeliver quietly\n"
         ("expect primary 2", "primary 2 expected, found 1"),
         ("expect view 4 at 1 2", "'4' expected at member 1, found '0'"),
         ("request 1 as", "expected new names for the requests"),
+        ("snapshot 1", "or it has committed nothing more"),
+        ("snapshot 1 keeping few", "expected how many entries (a number), found 'few'"),
+        ("lose snapshot 2", "member 2 needs no snapshot"),
+        ("page 1", "`page` comes before `members`"),
+        ("expect snapshot 4 at 1", "a snapshot at op 4 expected on the disk of member 1, found 0"),
     ],
 )
 def test_an_error_names_file_and_line_and_what_was_expected(line: str, message: str) -> None:

@@ -9,10 +9,11 @@ Whatever the scenario, three things are checked from outside: no two members com
 read misses what was acknowledged before it was asked, and no read is answered twice.
 
     protocol vsr              the protocol's name in cluster files
+    page 1                    no message carries more entries than that; before `members`
     members 3                 and they start, on blank disks
     request 1 as a b          propose requests called a and b at member 1, in one turn
     read at 2 as r            ask member 2 for a linearizable read
-    deliver                   deliver messages, in the order in which they were sent, until there are none
+    deliver                   deliver messages in the order in which they were sent until there are none, and snapshots
     deliver 1 -> 2 prepare    only these, and what else matches meanwhile; `*` is any member
     drop 1 -> 2               from now on the network loses these; `drop 1 -> *`
     isolate 1                 drop all from and to member 1; `isolate 1 inbound`, `isolate 1 outbound`
@@ -26,11 +27,16 @@ read misses what was acknowledged before it was asked, and no read is answered t
     crash 2                   the process ends, with the writes under way; `crash 2 keeping 1` keeps the first of them
     lose disk 2               the process ends, and its disk is blank
     restart 2                 start again on what the disk holds
+    snapshot 1                member 1 takes a snapshot of what it has committed, and drops its log up to there;
+                              `snapshot 1 keeping 2` keeps the last 2 entries of that
+    hold snapshots 3          snapshots that member 3 needs do not come; `release snapshots 3`
+    lose snapshot 3           what member 3 needs cannot be had from its source
     resign 1                  ask a member to stop on purpose
     hold disk 2               writes stay under way; `release disk 2`
     show                      a line for each member
     expect ...                committed a at 1 2, uncommitted a at 3, acked a, unacked a, served r, failed r, waiting r,
-                              primary 2, primary none, view 1 at 2 3, status normal at 2, commit 2 at 1, log a b at 1 2
+                              primary 2, primary none, view 1 at 2 3, status normal at 2, commit 2 at 1,
+                              log a b at 1 2 (what is in memory), snapshot 4 at 1 (on its disk; 0 for none)
 
 `quietly` after a command leaves its messages out of the transcript.
 """
@@ -43,7 +49,7 @@ from collections.abc import Callable, Sequence
 from difflib import unified_diff
 from pathlib import Path
 
-from viewstamp.protocol import InvariantError
+from viewstamp.protocol import InvariantError, Limits
 from viewstamp.registry import UnknownProtocolError, protocol_class
 from viewstamp.simulation.scenario_expect import disappointment
 from viewstamp.simulation.scenario_text import member_line
@@ -66,6 +72,7 @@ class Scenario:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self._protocol = "vsr"
+        self._limits = Limits()
         self._world: ScenarioWorld | None = None
         self._commands: dict[str, Callable[[Words], None]] = {
             "crash": self._crash,
@@ -77,6 +84,7 @@ class Scenario:
             "isolate": self._isolate,
             "lose": self._lose,
             "members": self._members,
+            "page": self._page,
             "protocol": self._choose_protocol,
             "read": self._read,
             "release": self._release,
@@ -86,6 +94,7 @@ class Scenario:
             "restart": self._restart,
             "run": self._run,
             "show": self._show,
+            "snapshot": self._snapshot,
             "tick": self._tick,
         }
 
@@ -120,10 +129,15 @@ class Scenario:
     def _choose_protocol(self, words: Words) -> None:
         self._protocol = words.word("a protocol's name")
 
+    def _page(self, words: Words) -> None:
+        if self._world is not None:
+            raise ScenarioSyntaxError("`page` comes before `members`")
+        self._limits = Limits(page_entries=max(1, words.number("how many entries")))
+
     def _members(self, words: Words) -> None:
         size = words.number("how many members")
         try:
-            self._world = ScenarioWorld(protocol_class(self._protocol), size, self._say)
+            self._world = ScenarioWorld(protocol_class(self._protocol), size, self._limits, self._say)
         except UnknownProtocolError as unknown:
             raise ScenarioSyntaxError(str(unknown)) from unknown
 
@@ -179,18 +193,27 @@ class Scenario:
     def _hold(self, words: Words) -> None:
         if words.take("disk"):
             self.world.members[words.member(self._known)].disk_held = True
+        elif words.take("snapshots"):
+            self.world.hold_snapshots(words.member(self._known))
         else:
             self.world.holds.append(words.filter(self._known))
 
     def _release(self, words: Words) -> None:
         if words.take("disk"):
             self.world.release_disk(words.member(self._known))
+        elif words.take("snapshots"):
+            self.world.release_snapshots(words.member(self._known))
         else:
             self.world.release(words.filter(self._known) if words.left else None)
 
     def _lose(self, words: Words) -> None:
         if words.take("disk"):
             self.world.lose_disk(words.member(self._known))
+            return
+        if words.take("snapshot"):
+            member = words.member(self._known)
+            if not self.world.lose_snapshot(member):
+                raise ScenarioSyntaxError(f"member {member} needs no snapshot")
             return
         wanted = words.filter(self._known)
         lost = [flight for flight in self.world.queue if wanted.matches(flight)]
@@ -228,6 +251,12 @@ class Scenario:
         if self.world.members[member].core is not None:
             raise ScenarioSyntaxError(f"member {member} runs already")
         self.world.start(member)
+
+    def _snapshot(self, words: Words) -> None:
+        member = words.member(self._known)
+        keep = words.number("how many entries") if words.take("keeping") else 0
+        if not self.world.snapshot(member, keep):
+            raise ScenarioSyntaxError(f"member {member} is down, its disk is busy, or it has committed nothing more")
 
     def _resign(self, words: Words) -> None:
         self.world.resign(words.member(self._known))

@@ -56,20 +56,33 @@ def _log(world: ScenarioWorld, words: Words) -> str:
 
 def _committed(world: ScenarioWorld, words: Words) -> str:
     names = words.until("at")
-    return _at(world, words, lambda core: " ".join(n for n in names if n in _committed_at(core)), " ".join(names))
+    look = _committed_at
+    return _at(world, words, lambda core: " ".join(n for n in names if n in look(world, core)), " ".join(names))
 
 
 def _uncommitted(world: ScenarioWorld, words: Words) -> str:
     names = words.until("at")
-    return _at(world, words, lambda core: " ".join(n for n in names if n not in _committed_at(core)), " ".join(names))
+    look = _committed_at
+    return _at(world, words, lambda core: " ".join(n for n in names if n not in look(world, core)), " ".join(names))
 
 
 def _names(core: Core, upto: int) -> list[str]:
-    return [entry_name(core.entry(op)) for op in range(1, upto + 1)]
+    return [entry_name(core.entry(op)) for op in range(core.standing.base + 1, upto + 1)]
 
 
-def _committed_at(core: Core) -> list[str]:
-    return _names(core, core.standing.commit)
+def _snapshot(world: ScenarioWorld, words: Words) -> str:
+    wanted = words.number("the op of a snapshot, 0 for none")
+    words.skip("at")
+    for member in words.members(world.configuration.members):
+        found = world.snapshot_op(member)
+        if found != wanted:
+            return f"a snapshot at op {wanted} expected on the disk of member {member}, found {found}"
+    return ""
+
+
+def _committed_at(world: ScenarioWorld, core: Core) -> list[str]:
+    """Also what a snapshot holds: the world remembers everything that was ever committed."""
+    return [entry_name(world.agreed[op]) for op in range(1, core.standing.commit + 1)]
 
 
 def _acked(world: ScenarioWorld, words: Words) -> str:
@@ -127,6 +140,7 @@ _EXPECTATIONS: dict[str, Callable[[ScenarioWorld, Words], str]] = {
     "log": _log,
     "primary": _primary,
     "served": _served,
+    "snapshot": _snapshot,
     "status": _status,
     "unacked": _unacked,
     "uncommitted": _uncommitted,

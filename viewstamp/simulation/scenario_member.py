@@ -15,7 +15,9 @@ from viewstamp.protocol import (
     Message,
     Origin,
     SendAfter,
+    Snapshot,
     Time,
+    Wanted,
     Write,
     check,
 )
@@ -45,6 +47,7 @@ class ScenarioMember:
         self.life = 0
         self.incarnation = 1
         self.disk_held = False
+        self.wanted: Wanted | None = None
         self._protocol = protocol
         self._configuration = configuration
         self._send = send
@@ -58,7 +61,11 @@ class ScenarioMember:
     # Lives.
 
     def start(self, now: Time) -> None:
-        """Start on what the disk holds: what was found there, the founding if it never got further, or nothing."""
+        """Start on what the disk holds: what was found there, the founding if it never got further, or nothing.
+
+        Raises:
+          RefusesLostDiskError: the disk is blank, and the protocol cannot bring such a member back.
+        """
         check(self.core is None, "member {} runs already", self.member)
         origin: Origin
         durable = self._disk.durable
@@ -77,6 +84,7 @@ class ScenarioMember:
     def crash(self, keeping: int = 0) -> int:
         """The process ends. Of the writes under way the first `keeping` reached the disk; returns how many did not."""
         self.core = None
+        self.wanted = None
         for _ in range(min(keeping, len(self._pending))):
             self._disk.store(self._pending.popleft().records)
         gone = len(self._pending)
@@ -90,6 +98,18 @@ class ScenarioMember:
         self._disk = StoredRecords()
         self._lost = True
         self.incarnation += 1
+
+    # Snapshots.
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The latest one on its disk."""
+        return self._disk.snapshot
+
+    def compact(self, snapshot: Snapshot, keep_after: int, now: Time) -> None:
+        """It has taken this snapshot, and keeps the entries after `keep_after`."""
+        self._disk.compact(snapshot, keep_after)
+        self.act(lambda core: core.compact(snapshot, keep_after, now), now)
 
     # Turns.
 
@@ -117,6 +137,7 @@ class ScenarioMember:
             self.incarnation = effects.supersede + 1
             self.start(now)
             return
+        self.wanted = effects.wanted
         for send in effects.sends:
             self._send(self.member, self.incarnation, send.to, send.message)
         if effects.write is not None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields
 
-from viewstamp.protocol import Core, Entry, Message, Transition
+from viewstamp.protocol import Core, Entry, Message, Snapshot, Transition
 
 _LARGE = 1 << 32
+_LEFT_OUT = ("wall", "stamp")
 
 
 class Names:
@@ -27,13 +28,15 @@ def kind_of(message: Message) -> str:
 
 
 def message_line(message: Message, names: Names) -> str:
-    """A message on one line: its kind, and each field by name. Wall clocks are left out."""
+    """A message on one line: its kind, and each field by name. Clocks are left out, and digests are short."""
     words = [kind_of(message)]
     for field in fields(message):
         value = getattr(message, field.name)
-        if field.name == "wall":
+        if field.name in _LEFT_OUT:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | tuple):
+        if isinstance(value, bytes):
+            words.append(f"{field.name} {value.hex()[:8]}")
+        elif isinstance(value, bool) or not isinstance(value, int | tuple):
             words.append(f"{field.name} {value!r}")
         elif isinstance(value, int):
             words.append(f"{field.name} {names.of(value)}")
@@ -54,16 +57,22 @@ def entry_name(entry: Entry) -> str:
     return entry.body.decode() or entry.kind.name.lower()
 
 
+def snapshot_name(snapshot: Snapshot) -> str:
+    """A snapshot by the place of the last operation that it holds."""
+    return f"the snapshot at [{snapshot.view}.{snapshot.op}]"
+
+
 def member_line(member: int, core: Core | None) -> str:
-    """A member on one line: status, role, view, op, commit and the log."""
+    """A member on one line: status, role, view, op, commit and the log, of which a snapshot may hold the beginning."""
     if core is None:
         return f"{member} down"
     standing = core.standing
     role = f"{standing.role}{'' if standing.leads or standing.role != 'primary' else ' (quiet)'}"
-    entries = log_words(core.entry(op) for op in range(1, standing.op + 1))
+    entries = log_words(core.entry(op) for op in range(standing.base + 1, standing.op + 1))
+    after = f" after {standing.base}" if standing.base else ""
     waiting = f" ({standing.waiting})" if standing.waiting else ""
     numbers = f"view {standing.view} op {standing.op} commit {standing.commit}"
-    return f"{member} {standing.status} {role} {numbers} log [{entries}]{waiting}"
+    return f"{member} {standing.status} {role} {numbers} log{after} [{entries}]{waiting}"
 
 
 def transition_line(member: int, transition: Transition) -> str:

@@ -11,14 +11,19 @@ from viewstamp.protocol import (
     Configuration,
     Core,
     Effects,
+    Entry,
     Kind,
+    Limits,
     Message,
     Proposal,
     ReadFailed,
     ReadReady,
+    RefusesLostDiskError,
+    Snapshot,
     Time,
 )
 from viewstamp.simulation.scenario_member import ScenarioMember
+from viewstamp.simulation.scenario_snapshots import SnapshotTransfers
 from viewstamp.simulation.scenario_text import (
     Names,
     entry_name,
@@ -86,8 +91,8 @@ class Read:
 class ScenarioWorld:
     """Members and messages, step by step. What happens is told to `say`, one line each."""
 
-    def __init__(self, protocol: type[Core], size: int, say: Callable[[str], None]) -> None:
-        self.configuration = Configuration(tuple(range(1, size + 1)))
+    def __init__(self, protocol: type[Core], size: int, limits: Limits, say: Callable[[str], None]) -> None:
+        self.configuration = Configuration(tuple(range(1, size + 1)), limits=limits)
         self.now = Time(0, _EPOCH)
         self.requests: dict[str, Request] = {}
         self.reads: dict[str, Read] = {}
@@ -100,12 +105,13 @@ class ScenarioWorld:
         self._say = say
         self._names = Names()
         self._unsaid = 0
-        self._agreed: dict[int, bytes] = {}
+        self.agreed: dict[int, Entry] = {}
         self._committed = dict.fromkeys(self.configuration.members, 0)
         self.members = {
             member: ScenarioMember(protocol, self.configuration, member, self._sent, self._observe)
             for member in self.configuration.members
         }
+        self._snapshots = SnapshotTransfers(self.members, self._reach, say)
         for member in self.members.values():
             member.start(self.now)
 
@@ -117,13 +123,21 @@ class ScenarioWorld:
         self.queue.append(flight)
 
     def deliver(self, wanted: Filter | None = None) -> None:
-        """Deliver what is under way, and what comes of it, in order; only messages that are `wanted`, if given."""
+        """Deliver what is under way, and what comes of it, in order; only messages that are `wanted`, if given.
+
+        Without a filter, snapshots that members need come too, after all messages.
+        """
         while True:
             flight = next((f for f in self.queue if wanted is None or wanted.matches(f)), None)
-            if flight is None:
+            if flight is not None:
+                self.queue.remove(flight)
+                self._arrive(flight)
+            elif wanted is not None or not self._snapshots.come(self.now):
                 return
-            self.queue.remove(flight)
-            self._arrive(flight)
+
+    def _reach(self, one: int, other: int) -> bool:
+        up = self.members[one].core is not None and self.members[other].core is not None
+        return up and (one, other) not in self.cuts and (other, one) not in self.cuts
 
     def _arrive(self, flight: Flight) -> None:
         if any(hold.matches(flight) for hold in self.holds):
@@ -193,15 +207,21 @@ class ScenarioWorld:
 
     def start(self, member: int) -> None:
         """Start a member again on what its disk holds."""
-        self._committed[member] = 0
-        self.members[member].start(self.now)
+        snapshot = self.members[member].snapshot
+        self._committed[member] = snapshot.op if snapshot is not None else 0
+        try:
+            self.members[member].start(self.now)
+        except RefusesLostDiskError as refusal:
+            self._say(f"{member} refuses to start: {refusal}")
 
     def crash(self, member: int, keeping: int) -> int:
         """End a member's process; returns how many of its writes were lost."""
+        self._snapshots.ended(member, blank=False)
         return self.members[member].crash(keeping)
 
     def lose_disk(self, member: int) -> None:
         """End a member's process, and blank its disk."""
+        self._snapshots.ended(member, blank=True)
         self.members[member].lose_disk()
 
     def release_disk(self, member: int) -> None:
@@ -211,6 +231,34 @@ class ScenarioWorld:
     def resign(self, member: int) -> None:
         """A member is asked to stop."""
         self._act(member, lambda core: core.resign(self.now))
+
+    # Snapshots.
+
+    def snapshot(self, member: int, keep: int) -> bool:
+        """A member takes a snapshot at its commit, and keeps so many entries before it; False if it cannot now."""
+        taker = self.members[member]
+        op = self._committed[member]
+        if taker.core is None or taker.pending or op <= self.snapshot_op(member):
+            return False
+        self._snapshots.take(member, op, keep, self.agreed, self.now)
+        return True
+
+    def snapshot_op(self, member: int) -> int:
+        """The op up to which the snapshot on a member's disk reaches; 0 for none."""
+        snapshot = self.members[member].snapshot
+        return snapshot.op if snapshot is not None else 0
+
+    def hold_snapshots(self, member: int) -> None:
+        """Those that this member needs do not come."""
+        self._snapshots.held.add(member)
+
+    def release_snapshots(self, member: int) -> None:
+        """From the next delivery on they come again."""
+        self._snapshots.held.discard(member)
+
+    def lose_snapshot(self, member: int) -> bool:
+        """What this member needs cannot be had from its source; False if it needs none."""
+        return self._snapshots.fail(member, self.now)
 
     # Clients.
 
@@ -247,24 +295,37 @@ class ScenarioWorld:
         core = self.members[member].core
         if core is None:
             return
+        self._snapshots.observe(member, effects)
+        if effects.restore is not None:
+            self._restored(member, effects.restore)
         first = self._committed[member] + 1
         if effects.commit >= first:
             self._committed[member] = effects.commit
             committed = [core.entry(op) for op in range(first, effects.commit + 1)]
             self._say(f"{member} commits [{log_words(committed)}]")
             for entry in committed:
-                if self._agreed.setdefault(entry.op, entry.encoded) != entry.encoded:
+                if self.agreed.setdefault(entry.op, entry).encoded != entry.encoded:
                     raise OutsideError(f"member {member} commits {entry_name(entry)} at op {entry.op}, another did not")
-            self._acknowledge(member, core, effects.commit)
+            self._acknowledge(member, effects.commit)
         for answer in effects.reads:
             self._answer(answer)
 
-    def _acknowledge(self, member: int, core: Core, commit: int) -> None:
+    def _restored(self, member: int, snapshot: Snapshot) -> None:
+        """What a snapshot holds is not applied one by one: clients that wait here for a part of it learn nothing."""
+        self._committed[member] = snapshot.op
+        life = self.members[member].life
+        for name, request in self.requests.items():
+            waits = not request.acknowledged and (request.member, request.life) == (member, life)
+            if waits and 0 < request.op <= snapshot.op:
+                request.op = 0
+                self._say(f"the outcome of {name} is not known at {member}")
+
+    def _acknowledge(self, member: int, commit: int) -> None:
         life = self.members[member].life
         for name, request in self.requests.items():
             if request.acknowledged or (request.member, request.life) != (member, life):
                 continue
-            if 0 < request.op <= commit and entry_name(core.entry(request.op)) == name:
+            if 0 < request.op <= commit and entry_name(self.agreed[request.op]) == name:
                 request.acknowledged = True
                 self._say(f"{name} is acknowledged")
 
