@@ -89,7 +89,8 @@ def on_appended(s: Server, sender: int, message: Appended) -> None:
         return
     progress.match = max(progress.match, message.match)
     progress.next = max(progress.next, progress.match + 1)
-    progress.probing = progress.probe_sent = False
+    if message.round >= progress.probe_round:
+        progress.probing = progress.probe_sent = False
     progress.acknowledged()
     count_commit(s)
     _hand_over_if_caught_up(s, sender, progress)
@@ -103,6 +104,14 @@ def on_rejected(s: Server, sender: int, message: Rejected) -> None:
     if message.prev_index <= progress.match or message.prev_index >= progress.next:
         s.ignore("rejection of an earlier request")
         return
+    if message.round < progress.probe_round:
+        # A window of requests that arrive in another order is rejected piece by piece. Going back for each, and on again
+        # for each that fits, would send the whole window anew every time: once per round trip is enough.
+        s.ignore("rejection of a request from before going back")
+        return
+    if not progress.probing:
+        progress.probe_round = s.round + 1
+        s.round_due = True
     progress.probe(max(progress.match + 1, min(message.hint, message.prev_index)))
 
 

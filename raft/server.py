@@ -30,13 +30,14 @@ class Progress:
 
     `match` is proved, `next` is a guess. While `probing`, one request at a time finds where the logs agree; otherwise
     requests are pipelined, and `in_flight` holds the last index and the bytes of each that is not answered
-    (`in_flight_bytes` in all).
+    (`in_flight_bytes` in all). Answers to rounds before `probe_round` are to requests from before it went back last.
     """
 
     next: int
     match: int = 0
     probing: bool = True
     probe_sent: bool = False
+    probe_round: int = 0
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     in_flight_bytes: int = 0
     round: int = 0

@@ -445,3 +445,24 @@ def test_ours_agreed_time_is_right_after_catching_up_with_old_entries() -> None:
     server.receive(2, append(1, log(1, 1), 0, commit=2))
     server.win()
     assert server.core.entry(3).stamp == server.now.wall
+
+
+def test_5_3_ours_a_window_that_arrives_in_another_order_goes_back_once() -> None:
+    """Each request that overtakes another is rejected, each that fits is not: the window must not go out again for
+    every such pair, while the old one is still arriving."""
+    server = leader(1, configuration=Configuration((1, 2, 3), limits=Limits(page_entries=1)))
+    server.acknowledge(3, 1)
+    for name in "abcdefgh":
+        server.propose(name)
+    server.forget()
+    server.receive(3, Rejected(1, 5, 2, 0))
+    probe = server.last(AppendEntries)
+    assert (probe.prev_index, probe.round) == (1, 1)
+    for index in range(2, 8):
+        server.acknowledge(3, index)
+        server.receive(3, Rejected(1, index + 1, index + 1, 0))
+    sent = [message for to, message in server.sent(AppendEntries) if to == 3]
+    assert len(sent) <= 1
+
+    server.acknowledge(3, 7, number=1)
+    assert [message.prev_index for to, message in server.sent(AppendEntries) if to == 3] == [7, 8]

@@ -197,7 +197,7 @@ def test_7_ours_a_follower_that_the_log_has_left_behind_while_appends_flowed_is_
     server.compact(5)
     server.forget()
     server.receive(3, Rejected(1, 5, 2, 0))
-    assert server.sent(InstallSnapshot) == [(3, offer(snapshot(5, 1), 1))]
+    assert server.sent(InstallSnapshot) == [(3, offer(snapshot(5, 1), 1, 1))]
 
 
 def test_7_ours_what_is_in_flight_is_bounded_in_bytes() -> None:
