@@ -105,8 +105,8 @@ def on_rejected(s: Server, sender: int, message: Rejected) -> None:
         s.ignore("rejection of an earlier request")
         return
     if message.round < progress.probe_round:
-        # A window of requests that arrive in another order is rejected piece by piece. Going back for each, and on again
-        # for each that fits, would send the whole window anew every time: once per round trip is enough.
+        # A window of requests that arrive in another order is rejected piece by piece. Going back for each, and on
+        # again for each that fits, would send the whole window anew every time: once per round trip is enough.
         s.ignore("rejection of a request from before going back")
         return
     if not progress.probing:

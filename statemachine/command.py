@@ -51,14 +51,20 @@ def decode_command(body: bytes) -> Call:
     Raises:
       ValueDecodingError: it is something else. Nothing else is raised, whatever the bytes.
     """
+    name, *arguments = decode_parts(body)
+    return Call(name, arguments)
+
+
+def decode_parts(body: bytes) -> list[Any]:
+    """The name of a command and its arguments, in one list.
+
+    Raises:
+      ValueDecodingError: as `decode_command` does.
+    """
     parts = decode_value(body, depth=MAXIMUM_DEPTH + 1)
-    if type(parts) is not list or not parts:
-        raise ValueDecodingError("a command is a list that begins with its name")
-    name = parts[0]
-    if type(name) is not str:
-        raise ValueDecodingError("a command begins with its name")
-    del parts[0]
-    return Call(name, parts)
+    if type(parts) is list and parts and type(parts[0]) is str:
+        return parts
+    raise ValueDecodingError("a command is a list that begins with its name")
 
 
 class Operation(Generic[P, R_co]):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from hashlib import blake2b
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
-from statemachine.command import decode_command
+from statemachine.command import decode_parts
 from statemachine.context import Context
 from statemachine.errors import ApplyOrderError, CommandError, SnapshotError, ValueDecodingError
+from statemachine.history import History
 from statemachine.machine import StateMachine, commands_of, queries_of
 from statemachine.outcome import (
     MALFORMED_REPLY,
@@ -36,13 +35,15 @@ from statemachine.snapshot_stream import StreamReader, write_stream
 
 COMMAND = 1
 REGISTER = 2
-ROLLING_DIGEST_BYTES = 16
 
-# kind, op, session, request, mark, stamp (signed), seed, length of the body, length of the reply
-_IDENTITY = struct.Struct(">BQQQQqQII")
+AgreedEntry: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, bytes, bytes]
+"""An entry: op, view, kind, session, request, mark, stamp, seed, format version, body, and all of it in bytes.
+
+The stamp is the agreed time in nanoseconds since the Unix epoch, and may be negative. View and version are not used.
+"""
 
 # function, least and most arguments, atomic
-_Entry = tuple[Callable[..., object], int, int, bool]
+_Operation = tuple[Callable[..., object], int, int, bool]
 
 
 class Executor:
@@ -65,15 +66,15 @@ class Executor:
         self.machine = machine
         self.sessions = Sessions(max_sessions, window, max_reply_bytes)
         self._applied = 0
-        self._digest = bytes(ROLLING_DIGEST_BYTES)
+        self._history = History()
         self._context = Context()
         machine.context = self._context
         machine_class = type(machine)
-        self._commands: dict[str, _Entry] = {
+        self._commands: dict[str, _Operation] = {
             name: (command.function, command.minimum, command.maximum, command.atomic)
             for name, command in commands_of(machine_class).items()
         }
-        self._queries: dict[str, _Entry] = {
+        self._queries: dict[str, _Operation] = {
             name: (query.function, query.minimum, query.maximum, False)
             for name, query in queries_of(machine_class).items()
         }
@@ -88,42 +89,46 @@ class Executor:
     @property
     def digest(self) -> bytes:
         """A hash over all entries and replies so far; equal on all replicas at equal `applied`."""
-        return self._digest
+        return self._history.digest
 
-    def apply(
-        self, op: int, kind: int, session: int, request: int, mark: int, stamp: int, seed: int, body: bytes
-    ) -> bytes:
-        """Apply the entry at `op` and return its reply, to be read with `decode_outcome`.
+    def apply(self, entries: Iterable[AgreedEntry]) -> list[bytes]:
+        """Apply the next entries, in order, and return their replies, to be read with `decode_outcome`.
 
-        Kind 1 is a command, 2 opens a session whose number, `op`, the reply returns; any other changes nothing. What
+        Kind 1 is a command, 2 opens a session whose number, its op, the reply returns; any other changes nothing. What
         a command raises is its reply, as is a body that is no command: entries are agreed, and each replica must get
         past them, equally.
 
         Raises:
-          ApplyOrderError: `op` is not the one after `applied`.
+          ApplyOrderError: an op is not the one after `applied`.
           MemoryError, RecursionError, and what is no Exception: these depend on the process, not on the entry. The
             replica must stop; the executor can no longer be used.
         """
-        if op != self._applied + 1:
-            raise ApplyOrderError(f"entry {op} cannot be applied after {self._applied}")
-        if kind == COMMAND:
-            recorded = self.sessions.admit(session, request, mark)
-            if recorded is None:
-                self._context.begin(op, session, stamp, seed)
-                reply = self._run(self._commands, body)
-                self._context.end()
-                self.sessions.record(session, request, reply)
-            else:
-                reply = recorded
-        elif kind == REGISTER:
-            self.sessions.register(op)
-            reply = encode_returned(op)
-        else:
-            reply = NOTHING_REPLY
-        identity = _IDENTITY.pack(kind, op, session, request, mark, stamp, seed, len(body), len(reply))
-        self._digest = blake2b(self._digest + identity + body + reply, digest_size=ROLLING_DIGEST_BYTES).digest()
-        self._applied = op
-        return reply
+        records: list[bytes] = []
+        admit, record = self.sessions.admit, self.sessions.record
+        run, commands, begin = self._run, self._commands, self._context.begin
+        try:
+            for op, _, kind, session, request, mark, stamp, seed, _, body, encoded in entries:
+                if op != self._applied + 1:
+                    raise ApplyOrderError(f"entry {op} cannot be applied after {self._applied}")
+                if kind == COMMAND:
+                    known = admit(session, request, mark)
+                    if known is None:
+                        begin(op, session, stamp, seed)
+                        reply = run(commands, body)
+                        record(session, request, reply)
+                    else:
+                        reply = known
+                elif kind == REGISTER:
+                    self.sessions.register(op)
+                    reply = encode_returned(op)
+                else:
+                    reply = NOTHING_REPLY
+                records += encoded, reply
+                self._applied = op
+        finally:
+            self._context.end()
+            self._history.extend(records)
+        return records[1::2]
 
     def query(self, body: bytes) -> bytes:
         """Ask the machine, changing nothing; returns a reply as `apply` does.
@@ -144,9 +149,11 @@ class Executor:
     def answer(self, session: int, request: int, mark: int) -> bytes | None:
         """The reply that a request already has, or None if it must be ordered."""
         found = self.lookup(session, request, mark)
+        if found is Verdict.NEW:
+            return None
         if isinstance(found, Recorded):
             return found.reply
-        return REPLY_OF_VERDICT.get(found)
+        return REPLY_OF_VERDICT[found]
 
     def snapshot(self) -> Iterator[bytes]:
         """Everything as of this call, in pieces; only their concatenation counts. Commands may go on meanwhile."""
@@ -154,7 +161,8 @@ class Executor:
         machine = iter((state,)) if isinstance(state, bytes) else iter(state)
         # A generator runs nothing before its first chunk is asked for: what it captures later would be of later.
         first = next(machine, b"")
-        return write_stream(self._applied, self._digest, (self.sessions.snapshot(), chain((first,), machine)))
+        sections = ((self._history.snapshot(),), self.sessions.snapshot(), chain((first,), machine))
+        return write_stream(self._applied, self._history.digest, sections)
 
     def state_digest(self) -> bytes:
         """A hash over the whole state (machine, sessions, progress); equal on all replicas at equal `applied`."""
@@ -172,6 +180,9 @@ class Executor:
         """
         reader = StreamReader(pieces)
         applied, digest = reader.header()
+        self._history.restore(b"".join(reader.section()), applied)
+        if self._history.digest != digest:
+            raise SnapshotError("the history of the snapshot is not the one that its header names")
         sessions = reader.section()
         self.sessions.restore(sessions)
         _exhaust(sessions, "the client sessions")
@@ -180,23 +191,23 @@ class Executor:
         _exhaust(machine, "the state machine")
         reader.finish()
         self._applied = applied
-        self._digest = digest
 
-    def _run(self, table: dict[str, _Entry], body: bytes) -> bytes:
+    def _run(self, table: dict[str, _Operation], body: bytes) -> bytes:
         try:
-            name, arguments = decode_command(body)
+            parts = decode_parts(body)
         except ValueDecodingError:
             return MALFORMED_REPLY
-        entry = table.get(name)
-        if entry is None:
+        operation = table.get(parts[0])
+        if operation is None:
             return UNKNOWN_COMMAND_REPLY
-        function, minimum, maximum, atomic = entry
-        if not minimum <= len(arguments) <= maximum:
+        function, minimum, maximum, atomic = operation
+        if not minimum < len(parts) <= maximum + 1:
             return WRONG_ARGUMENTS_REPLY
+        parts[0] = self.machine  # where the name was: the method's own first argument
         try:
             if atomic:
-                return _run_atomically(function, self.machine, arguments)
-            return encode_returned(function(self.machine, *arguments))
+                return _run_atomically(function, self.machine, parts)
+            return encode_returned(function(*parts))
         except CommandError as error:
             return encode_raised(error)
         except (MemoryError, RecursionError):
@@ -205,11 +216,11 @@ class Executor:
             return encode_failed(type(error).__name__)
 
 
-def _run_atomically(function: Callable[..., object], machine: StateMachine, arguments: list[Any]) -> bytes:
+def _run_atomically(function: Callable[..., object], machine: StateMachine, parts: list[Any]) -> bytes:
     attributes = vars(machine)
     before = deepcopy(attributes)
     try:
-        return encode_returned(function(machine, *arguments))
+        return encode_returned(function(*parts))
     except BaseException:
         attributes.clear()
         attributes.update(before)

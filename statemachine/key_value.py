@@ -83,7 +83,7 @@ class KeyValueStore(StateMachine):
     @query
     def get(self, key: str) -> Versioned | None:
         """The value and version of `key`, None if it has none."""
-        return _versioned(self._find(key))
+        return _versioned(self._buckets[_place(key)].get(key))
 
     @query
     def size(self) -> int:
@@ -93,45 +93,48 @@ class KeyValueStore(StateMachine):
     @command
     def put(self, key: str, value: Value) -> int:
         """Set the value of `key` and return its new version."""
-        self._find(key)
-        return self._write(key, _encode(value))
+        return self._write(_place(key), key, _encode(value))
 
     @command
     def append(self, key: str, suffix: Value) -> int:
         """Put `suffix` behind the value of `key`, or set it where there is none; returns the new version."""
-        item = self._find(key)
+        place = _place(key)
+        item = self._buckets[place].get(key)
         if item is None:
             if not isinstance(suffix, (str, bytes, list)):
                 raise CannotAppendError("nothing", type(suffix).__name__)
-            return self._write(key, _encode(suffix))
-        return self._write(key, _encode(_joined(decode_value(item[0]), suffix)))
+            return self._write(place, key, _encode(suffix))
+        return self._write(place, key, _encode(_joined(decode_value(item[0]), suffix)))
 
     @command
     def delete(self, key: str) -> bool:
         """Remove `key`; whether it had a value."""
-        if self._find(key) is None:
+        place = _place(key)
+        if key not in self._buckets[place]:
             return False
-        del self._own_bucket(key)[key]
+        del self._own_bucket(place)[key]
         self._size -= 1
         return True
 
     @command
     def compare_and_swap(self, key: str, expected: Value, value: Value) -> Swapped | NotSwapped:
         """Set the value of `key` if it is `expected` (None: if it has none), of the same type too."""
-        item = self._find(key)
+        place = _place(key)
+        item = self._buckets[place].get(key)
         encoded = _encode(value)
         if (None if item is None else item[0]) != (None if expected is None else encode_value(expected)):
             return {"swapped": False, "current": _versioned(item)}
-        return {"swapped": True, "version": self._write(key, encoded)}
+        return {"swapped": True, "version": self._write(place, key, encoded)}
 
     @command
     def swap_if_version(self, key: str, version: int, value: Value) -> Swapped | NotSwapped:
         """Set the value of `key` if its version is `version` (0: if it has none)."""
-        item = self._find(key)
+        place = _place(key)
+        item = self._buckets[place].get(key)
         encoded = _encode(value)
         if (0 if item is None else item[1]) != version:
             return {"swapped": False, "current": _versioned(item)}
-        return {"swapped": True, "version": self._write(key, encoded)}
+        return {"swapped": True, "version": self._write(place, key, encoded)}
 
     def snapshot(self) -> Iterator[bytes]:
         """The store as of this call, about SNAPSHOT_CHUNK_BYTES at a time."""
@@ -152,27 +155,19 @@ class KeyValueStore(StateMachine):
             for key, version, encoded in zip(numbers, numbers, numbers, strict=True):
                 if not isinstance(key, str) or not isinstance(version, int) or not isinstance(encoded, bytes):
                     raise SnapshotError("an item of the key-value store's snapshot cannot be read")
-                buckets[_bucket_of(key)][key] = (encoded, version)
+                buckets[_place(key)][key] = (encoded, version)
         if sum(map(len, buckets)) != size:
             raise SnapshotError(f"the key-value store's snapshot does not hold the {size} items it promises")
         self._revision, self._size, self._buckets, self._shared = revision, size, buckets, bytearray(BUCKETS)
 
-    def _find(self, key: Value) -> _Item | None:
-        if not isinstance(key, str):
-            raise BadKeyError(f"a {type(key).__name__} is no key")
-        if len(key) * 4 > MAXIMUM_KEY_BYTES and len(key.encode()) > MAXIMUM_KEY_BYTES:
-            raise BadKeyError(f"longer than {MAXIMUM_KEY_BYTES} bytes")
-        return self._buckets[_bucket_of(key)].get(key)
+    def _own_bucket(self, place: int) -> dict[str, _Item]:
+        if self._shared[place]:
+            self._buckets[place] = self._buckets[place].copy()
+            self._shared[place] = 0
+        return self._buckets[place]
 
-    def _own_bucket(self, key: str) -> dict[str, _Item]:
-        number = _bucket_of(key)
-        if self._shared[number]:
-            self._buckets[number] = self._buckets[number].copy()
-            self._shared[number] = 0
-        return self._buckets[number]
-
-    def _write(self, key: str, encoded: bytes) -> int:
-        bucket = self._own_bucket(key)
+    def _write(self, place: int, key: str, encoded: bytes) -> int:
+        bucket = self._own_bucket(place)
         if key not in bucket:
             self._size += 1
         self._revision += 1
@@ -180,8 +175,14 @@ class KeyValueStore(StateMachine):
         return self._revision
 
 
-def _bucket_of(key: str) -> int:
-    return crc32(key.encode()) % BUCKETS
+def _place(key: Value) -> int:
+    """The number of the bucket that this key is in, or would be."""
+    if not isinstance(key, str):
+        raise BadKeyError(f"a {type(key).__name__} is no key")
+    data = key.encode()
+    if len(data) > MAXIMUM_KEY_BYTES:
+        raise BadKeyError(f"longer than {MAXIMUM_KEY_BYTES} bytes")
+    return crc32(data) % BUCKETS
 
 
 def _versioned(item: _Item | None) -> Versioned | None:

@@ -28,7 +28,7 @@ from statemachine.errors import (
     fields_of,
 )
 from statemachine.machine import StateMachine
-from statemachine.values import MAXIMUM_DEPTH, Value, decode_value, encode_value
+from statemachine.values import MAXIMUM_DEPTH, Value, decode_value, dump, encode_value, find_fault
 
 MAXIMUM_REPLY_BYTES = 2 * 1024 * 1024
 
@@ -84,7 +84,10 @@ def encode_returned(value: object) -> bytes:
       ValueEncodingError: it cannot travel.
       ReplyTooLargeError: it is longer than MAXIMUM_REPLY_BYTES.
     """
-    reply = _RETURNED_BYTE + encode_value(value, depth=_REPLY_DEPTH)
+    fault = find_fault(value, _REPLY_DEPTH)
+    if fault is not None:
+        raise ValueEncodingError("value" + fault)
+    reply = _RETURNED_BYTE + dump(value)
     if len(reply) > MAXIMUM_REPLY_BYTES:
         raise ReplyTooLargeError(f"the reply has {len(reply)} bytes, more than {MAXIMUM_REPLY_BYTES}")
     return reply

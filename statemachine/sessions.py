@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -112,7 +112,8 @@ class Sessions:
         reply = found.replies.get(request)
         if reply is not None:
             return Recorded(reply)
-        mark = max(mark, found.mark)
+        if mark < found.mark:
+            mark = found.mark
         if request <= mark:
             return Verdict.STALE
         return Verdict.BEYOND_WINDOW if request > mark + self.window else Verdict.NEW
@@ -153,9 +154,14 @@ class Sessions:
     def _raise_mark(self, session: int, found: _Session, mark: int) -> None:
         old, found.mark = found.mark, mark
         replies = found.replies
-        # Whichever is shorter: a mark may jump by any number.
-        passed = range(old + 1, mark + 1)
-        for request in passed if mark - old <= len(replies) else [number for number in replies if number <= mark]:
+        passed: Iterable[int]
+        if mark == old + 1:  # as for a client that waits for each answer
+            passed = (mark,)
+        elif mark - old <= len(replies):  # whichever is shorter: a mark may jump by any number
+            passed = range(old + 1, mark + 1)
+        else:
+            passed = [number for number in replies if number <= mark]
+        for request in passed:
             reply = replies.pop(request, None)
             if reply is not None and len(reply) > SMALL_REPLY_BYTES:
                 self._forget_large(session, request, reply)

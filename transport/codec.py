@@ -1,30 +1,28 @@
-"""Strict CBOR: one value has one encoding, and whatever else arrives is refused by one error.
+"""Messages and strict CBOR: one value has one encoding, and whatever else arrives is refused by one error.
 
-A lenient decoder is a hole: cbor2's defaults ignore trailing bytes, accept duplicate keys and several encodings of
-one number, and build what tags ask for (cyclic lists, compiled regular expressions, integers of any size). Here
+Messages have layouts that leave nothing to choose (`transport.layout`). Plain values, for people and tools, are CBOR,
+where a lenient decoder is a hole: cbor2's defaults ignore trailing bytes, accept duplicate keys and several encodings
+of one number, and build what tags ask for (cyclic lists, compiled regular expressions, integers of any size). Here
 there are no tags and no indefinite lengths, types are exact (True is no integer) and the bytes must be those that
 our own encoder would have written.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter, itemgetter
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, NoReturn, get_type_hints
+from typing import Any, Final, NoReturn
 
 import cbor2
+
+from transport.layout import Converter, make_layout
 
 MAXIMUM_UNSIGNED: Final = (1 << 64) - 1
 MINIMUM_SIGNED: Final = -(1 << 63)
 DEFAULT_DEPTH: Final = 16
 _INFINITY: Final = float("inf")
 _SCALARS: Final = frozenset((bool, bytes, str, type(None)))
-
-Converter = tuple[Callable[[Any], bytes], Callable[[bytes], Any]]
-"""How one field type travels: (to bytes, from bytes). The second may raise ValueError for bytes it cannot read."""
 
 
 class CodecError(ValueError):
@@ -187,72 +185,28 @@ def _unpack_unsigned(data: bytes) -> tuple[int, ...]:
     return struct.unpack(f">{count}Q", data)
 
 
-_PLAIN: Final = (int, bool, bytes, str)
 _NO_CONVERTERS: Final[Mapping[Any, Converter]] = MappingProxyType({})
-
-
-class _Layout:
-    """How one message class travels: its fields in order, and what must hold of their values."""
-
-    __slots__ = ("converted", "fields_of", "kind", "tag", "types", "unsigned")
-
-    def __init__(self, tag: int, kind: type, converters: Mapping[Any, Converter]) -> None:
-        if not dataclasses.is_dataclass(kind):
-            raise TypeError(f"{kind.__name__} is not a dataclass")
-        hints = get_type_hints(kind)
-        names = [field.name for field in dataclasses.fields(kind)]
-        types: list[type] = [int]
-        self.converted: list[tuple[int, Callable[[Any], bytes], Callable[[bytes], Any]]] = []
-        for position, name in enumerate(names, 1):
-            hint = hints[name]
-            if hint in _PLAIN:
-                types.append(hint)
-                continue
-            for annotation, (to_bytes, from_bytes) in converters.items():
-                if annotation == hint:
-                    self.converted.append((position, to_bytes, from_bytes))
-                    break
-            else:
-                raise TypeError(f"{kind.__name__}.{name} has type {hint}, which no converter carries")
-            types.append(bytes)
-        self.tag = tag
-        self.kind: type = kind
-        self.types = tuple(types)
-        self.unsigned = _positions([position for position, plain in enumerate(types) if plain is int])
-        self.fields_of = _attributes(names)
-
-
-def _positions(wanted: list[int]) -> Callable[[list[Any]], Iterable[int]]:
-    """A quick getter of several items; itemgetter gives no tuple for one, and the first is always the tag."""
-    return itemgetter(*wanted) if len(wanted) > 1 else itemgetter(slice(0, 1))
-
-
-def _attributes(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """A quick getter of all fields as a tuple; attrgetter gives none for fewer than two names."""
-    if len(names) > 1:
-        return attrgetter(*names)
-    if names:
-        only = attrgetter(names[0])
-        return lambda message: (only(message),)
-    return lambda message: ()
+_CONVERTERS: Final[Mapping[Any, Converter]] = MappingProxyType(
+    {tuple[int, ...]: (_pack_unsigned, _unpack_unsigned), str: (str.encode, bytes.decode)}
+)
 
 
 class MessageCodec:
-    """Encodes and decodes messages of a closed set of classes as the CBOR array [tag, field, field...].
+    """Encodes and decodes messages of a closed set of classes, each by a layout of its own (see `transport.layout`).
 
     Classes are dataclasses with flat fields: int (0 to 2**64 - 1), bool, bytes, str, tuple[int, ...] (packed
     into one byte string, 8 bytes each, big-endian), and every annotation that `converters` maps to a pair of
-    functions, to bytes and from bytes. A flat array is what keeps this fast.
+    functions, to bytes and from bytes. Their tags are a byte.
 
     Raises:
       TypeError: a class is no dataclass, or has a field of another type.
     """
 
     def __init__(self, classes: Mapping[int, type], converters: Mapping[Any, Converter] = _NO_CONVERTERS) -> None:
-        known: dict[Any, Converter] = {tuple[int, ...]: (_pack_unsigned, _unpack_unsigned), **converters}
-        layouts = [_Layout(tag, kind, known) for tag, kind in classes.items()]
-        self._by_tag = {layout.tag: layout for layout in layouts}
-        self._by_class = {layout.kind: layout for layout in layouts}
+        known = {**_CONVERTERS, **converters}
+        layouts = {tag: make_layout(tag, kind, known) for tag, kind in classes.items()}
+        self._readers = {tag: layout.read for tag, layout in layouts.items()}
+        self._writers = {kind: layouts[tag].write for tag, kind in classes.items()}
 
     def encode(self, message: object) -> bytes:
         """The bytes of a message.
@@ -260,20 +214,13 @@ class MessageCodec:
         Raises:
           CodecError: a class that this codec was not built with, or a field whose value is not of its type.
         """
-        layout = self._by_class.get(type(message))
-        if layout is None:
+        write = self._writers.get(type(message))
+        if write is None:
             raise CodecError(f"{type(message).__name__} is not a message of this codec")
-        values = [layout.tag, *layout.fields_of(message)]
         try:
-            for position, to_bytes, _ in layout.converted:
-                values[position] = to_bytes(values[position])
-            if tuple(map(type, values)) == layout.types:
-                unsigned = layout.unsigned(values)
-                if min(unsigned) >= 0 and max(unsigned) <= MAXIMUM_UNSIGNED:
-                    return cbor2.dumps(values)
+            return write(message)
         except _ENCODE_ERRORS as error:  # what wrongly typed fields make converters raise, too
-            raise CodecError(f"{type(message).__name__} cannot be encoded: {error!r}") from error
-        raise CodecError(f"{type(message).__name__} has a field of a wrong type or range: {message!r:.200}")
+            raise CodecError(f"{type(message).__name__} cannot be encoded: {error!r}: {message!r:.200}") from error
 
     def decode(self, data: bytes) -> Any:
         """The message in these bytes.
@@ -281,20 +228,10 @@ class MessageCodec:
         Raises:
           CodecError: they are not exactly one message as `encode` writes it. Nothing else, whatever the bytes.
         """
-        values = _load(data, 1, string_keys=True)
-        if type(values) is not list or not values or type(values[0]) is not int:
-            raise CodecError("a message is an array that begins with its tag")
-        layout = self._by_tag.get(values[0])
-        if layout is None:
-            raise CodecError(f"unknown message tag {values[0]}")
-        if tuple(map(type, values)) != layout.types or min(layout.unsigned(values)) < 0:
-            raise CodecError(f"{layout.kind.__name__} with fields missing, too many, or of a wrong type or range")
-        if cbor2.dumps(values) != data:
-            raise CodecError(f"{layout.kind.__name__} not in canonical form, or followed by more bytes")
+        read = self._readers.get(data[0]) if data else None
+        if read is None:
+            raise CodecError(f"unknown message tag in {data[:1]!r}")
         try:
-            for position, _, from_bytes in layout.converted:
-                values[position] = from_bytes(values[position])
-            del values[0]
-            return layout.kind(*values)
-        except ValueError as error:
-            raise CodecError(f"{layout.kind.__name__}: {error}") from error
+            return read(data)
+        except (ValueError, struct.error) as error:
+            raise CodecError(f"a message of tag {data[0]} that is none: {error}") from error

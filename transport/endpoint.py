@@ -40,7 +40,7 @@ WHOLE: Final = 1
 _PART: Final = Struct(">BI")  # kind, length; a datagram's payload is a run of parts
 _pack_part = _PART.pack
 _unpack_part = _PART.unpack_from
-_KINDS: Final = frozenset((WHOLE, FRAGMENT, PROBE, REPORT))
+_CONTROLS: Final = frozenset((FRAGMENT, PROBE, REPORT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,9 @@ class Endpoint:
             )
         self._identity = identity
         self._framer = Framer(identity)
-        self._limits = limits or EndpointLimits()
+        self._limits = limits = limits or EndpointLimits()
+        self._queue_limit = limits.queue_bytes
+        self._roomy_peers = limits.learnt_peers // 2
         self._capacity = datagram_bytes - HEADER_BYTES
         self._longest_whole = self._capacity - PART_BYTES
         self._chunk_bytes = min(self._capacity - FRAGMENT_OVERHEAD_BYTES, LARGEST_CHUNK_BYTES)
@@ -181,12 +183,14 @@ class Endpoint:
         if size > self._longest_whole:
             self._sender(peer, found).queue(message)
             return
-        found.queue.append(_pack_part(WHOLE, size) + message)
-        found.queue_bytes += size + PART_BYTES
+        queue = found.queue
+        queue.append(_pack_part(WHOLE, size) + message)
         self._waiting[peer] = found
-        while found.queue_bytes > self._limits.queue_bytes and len(found.queue) > 1:
-            found.queue_bytes -= len(found.queue.pop(0))
-            self._drops["queue_full"] += 1
+        found.queue_bytes = held = found.queue_bytes + size + PART_BYTES
+        if held > self._queue_limit:
+            while found.queue_bytes > self._queue_limit and len(queue) > 1:
+                found.queue_bytes -= len(queue.pop(0))
+                self._drops["queue_full"] += 1
 
     def receive(self, datagram: bytes, address: Address, now: int) -> list[tuple[int, int, bytes]]:
         """The messages that a datagram brings or completes, as (sender, incarnation, message). Never raises.
@@ -200,10 +204,16 @@ class Endpoint:
             self._drops[frame] += 1
             return []
         sender, incarnation, payload = frame
-        peer = self._known.get(sender) or self._learn(sender, address)
+        peer = self._known.get(sender) or self._learnt.get(sender) or self._learn(sender, address)
         if peer is None:
             self._drops["unknown_sender"] += 1
             return []
+        if peer.learnt:
+            peer.address = address  # followed, since a client's may change at any time behind a NAT
+            # Who is forgotten first matters only when there is little room left: until that is gone, as many others
+            # must have been learnt as are known now, and whoever is still there has been heard meanwhile.
+            if len(self._learnt) > self._roomy_peers:
+                self._learnt.move_to_end(sender)
         size = len(payload)
         if size >= PART_BYTES:  # by far most datagrams carry one whole message
             kind, length = _unpack_part(payload)
@@ -214,11 +224,12 @@ class Endpoint:
         if parts is None:
             self._drops["malformed"] += 1
             return []
-        messages: list[tuple[int, int, bytes]] = []
-        for kind, body in parts:
-            message = body if kind == WHOLE else self._control(kind, body, sender, peer, incarnation, now)
-            if message is not None:
-                messages.append((sender, incarnation, message))
+        wholes, controls = parts
+        messages = [(sender, incarnation, message) for message in wholes]
+        for kind, body in controls:
+            completed = self._control(kind, body, sender, peer, incarnation, now)
+            if completed is not None:
+                messages.append((sender, incarnation, completed))
         self._messages_in += len(messages)
         return messages
 
@@ -228,9 +239,11 @@ class Endpoint:
         Messages for one peer share datagrams. `now` is monotonic, in nanoseconds.
         """
         datagrams: list[tuple[bytes, Address]] = []
-        wrap = self._framer.wrap
         if self._fragmenting:
             self._collect_parts(now)
+        if not self._waiting:
+            return datagrams
+        wrap = self._framer.wrap
         for peer in self._waiting.values():
             queue = peer.queue
             if len(queue) == 1:
@@ -278,15 +291,7 @@ class Endpoint:
         )
 
     def _learn(self, sender: int, address: Address) -> _Peer | None:
-        """The client that a frame claims to be from, remembered with the address it came from; None if not allowed.
-
-        The address is followed since a client's may change at any time behind a NAT. Clients learn nobody.
-        """
-        peer = self._learnt.get(sender)
-        if peer is not None:
-            peer.address = address
-            self._learnt.move_to_end(sender)
-            return peer
+        """The client that a frame claims to be from, remembered now; None if it is none. Clients learn nobody."""
         if sender < FIRST_CLIENT or self._identity.sender >= FIRST_CLIENT:
             return None
         peer = self._learnt[sender] = _Peer(address, learnt=True)
@@ -366,9 +371,13 @@ def _pack(parts: list[bytes], capacity: int) -> list[bytes]:
     return payloads
 
 
-def _split(payload: bytes) -> list[tuple[int, bytes]] | None:
-    """The parts of a payload as (kind, body); None unless it is a run of whole parts of known kinds."""
-    parts: list[tuple[int, bytes]] = []
+def _split(payload: bytes) -> tuple[list[bytes], list[tuple[int, bytes]]] | None:
+    """The whole messages of a payload, and its other parts as (kind, body).
+
+    None unless it is a run of whole parts of known kinds.
+    """
+    wholes: list[bytes] = []
+    controls: list[tuple[int, bytes]] = []
     position, end = 0, len(payload)
     while position < end:
         start = position + PART_BYTES
@@ -376,7 +385,12 @@ def _split(payload: bytes) -> list[tuple[int, bytes]] | None:
             return None
         kind, length = _unpack_part(payload, position)
         position = start + length
-        if position > end or kind not in _KINDS:
+        if position > end:
             return None
-        parts.append((kind, payload[start:position]))
-    return parts
+        if kind == WHOLE:
+            wholes.append(payload[start:position])
+        elif kind in _CONTROLS:
+            controls.append((kind, payload[start:position]))
+        else:
+            return None
+    return wholes, controls

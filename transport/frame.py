@@ -2,19 +2,19 @@
 
 Layout, big-endian, 56 bytes before the payload:
 
-    magic (4), version (1), lowest (1), highest (1), flags (1)
+    checksum (4), magic (4), version (1), lowest (1), highest (1), flags (1)
     cluster id (8), configuration digest (8), group (4), epoch (4)
-    sender (8), incarnation (8), payload length (4), checksum (4)
+    sender (8), incarnation (8), payload length (4)
 
 `version` is the frame's own; `lowest` and `highest` are those that its sender understands. `flags` names the kind of
-checksum: 0 is the CRC-32 of header (its own field zero) and payload. A keyed one gets another number.
+checksum: 0 is the CRC-32 of all that follows it. A keyed one gets another number.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 from zlib import crc32
 
 MAGIC: Final = b"VSTP"
@@ -25,15 +25,15 @@ CRC32_FLAGS: Final = 0
 FIRST_CLIENT: Final = 1 << 32
 """Sender ids from here up are clients; members are below."""
 
-_HEADER: Final = Struct(">4sBBBB8s8sIIQQII")
+_CHECKSUM: Final = Struct(">I")
 _PREFIX: Final = Struct(">4sBBBB8s8sII")
 _SENDER: Final = Struct(">QQ")
-_ENDING: Final = Struct(">II")
-_REST: Final = Struct(">QQII")
-HEADER_BYTES: Final = _HEADER.size
-_PREFIX_BYTES: Final = _PREFIX.size
-_CHECKSUM_AT: Final = HEADER_BYTES - 4
-_NO_CHECKSUM: Final = bytes(4)
+_LENGTH: Final = Struct(">I")
+_WITHOUT_PREFIX: Final = Struct(f">I{_PREFIX.size}xQQI")
+HEADER_BYTES: Final = _WITHOUT_PREFIX.size
+_CHECKSUM_BYTES: Final = _CHECKSUM.size
+_pack_number = _LENGTH.pack
+_unpack_header = _WITHOUT_PREFIX.unpack_from
 
 DROP_REASONS: Final = (
     "short",
@@ -76,18 +76,14 @@ class Identity:
                 raise ValueError(f"{name} must lie within 0 to 2**{bits} - 1, not {value}")
 
 
-class Frame(NamedTuple):
-    """What a datagram carries once every check is passed."""
-
-    sender: int
-    incarnation: int
-    payload: bytes
+Frame: TypeAlias = tuple[int, int, bytes]
+"""What a datagram carries once every check is passed: sender, its incarnation, payload."""
 
 
 class Framer:
     """Wraps payloads for one identity, and checks what arrives for it."""
 
-    __slots__ = ("_fixed", "_fixed_checksum", "_prefix")
+    __slots__ = ("_fixed", "_prefix")
 
     def __init__(self, identity: Identity) -> None:
         self._prefix = _PREFIX.pack(
@@ -102,33 +98,31 @@ class Framer:
             identity.epoch,
         )
         self._fixed = self._prefix + _SENDER.pack(identity.sender, identity.incarnation)
-        self._fixed_checksum = crc32(self._fixed)
 
     def wrap(self, payload: bytes) -> bytes:
         """The datagram that carries `payload`, HEADER_BYTES longer."""
-        length = len(payload)
-        checksum = crc32(payload, crc32(_ENDING.pack(length, 0), self._fixed_checksum))
-        return self._fixed + _ENDING.pack(length, checksum) + payload
+        covered = self._fixed + _pack_number(len(payload)) + payload
+        return _pack_number(crc32(covered)) + covered
 
     def parse(self, datagram: bytes) -> Frame | str:
         """The frame in a datagram, or why it is dropped: one of DROP_REASONS. Never raises."""
         if len(datagram) < HEADER_BYTES:
             return "short"
-        if datagram[:_PREFIX_BYTES] != self._prefix:  # one comparison passes nearly everything that is wanted
-            reason = self._mismatch(datagram)
+        covered = datagram[_CHECKSUM_BYTES:]
+        if not covered.startswith(self._prefix):  # one comparison passes nearly everything that is wanted
+            reason = self._mismatch(covered)
             if reason:
                 return reason
-        sender, incarnation, length, checksum = _REST.unpack_from(datagram, _PREFIX_BYTES)
-        payload = datagram[HEADER_BYTES:]
-        if length != len(payload):
+        checksum, sender, incarnation, length = _unpack_header(datagram)
+        if length != len(datagram) - HEADER_BYTES:
             return "length"
-        if crc32(payload, crc32(_NO_CHECKSUM, crc32(datagram[:_CHECKSUM_AT]))) != checksum:
+        if crc32(covered) != checksum:
             return "checksum"
-        return Frame(sender, incarnation, payload)
+        return sender, incarnation, datagram[HEADER_BYTES:]
 
-    def _mismatch(self, datagram: bytes) -> str:
+    def _mismatch(self, covered: bytes) -> str:
         """Why a prefix unlike ours is not accepted; empty if it is, as from a peer that also knows newer versions."""
-        magic, version, lowest, highest, flags, cluster_id, configuration, group, epoch = _PREFIX.unpack_from(datagram)
+        magic, version, lowest, highest, flags, cluster_id, configuration, group, epoch = _PREFIX.unpack_from(covered)
         _, _, _, _, _, our_cluster_id, our_configuration, our_group, our_epoch = _PREFIX.unpack(self._prefix)
         checks = (
             ("magic", magic == MAGIC),

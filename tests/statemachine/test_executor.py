@@ -31,6 +31,7 @@ from statemachine import (
     encode_value,
 )
 from statemachine.executor import REGISTER
+from tests.statemachine.driving import apply
 from tests.statemachine.machines import Restless
 
 
@@ -39,13 +40,13 @@ class Driver:
 
     def __init__(self, machine: StateMachine) -> None:
         self.executor = Executor(machine)
-        self.executor.apply(1, REGISTER, 0, 0, 0, 10, 11, b"")
+        apply(self.executor, 1, REGISTER, 0, 0, 0, 10, 11, b"")
         self.request = 0
 
     def entry(self, body: bytes, kind: int = 1) -> Outcome:
         self.request += 1
         op = self.executor.applied + 1
-        return decode_outcome(self.executor.apply(op, kind, 1, self.request, 0, 1000 + op, 77, body))
+        return decode_outcome(apply(self.executor, op, kind, 1, self.request, 0, 1000 + op, 77, body))
 
 
 def test_commands_return_and_queries_read() -> None:
@@ -116,7 +117,7 @@ def test_a_body_that_is_no_command_is_got_past_and_remembered(body: bytes, reaso
     assert driver.entry(body) == NotExecuted(reason)
     assert driver.executor.applied == 2
     # Its request number is used up: what was certainly not executed cannot be executed later.
-    again = driver.executor.apply(3, 1, 1, 1, 0, 0, 0, Restless.note.bind("a"))
+    again = apply(driver.executor, 3, 1, 1, 1, 0, 0, 0, Restless.note.bind("a"))
     assert decode_outcome(again) == NotExecuted(reason)
 
 
@@ -135,17 +136,17 @@ def test_entries_are_applied_in_order_and_once() -> None:
     executor = Executor(Counter())
     for op in (0, 2):
         with pytest.raises(ApplyOrderError):
-            executor.apply(op, 3, 0, 0, 0, 0, 0, b"")
-    executor.apply(1, 3, 0, 0, 0, 0, 0, b"")
+            apply(executor, op, 3, 0, 0, 0, 0, 0, b"")
+    apply(executor, 1, 3, 0, 0, 0, 0, 0, b"")
     with pytest.raises(ApplyOrderError):
-        executor.apply(1, 3, 0, 0, 0, 0, 0, b"")
+        apply(executor, 1, 3, 0, 0, 0, 0, 0, b"")
 
 
 def test_other_kinds_change_nothing_but_the_digest() -> None:
     executor = Executor(Counter())
     before = executor.digest
     for op, kind in enumerate((3, 4, 5, 99), 1):
-        assert decode_outcome(executor.apply(op, kind, 0, 0, 0, 0, 0, b"")) == Returned(None)
+        assert decode_outcome(apply(executor, op, kind, 0, 0, 0, 0, 0, b"")) == Returned(None)
     assert executor.digest != before
     assert len(executor.sessions) == 0
 
@@ -164,8 +165,8 @@ def test_the_rolling_digest_notices_each_part_of_an_entry() -> None:
     def digest(*entry: int, body: bytes = Counter.add.bind(1)) -> bytes:
         kind, session, request, mark, stamp, seed = entry
         executor = Executor(Counter())
-        executor.apply(1, REGISTER, 0, 0, 0, 0, 0, b"")
-        executor.apply(2, kind, session, request, mark, stamp, seed, body)
+        apply(executor, 1, REGISTER, 0, 0, 0, 0, 0, b"")
+        apply(executor, 2, kind, session, request, mark, stamp, seed, body)
         return executor.digest
 
     variants = [
@@ -184,8 +185,8 @@ def test_the_rolling_digest_notices_each_part_of_an_entry() -> None:
 def test_the_rolling_digest_remembers_every_entry_before() -> None:
     def digest(first: int) -> bytes:
         driver = Driver(Counter())
-        driver.executor.apply(2, 3, 0, 0, 0, first, 0, b"")
-        driver.executor.apply(3, 3, 0, 0, 0, 9, 0, b"")
+        apply(driver.executor, 2, 3, 0, 0, 0, first, 0, b"")
+        apply(driver.executor, 3, 3, 0, 0, 0, 9, 0, b"")
         return driver.executor.digest
 
     assert digest(1) != digest(2)
@@ -222,10 +223,10 @@ def mixed_run() -> Executor:
     ]
     for op in range(1, 60):
         if op % 13 == 1:
-            executor.apply(op, REGISTER, 0, 0, 0, op, op, b"")
+            apply(executor, op, REGISTER, 0, 0, 0, op, op, b"")
         else:
             session = op - op % 13 + 1 if op % 3 else 1
-            executor.apply(op, 1, session, op % 20, max(0, op % 20 - 7), op, op * 7, bodies[op % len(bodies)])
+            apply(executor, op, 1, session, op % 20, max(0, op % 20 - 7), op, op * 7, bodies[op % len(bodies)])
     return executor
 
 

@@ -15,8 +15,9 @@ from statemachine.key_value import (
     BadKeyError,
     BadValueError,
     CannotAppendError,
-    _bucket_of,
+    _place,
 )
+from tests.statemachine.driving import apply
 from tests.statemachine.test_values import values
 
 keys = st.sampled_from(["", "a", "b", "ä", "key"])
@@ -143,8 +144,8 @@ def test_the_snapshot_follows_from_the_content_alone(items: dict[str, Value], ra
 
 
 def test_keys_of_one_bucket_come_in_their_own_order() -> None:
-    bucket = _bucket_of("0")
-    first, second = [key for key in map(str, range(60_000)) if _bucket_of(key) == bucket][:2]
+    bucket = _place("0")
+    first, second = [key for key in map(str, range(60_000)) if _place(key) == bucket][:2]
     stores = KeyValueStore(), KeyValueStore()
     for store in stores:
         store.put(second, 1)
@@ -158,11 +159,11 @@ def test_keys_of_one_bucket_come_in_their_own_order() -> None:
 
 def mixed_store() -> Executor:
     executor = Executor(KeyValueStore())
-    executor.apply(1, 2, 0, 0, 0, 0, 0, b"")
+    apply(executor, 1, 2, 0, 0, 0, 0, 0, b"")
     for op in range(2, 120):
         key = f"key-{op % 37}"
         body = KeyValueStore.delete.bind(key) if op % 5 == 0 else KeyValueStore.put.bind(key, {"z": op, "a": [op]})
-        executor.apply(op, 1, 1, op, op - 1, op, op, body)
+        apply(executor, op, 1, 1, op, op - 1, op, op, body)
     return executor
 
 
@@ -189,15 +190,15 @@ def test_a_large_snapshot_comes_in_pieces_and_stays_as_it_was() -> None:
 def test_a_command_copies_a_shared_bucket_once() -> None:
     store = KeyValueStore()
     store.put("a", 1)
-    bucket = store._buckets[_bucket_of("a")]
+    bucket = store._buckets[_place("a")]
     store.put("a", 2)
-    assert store._buckets[_bucket_of("a")] is bucket
+    assert store._buckets[_place("a")] is bucket
     store.snapshot()
     store.put("a", 3)
-    copied = store._buckets[_bucket_of("a")]
+    copied = store._buckets[_place("a")]
     assert copied is not bucket
     store.put("a", 4)
-    assert store._buckets[_bucket_of("a")] is copied
+    assert store._buckets[_place("a")] is copied
 
 
 def test_a_version_is_not_repeated_after_a_delete() -> None:

@@ -23,6 +23,7 @@ from statemachine import (
     encode_outcome,
 )
 from statemachine.executor import COMMAND, REGISTER
+from tests.statemachine.driving import apply
 
 SESSIONS, WINDOW, LARGE_BYTES = 3, 6, 500
 
@@ -112,7 +113,7 @@ def test_sessions_do_what_the_model_says_through_a_snapshot_anywhere(history: li
     executor, other = fresh(), fresh()
     entries: list[tuple[int, int, int, int, bytes]] = [(REGISTER, 0, 0, 0, b"")]
     model.register(1)
-    executor.apply(1, REGISTER, 0, 0, 0, 0, 0, b"")
+    apply(executor, 1, REGISTER, 0, 0, 0, 0, 0, b"")
     for op, step in enumerate(history, 2):
         if op - 2 == cut:
             successor = fresh()
@@ -122,7 +123,7 @@ def test_sessions_do_what_the_model_says_through_a_snapshot_anywhere(history: li
         if step.register:
             model.register(op)
             entries.append((REGISTER, 0, 0, 0, b""))
-            assert decode_outcome(executor.apply(op, *entries[-1][:4], 0, 0, b"")) == Returned(op)
+            assert decode_outcome(apply(executor, op, *entries[-1][:4], 0, 0, b"")) == Returned(op)
             continue
         session = model.registered[max(0, len(model.registered) - 1 - step.session)]
         request = max(0, step.mark + step.ahead)
@@ -130,7 +131,7 @@ def test_sessions_do_what_the_model_says_through_a_snapshot_anywhere(history: li
         entries.append((COMMAND, session, request, step.mark, body))
         verdict = executor.answer(session, request, step.mark)
         expected = model.apply(op, session, request, step.mark, step.size)
-        actual = executor.apply(op, *entries[-1][:4], 0, 0, body)
+        actual = apply(executor, op, *entries[-1][:4], 0, 0, body)
         assert decode_outcome(actual) == expected
         # What can be said beforehand is what the log would say: but for a mark of its own that would make it stale.
         assert verdict is None or verdict == actual or expected == Unknown(UnknownReason.STALE)
@@ -142,7 +143,7 @@ def test_sessions_do_what_the_model_says_through_a_snapshot_anywhere(history: li
     assert len(executor.sessions) == len(model.used)
     assert executor.sessions.reply_bytes == sum(item[2] for item in model.large) <= LARGE_BYTES
     for op, (kind, session, request, mark, body) in enumerate(entries, 1):
-        other.apply(op, kind, session, request, mark, 0, 0, body)
+        apply(other, op, kind, session, request, mark, 0, 0, body)
     assert other.digest == executor.digest
     assert other.state_digest() == executor.state_digest()
 
@@ -200,14 +201,14 @@ def test_bounds_must_make_sense(bounds: tuple[int, int, int]) -> None:
 
 def test_a_large_reply_that_was_dropped_leaves_the_knowledge_that_it_was_executed() -> None:
     executor = fresh()
-    executor.apply(1, REGISTER, 0, 0, 0, 0, 0, b"")
+    apply(executor, 1, REGISTER, 0, 0, 0, 0, 0, b"")
     body = Tally.act.bind(1, 0, 200)
     for op in (2, 3, 4):
-        executor.apply(op, COMMAND, 1, op, 0, 0, 0, body)
+        apply(executor, op, COMMAND, 1, op, 0, 0, 0, body)
     assert executor.sessions.reply_bytes <= LARGE_BYTES
-    again = executor.apply(5, COMMAND, 1, 2, 0, 0, 0, body)
+    again = apply(executor, 5, COMMAND, 1, 2, 0, 0, 0, body)
     assert decode_outcome(again) == Unknown(UnknownReason.REPLY_DROPPED)
-    assert decode_outcome(executor.apply(6, COMMAND, 1, 3, 0, 0, 0, body)) == Returned(bytes([2]) * 200)
+    assert decode_outcome(apply(executor, 6, COMMAND, 1, 3, 0, 0, 0, body)) == Returned(bytes([2]) * 200)
     machine = executor.machine
     assert isinstance(machine, Tally)
     assert len(machine.executed) == 3

@@ -41,6 +41,39 @@ def test_a_value_arrives_as_it_was(value: Value) -> None:
     assert encode_value(decode_value(data)) == data
 
 
+EDGES = [edge + step for bits in (0, 8, 16, 32, 63, 64) for edge in (1 << bits, -(1 << bits)) for step in range(-2, 2)]
+
+
+@given(values | st.sampled_from([*EDGES, 22, 23, 24, 25, -24, -25]).filter(lambda edge: -(2**63) <= edge < 2**64))
+def test_the_encoding_is_canonical_cbor(value: Value) -> None:
+    assert encode_value(value) == cbor2.dumps(value, canonical=True)
+
+
+def _longer(data: bytes, position: int) -> bytes:
+    """The head at this place in the next longer form, which says the same."""
+    major, width = data[position] & 0xE0, data[position] & 31
+    size = 0 if width < 24 else 1 << (width - 24)
+    number = width if width < 24 else int.from_bytes(data[position + 1 : position + 1 + size], "big")
+    longer = size * 2 or 1
+    head = bytes([major | (23 + longer.bit_length())]) + number.to_bytes(longer, "big")
+    return data[:position] + head + data[position + 1 + size :]
+
+
+@given(st.lists(st.none() | st.integers(-(2**32), 2**32 - 1) | st.text() | st.binary(), max_size=30), st.data())
+def test_longer_forms_of_plain_lists_are_refused(value: list[Value], data: st.DataObject) -> None:
+    encoded = encode_value(value)
+    parts = [encode_value(part) for part in value]
+    position, heads = len(encoded) - sum(map(len, parts)), [0]
+    for part in parts:
+        heads.append(position)
+        position += len(part)
+    positions = [position for position in heads if encoded[position] >> 5 < 7]  # None has no other form
+    longer = _longer(encoded, data.draw(st.sampled_from(positions)))
+    assert cbor2.loads(longer) == value
+    with pytest.raises(ValueDecodingError, match="not canonical"):
+        decode_value(longer)
+
+
 @given(st.dictionaries(st.text(), st.integers(0, 9), min_size=2))
 def test_equal_dicts_have_equal_bytes_whatever_their_order(value: dict[str, int]) -> None:
     assert encode_value(value) == encode_value(dict(reversed(value.items())))

@@ -70,6 +70,9 @@ class Entry(NamedTuple):
         return Viewstamp(self.view, self.op)
 
 
+_entry = tuple.__new__  # what Entry(...) comes to, without passing eleven arguments twice
+
+
 class Proposal(NamedTuple):
     """What a body asks its protocol to order: an entry before it has its place, view, stamp and seed."""
 
@@ -85,7 +88,7 @@ def make_entry(op: int, view: int, stamp: int, proposal: Proposal) -> Entry:
     """Give a proposal its place and encode it, once."""
     kind, session, request, mark, body, seed = proposal
     header = _HEADER.pack(kind, FORMAT_VERSION, view, op, session, request, mark, stamp, seed, len(body))
-    return Entry(op, view, kind, session, request, mark, stamp, seed, FORMAT_VERSION, body, header + body)
+    return _entry(Entry, (op, view, kind, session, request, mark, stamp, seed, FORMAT_VERSION, body, header + body))
 
 
 def join_entries(entries: Iterable[Entry]) -> bytes:
@@ -119,7 +122,7 @@ def split_entries(data: bytes) -> tuple[Entry, ...]:
                 f"the entry at byte {start} has op-number {op}, expected {expected or 'at least 1'}"
             )
         expected = op + 1
-        body = data[body_start:end]
-        entries.append(Entry(op, view, known, session, request, mark, stamp, seed, version, body, data[start:end]))
+        fields = (op, view, known, session, request, mark, stamp, seed, version, data[body_start:end], data[start:end])
+        entries.append(_entry(Entry, fields))
         start = end
     return tuple(entries)

@@ -31,19 +31,15 @@ class Applied:
 
     def advance(self, core: Core, upto: int, executed: Callable[[Entry, bytes], None]) -> int:
         """Execute entries up to op `upto`, in order, and hand over each with its reply; their size in bytes."""
-        executor = self.executor
-        apply = executor.apply
-        size = 0
-        entry = None
-        for op in range(executor.applied + 1, upto + 1):
-            entry = core.entry(op)
-            _, _, kind, session, request, mark, stamp, seed, _, body, encoded = entry
-            executed(entry, apply(op, kind, session, request, mark, stamp, seed, body))
-            size += len(encoded)
-        if entry is not None:
-            self.viewstamp = Viewstamp(entry.view, entry.op)
-            self.stamp = max(0, entry.stamp)
-        return size
+        entries = [core.entry(op) for op in range(self.executor.applied + 1, upto + 1)]
+        if not entries:
+            return 0
+        for entry, reply in zip(entries, self.executor.apply(entries), strict=True):
+            executed(entry, reply)
+        last = entries[-1]
+        self.viewstamp = Viewstamp(last.view, last.op)
+        self.stamp = max(0, last.stamp)
+        return sum([len(entry.encoded) for entry in entries])
 
 
 def load(
