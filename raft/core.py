@@ -206,14 +206,16 @@ class Raft(MemberCore):
     @property
     def standing(self) -> Standing:
         s = self._s
-        waiting = "" if s.leader else f"{s.role.value} in term {s.view}: no leader is known"
+        waiting = s.full if s.leader else f"{s.role.value} in term {s.view}: no leader is known"
         if s.transfer_to:
             waiting = f"handing over to member {s.transfer_to}"
         if s.installing is not None:
             waiting = f"fetching a snapshot from member {s.installing.source}"
         primary = s.leader or None
         role = s.contract_role
-        return Standing(s.role.value, role, s.view, primary, s.leads, s.log.op, s.commit, waiting, s.log.base)
+        return Standing(
+            s.role.value, role, s.view, primary, s.leads, s.log.op, s.commit, waiting, s.log.base, s.log.bytes
+        )
 
     @property
     def _member(self) -> Server:

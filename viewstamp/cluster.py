@@ -265,6 +265,10 @@ def _check_numbers(cluster: Cluster) -> None:
     if limits.page_bytes < cluster.max_command_bytes:
         expected = f"at least max_command_bytes ({cluster.max_command_bytes})"
         raise ClusterError("limits.page_bytes", expected, str(limits.page_bytes))
+    if limits.log_bytes < 4 * cluster.snapshot_bytes:
+        # A primary takes no more commands when its log is full: the snapshots that shorten it must come long before.
+        expected = f"at least 4 times snapshot_bytes ({cluster.snapshot_bytes})"
+        raise ClusterError("limits.log_bytes", expected, str(limits.log_bytes))
     if limits.pipeline_bytes < limits.page_bytes:
         expected = f"at least page_bytes ({limits.page_bytes})"
         raise ClusterError("limits.pipeline_bytes", expected, str(limits.pipeline_bytes))

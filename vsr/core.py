@@ -263,7 +263,9 @@ class ViewstampedReplication(MemberCore):
         normal_now = r.status is Status.NORMAL
         primary = r.primary_of(r.view) if normal_now and not r.quiet else None
         role = "primary" if normal_now and r.is_primary else "backup"
-        return Standing(r.status.value, role, r.view, primary, r.leads, r.log.op, r.commit, self._waiting(), r.log.base)
+        return Standing(
+            r.status.value, role, r.view, primary, r.leads, r.log.op, r.commit, self._waiting(), r.log.base, r.log.bytes
+        )
 
     def _waiting(self) -> str:
         r = self._r
@@ -271,7 +273,9 @@ class ViewstampedReplication(MemberCore):
             case Status.NORMAL:
                 if r.wanted is not None:
                     return f"fetching a snapshot from member {r.wanted.source}"
-                return r.quiet or (f"proposing view {r.proposed}: the primary is silent" if r.proposed else "")
+                return (
+                    r.quiet or r.full or (f"proposing view {r.proposed}: the primary is silent" if r.proposed else "")
+                )
             case Status.VIEW_CHANGE:
                 if r.start_write:
                     return f"view {r.view} begins when its log is durable here"

@@ -467,6 +467,17 @@ def carry_out(member: Member, step: str, number: int) -> None:
             member.start()
 
 
+def test_without_a_snapshot_nothing_is_released_even_if_it_holds_no_entry() -> None:
+    """The first segment is all that tells a whole journal from one that has lost its beginning."""
+    member = Member(1, 1)
+    member.commit([StateRecord(b"view")])
+    member.append(1)
+    member.journal.release(0)
+    member.disk.kill()
+    member.restart()
+    assert member.journal.recovered.last_op == 1
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 1 << 32), st.sampled_from([1, 400, 1 << 20]), steps)
 def test_any_history_with_snapshots_and_releases(seed: int, segment_bytes: int, history: list[tuple[str, int]]) -> None:

@@ -11,6 +11,7 @@ from statemachine import SnapshotError, StateMachine, command
 from tests.viewstamp.running import Account, Running, running
 from transport.network import LinkFaults
 from viewstamp.cluster import ClusterOptions
+from viewstamp.protocol import Limits
 
 OFTEN: ClusterOptions = {"snapshot_entries": 40, "snapshot_bytes": 1 << 20}
 BOTH = pytest.mark.parametrize("protocol", ["vsr", "raft"])
@@ -134,3 +135,33 @@ async def test_a_snapshot_that_the_machine_cannot_read_ends_the_start_with_its_e
         with pytest.raises(SnapshotError, match="this is not mine"):
             async with cluster.open_member(2, Picky):
                 pytest.fail("it started")
+
+
+async def test_the_log_never_fills_up_while_snapshots_can_be_taken(autojump_clock: trio.testing.MockClock) -> None:
+    """The bound of the log in memory comes long before the number of entries after which a snapshot is due."""
+    options: ClusterOptions = {"limits": Limits(log_bytes=1 << 20), "snapshot_bytes": 1 << 18}
+    text = "x" * 4000
+    async with running(options=options) as cluster:
+        with trio.fail_after(60):
+            for _ in range(600):
+                await cluster.replicas[1].call(Account.note, text)
+        for replica in cluster.replicas.values():
+            assert replica.status().snapshot.op > 0
+
+
+async def test_a_snapshot_that_succeeds_clears_the_failure_before_it(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(options=OFTEN, machine=Moody) as cluster:
+        await deposit(cluster, 1, 60)
+        assert cluster.replicas[1].status().snapshot.failure
+        await deposit(cluster, 1, 200)
+        status = cluster.replicas[1].status().snapshot
+        assert (status.failure, status.op > 0) == ("", True)
+
+
+class Moody(Account):
+    """Cannot be written down while the balance is below 100."""
+
+    def snapshot(self) -> bytes | Iterator[bytes]:
+        if 0 < self.balance < 100:
+            raise SnapshotError("not now")
+        return super().snapshot()

@@ -82,3 +82,22 @@ def test_a_log_that_is_compacted_in_the_middle_of_a_transfer_is_fetched_by_its_s
     backup.receive(2, NewState(1, asked.nonce, 25, entries(26, 30), 30, 30))
     assert (backup.status, backup.view, backup.op, backup.commit) == ("normal", 1, 30, 30)
     assert backup.restored == [offered]
+
+
+def test_views_that_do_not_begin_are_waited_for_longer_and_longer() -> None:
+    """On slow disks a view change takes longer than the suspect time-out: proposed at a constant pace, no view began."""
+    backup = Driven(3, members=5)
+    waits: list[float] = []
+    for view in (1, 2, 4, 5, 6, 7):  # view 3 would be its own
+        backup.receive(2, StartViewChange(view, view, backup.vector))
+        entered = backup.now.monotonic
+        backup.forget()
+        for _ in range(200):
+            backup.tick()
+            if backup.sent(StartViewChange):
+                break
+        waits.append((backup.now.monotonic - entered) / backup.configuration.timeouts.suspect)
+    assert 1 <= waits[0] < 1.5
+    assert 2 <= waits[1] < 2.5
+    assert 4 <= waits[2] < 4.5
+    assert all(8 <= wait < 8.5 for wait in waits[3:])

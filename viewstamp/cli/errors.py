@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import click
 
-from statemachine import DefinitionError
+from statemachine import DefinitionError, SnapshotError
 from transport.interface import TransportError
 from viewstamp.clash import PackageClashError
 from viewstamp.cluster import ClusterError
@@ -28,6 +28,7 @@ EXPECTED = (
     DefinitionError,
     JournalError,
     PackageClashError,
+    SnapshotError,
     SupersededError,
     TransportError,
     UnknownProtocolError,

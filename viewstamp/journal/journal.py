@@ -303,8 +303,8 @@ class Journal:
         snapshot_op = _snapshot_op(self._written)
         check(op <= snapshot_op, "entries up to op {} were released, with a snapshot at op {}", op, snapshot_op)
         older = self._older
-        if not older or older[0].last_op > op:
-            return
+        if not snapshot_op or not older or older[0].last_op > op:
+            return  # Without a snapshot the first segment stays, though it may hold no entry: it proves the beginning.
         self._phase = _Phase.RELEASING
         try:
             # In order, so that whatever comes first of a crash and the end, no gap is left behind.

@@ -219,6 +219,7 @@ class Standing:
     commit: int
     waiting: str = ""
     base: int = 0
+    log_bytes: int = 0
 
 
 class RefusesLostDiskError(Exception):
@@ -275,7 +276,7 @@ class Core(ABC):
     def compact(self, snapshot: Snapshot, keep_after: int, now: Time) -> None:
         """This member's own snapshot is durable; entries up to op `keep_after`, at most the snapshot's, may go.
 
-        What lies between the two is kept for members that are a little behind.
+        What lies between the two is kept for members that are a little behind. May be called again with the same one.
         """
 
     @abstractmethod

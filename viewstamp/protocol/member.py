@@ -116,10 +116,16 @@ class Member(ABC):
     def room_for(self, proposals: Sequence[Proposal]) -> bool:
         """Whether these fit into the pipeline of what is ordered and not yet committed."""
         limits = self.configuration.limits
-        if self.log.bytes > limits.log_bytes:
+        if self.full:
             return False  # Snapshots do not keep up with the load: better to refuse than to run out of memory.
         waiting = self.log.op - self.commit
         return waiting + len(proposals) <= limits.pipeline_entries and self.pipeline_bytes <= limits.pipeline_bytes
+
+    @property
+    def full(self) -> str:
+        """Why no proposals are taken although this member leads, for people; empty if they are."""
+        full = self.log.bytes > self.configuration.limits.log_bytes
+        return "takes no commands: its log has grown to log_bytes, and no snapshot shortens it" if full else ""
 
     def order(self, proposals: Sequence[Proposal]) -> int:
         """Give proposals their places at the log's end, in this view; returns the op of the first."""
@@ -174,7 +180,7 @@ class Member(ABC):
 
     def compact(self, snapshot: Snapshot, keep_after: int) -> None:
         """This member's own snapshot is durable: drop what it stands for from memory."""
-        if self.snapshot is None or snapshot.op > self.snapshot.op:
+        if self.snapshot is None or snapshot.op >= self.snapshot.op:
             check(snapshot.op <= self.commit, "a snapshot up to {} beyond commit {}", snapshot.op, self.commit)
             self.snapshot = snapshot
             self.log.compact(min(keep_after, snapshot.op))

@@ -111,6 +111,7 @@ class Replica:
         self._writes = Writes()
         self._snapshots = Snapshots(
             cluster,
+            me,
             self._applied,
             send=self._send,
             issue=self._writes.issue,

@@ -84,6 +84,8 @@ class Serving:
 
     def pinned(self, now: int) -> list[Snapshot]:
         """What is being fetched now; the rest is forgotten."""
+        if not self._asked_at:
+            return []
         stale = [snapshot for snapshot, asked_at in self._asked_at.items() if now - asked_at >= self._pin]
         for snapshot in stale:
             del self._asked_at[snapshot]

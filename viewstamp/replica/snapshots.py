@@ -41,6 +41,7 @@ class Snapshots:
     def __init__(
         self,
         cluster: Cluster,
+        me: int,
         applied: Applied,
         *,
         send: Callable[[int, object], None],
@@ -54,6 +55,11 @@ class Snapshots:
         self._measure = measure
         self._entries_limit = cluster.snapshot_entries
         self._bytes_limit = cluster.snapshot_bytes
+        # Not all at the same op: a state machine that is written down at once would hold a majority at the same time.
+        members = cluster.configuration.members
+        self._stagger = cluster.snapshot_entries * members.index(me) // (2 * len(members))
+        self._log_limit = cluster.limits.log_bytes // 2
+        self._pinned_log = False  # the log is longer than its margin, for a member that is fetching
         self._retry = cluster.timeouts.retry
         self._patience = _PATIENCE_SUSPECTS * cluster.timeouts.suspect
         self._core: Core | None = None
@@ -127,7 +133,9 @@ class Snapshots:
             self._recording = self._issue((record_of(snapshot),)), snapshot
         elif owner is self._fetching and self._core is not None:
             self._fetching = None
-            self._fetched = snapshot
+            before, self._fetched = self._fetched, snapshot
+            if before is not None:
+                self._remove(before)  # From an attempt that came to nothing.
             self._core.fetched(snapshot, now)
         else:
             self._remove(snapshot)  # It was given up while its last block was being written.
@@ -142,8 +150,13 @@ class Snapshots:
         if self._current is not None and snapshot.op <= self._current.op:
             self._remove(snapshot)  # A newer one was installed meanwhile.
             return
-        keep_after = self._keep_after(core, snapshot, now.monotonic)
+        self._failure = ""
         self._supersede(snapshot, write)
+        self._compact(core, snapshot, now)
+
+    def _compact(self, core: Core, snapshot: Snapshot, now: Time) -> None:
+        """Drop the log that a durable snapshot stands for, up to what is kept."""
+        keep_after = self._keep_after(core, snapshot, now.monotonic)
         core.compact(snapshot, keep_after, now)
         self._release = keep_after
 
@@ -156,15 +169,18 @@ class Snapshots:
     def _keep_after(self, core: Core, snapshot: Snapshot, now: int) -> int:
         """What the log keeps from before its snapshot: a margin, so that a member a little behind needs none, and what
         follows a snapshot that a member is fetching just now."""
-        base = core.standing.base
+        standing = core.standing
+        base = standing.base
         keep, size = snapshot.op, 0
         lowest = max(base, snapshot.op - margin_of(self._entries_limit))
         while keep > lowest and size < self._bytes_limit // 4:
             size += len(core.entry(keep).encoded)
             keep -= 1
-        reach = snapshot.op - _LARGEST_SCALE * self._entries_limit  # Not for ever: the log in memory has a bound.
-        pinned = [each.op for each in self._serving.pinned(now) if each.op >= reach]
-        return max(base, min([keep, *pinned]))
+        # Not for ever: the log in memory has a bound. Whoever is then left behind begins again, with the newest.
+        pinned = self._serving.pinned(now) if standing.log_bytes < self._log_limit else []
+        kept = min([keep, *[each.op for each in pinned]])
+        self._pinned_log = kept < keep
+        return max(base, kept)
 
     def _remove(self, snapshot: Snapshot) -> None:
         in_use = (self._current, self._fetched, *self._older)
@@ -218,8 +234,11 @@ class Snapshots:
                 self._blocks.append(self._fetching)
         if block is not None:
             self._files.append(block)
+        pinned = self._serving.pinned(now.monotonic)
+        if self._pinned_log and self._core is not None and self._current is not None and not pinned:
+            self._compact(self._core, self._current, now)
+            turn.more = True
         if self._older:
-            pinned = self._serving.pinned(now.monotonic)
             for snapshot in [each for each, write in self._older.items() if each not in pinned]:
                 if self._older[snapshot] <= self._written:
                     del self._older[snapshot]
@@ -242,10 +261,12 @@ class Snapshots:
             return False
         if self._demanded:
             return True
-        # A large state is written less often: what it costs is to be in proportion to the commands between.
+        # A large state is written less often: what it costs is to be in proportion to the commands between. But a log
+        # that grows towards its bound must not reach it: nothing would be taken any more, and so no snapshot either.
         size = self._current.size if self._current is not None else 0
         scale = min(max(1, size // self._bytes_limit), _LARGEST_SCALE)
-        enough = since >= self._entries_limit * scale or self._log_bytes >= self._bytes_limit * scale
+        enough = since >= self._entries_limit * scale + self._stagger
+        enough |= self._log_bytes >= min(self._bytes_limit * scale, self._log_limit // 2)
         return enough and applied >= self._retry_at
 
     def _begin(self) -> None:
