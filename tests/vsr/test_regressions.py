@@ -85,7 +85,7 @@ def test_a_log_that_is_compacted_in_the_middle_of_a_transfer_is_fetched_by_its_s
 
 
 def test_views_that_do_not_begin_are_waited_for_longer_and_longer() -> None:
-    """On slow disks a view change takes longer than the suspect time-out: proposed at a constant pace, no view began."""
+    """On slow disks a view change takes longer than the suspect time-out: at a constant pace no view ever began."""
     backup = Driven(3, members=5)
     waits: list[float] = []
     for view in (1, 2, 4, 5, 6, 7):  # view 3 would be its own
