@@ -204,6 +204,11 @@ class Raft(MemberCore):
         return min(deadline, self._reads.deadline, NEVER)
 
     @property
+    def leading(self) -> int:
+        s = self._s
+        return s.view if s.leads else -1
+
+    @property
     def standing(self) -> Standing:
         s = self._s
         waiting = s.full if s.leader else f"{s.role.value} in term {s.view}: no leader is known"

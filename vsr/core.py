@@ -258,6 +258,11 @@ class ViewstampedReplication(MemberCore):
         return min(deadline, self._reads.deadline, NEVER)
 
     @property
+    def leading(self) -> int:
+        r = self._r
+        return r.view if r.leads else -1
+
+    @property
     def standing(self) -> Standing:
         r = self._r
         normal_now = r.status is Status.NORMAL

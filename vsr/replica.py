@@ -93,6 +93,8 @@ class Replica(Member):
 
     def __init__(self, configuration: Configuration, me: int, random: Random, now: Time) -> None:
         super().__init__(configuration, me, random, now)
+        self._size = len(self.members)
+        self._place = self.members.index(me)
         self.status = Status.RECOVERING
         self.last_normal_view = 0
         self.saved_incarnations: dict[int, int] = {}
@@ -135,11 +137,11 @@ class Replica(Member):
 
     def primary_of(self, view: int) -> int:
         """Round robin over the members in order (VRR section 4)."""
-        return self.members[view % len(self.members)]
+        return self.members[view % self._size]
 
     @property
     def is_primary(self) -> bool:
-        return self.primary_of(self.view) == self.me
+        return self.view % self._size == self._place
 
     @property
     def wanted(self) -> Wanted | None:
@@ -150,7 +152,7 @@ class Replica(Member):
 
     @property
     def leads(self) -> bool:
-        return self.status is Status.NORMAL and self.is_primary and not self.quiet
+        return self.view % self._size == self._place and self.status is Status.NORMAL and not self.quiet
 
     def position(self, member: int) -> int:
         """Where a member's incarnation stands in a vector."""

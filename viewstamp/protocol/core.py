@@ -314,6 +314,12 @@ class Core(ABC):
         """How this member sees itself."""
 
     @property
+    def leading(self) -> int:
+        """The view in which this member takes proposals now, -1 if it takes none: what a body asks in every turn."""
+        standing = self.standing
+        return standing.view if standing.leads else -1
+
+    @property
     @abstractmethod
     def incarnations(self) -> Mapping[int, int]:
         """The newest incarnation known of each member; frames of an older one are stale."""
@@ -321,6 +327,10 @@ class Core(ABC):
     @abstractmethod
     def entry(self, op: int) -> Entry:
         """The entry at `op`, which must be in the log held in memory."""
+
+    def entries(self, first: int, last: int) -> Sequence[Entry]:
+        """The entries from op `first` to `last`, all of them in the log held in memory."""
+        return [self.entry(op) for op in range(first, last + 1)]
 
     @property
     @abstractmethod

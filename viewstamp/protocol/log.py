@@ -51,6 +51,12 @@ class Log:
         check(base < op <= self.op, "entry {} is outside the log ({} to {}]", op, base, self.op)
         return self._entries[op - base - 1]
 
+    def entries(self, first: int, last: int) -> list[Entry]:
+        """The entries from op `first` to `last`."""
+        base = self._base.op
+        check(base < first and last <= self.op, "entries {} to {} are outside the log", first, last)
+        return self._entries[first - base - 1 : last - base]
+
     def viewstamp(self, op: int) -> Viewstamp:
         """The viewstamp at `op`, from the base on; (0, 0) at the beginning of the history."""
         return self._base if op == self._base.op else self.entry(op).viewstamp

@@ -195,7 +195,7 @@ class Member(ABC):
         commit = min(commit, self.log.op)
         if commit > self.commit:
             if self.pipeline_bytes:
-                committed = sum(len(self.log.entry(op).encoded) for op in range(self.commit + 1, commit + 1))
+                committed = sum(len(entry.encoded) for entry in self.log.entries(self.commit + 1, commit))
                 self.pipeline_bytes = max(0, self.pipeline_bytes - committed)
             self.commit = commit
 
@@ -259,6 +259,9 @@ class MemberCore(Core):
 
     def entry(self, op: int) -> Entry:
         return self._member.log.entry(op)
+
+    def entries(self, first: int, last: int) -> Sequence[Entry]:
+        return self._member.log.entries(first, last)
 
     @property
     def ignored(self) -> Mapping[str, int]:

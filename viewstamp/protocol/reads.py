@@ -148,6 +148,9 @@ class Reads:
     def before_close(self) -> None:
         """Close the turn's reads: one round at the primary, one question at a backup, for all of them."""
         host = self._host
+        if not (self._unready or self._waiting or self._fresh or self._questions):
+            self._view = host.read_view
+            return
         if self._view != host.read_view or not (host.leads or host.follows):
             self._fail_all("the view changed")
             self._view = host.read_view
@@ -193,6 +196,8 @@ class Reads:
     @property
     def deadline(self) -> int:
         """When `tick` is wanted for reads."""
+        if not (self._unready or self._waiting or self._questions):
+            return NEVER
         times = [read.expires_at for read in (*self._unready, *self._waiting)]
         times += [min(q.asked_at + self._retry, q.expires_at) for q in self._questions.values()]
         return min(times, default=NEVER)

@@ -291,7 +291,7 @@ class Replica:
 
     def _apply(self, core: Core, requests: Requests) -> None:
         """Execute what is committed, in order; a long backlog is spread over turns so that heartbeats go on."""
-        if self._applied.restoring is None:
+        if self._commit > self.executor.applied and self._applied.restoring is None:
             size = self._applied.advance(
                 core, min(self._commit, self.executor.applied + _APPLY_LIMIT), requests.executed
             )
@@ -359,7 +359,7 @@ class Replica:
     @property
     def leads(self) -> bool:
         """Whether this member is the primary and takes requests."""
-        return self._core is not None and self._core.standing.leads
+        return self._core is not None and self._core.leading >= 0
 
     def status(self) -> Status:
         """How this member sees itself and the others."""

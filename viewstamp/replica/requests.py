@@ -6,7 +6,7 @@ pipeline. The table itself changes at commit only, so a request whose entry a vi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import assert_never
@@ -44,7 +44,7 @@ class Requests:
         self._answer = answer
         self._random = random
         self._maximum_body_bytes = maximum_body_bytes
-        self._leading: int | None = None  # the view this table belongs to while this member leads
+        self._leading = -1  # the view this table belongs to while this member leads
         self._in_flight: dict[tuple[int, int], int] = {}  # (session, request) -> source that waits, 0 for nobody
         self._proposals: list[Proposal] = []
         self._reads: dict[int, _Read] = {}
@@ -86,7 +86,7 @@ class Requests:
         self._answer(source, Reply(message.session, message.request, viewstamp.view, viewstamp.op, reply))
 
     def _order(self, source: int, key: tuple[int, int], kind: Kind, mark: int, body: bytes) -> None:
-        if self._leading is None:
+        if self._leading < 0:
             self.redirect(source)
         elif key in self._in_flight:
             self._in_flight[key] = source  # A retry: the answer goes to where it came from last.
@@ -136,25 +136,31 @@ class Requests:
 
     def follow_standing(self) -> None:
         """Who leads may have changed in this turn: the pipeline belongs to one view of one primary."""
-        self._redirected.clear()
-        standing = self._core.standing
-        leading = standing.view if standing.leads else None
+        if self._redirected:
+            self._redirected.clear()
+        leading = self._core.leading
         if leading == self._leading:
             return
         self._leading = leading
         self._in_flight = {}
-        if leading is not None:
+        if leading >= 0:
+            standing = self._core.standing
             # While a snapshot is loaded what it holds is not applied yet; duplicates of that the table finds, later.
             for op in range(max(self._applied.executor.applied, standing.base) + 1, standing.op + 1):
                 entry = self._core.entry(op)
                 if entry.kind in (Kind.COMMAND, Kind.REGISTER):
                     self._in_flight[entry.session, entry.request] = 0
 
-    def executed(self, entry: Entry, reply: bytes) -> None:
-        """An entry was applied: whoever waits for it here is answered."""
-        source = self._in_flight.pop((entry.session, entry.request), 0) if self._in_flight else 0
-        if source:
-            self._answer(source, Reply(entry.session, entry.request, entry.view, entry.op, reply))
+    def executed(self, entries: Sequence[Entry], replies: Sequence[bytes]) -> None:
+        """Entries were applied: whoever waits for one of them here is answered."""
+        waiting = self._in_flight
+        if not waiting:
+            return
+        for entry, reply in zip(entries, replies, strict=True):
+            op, view, _, session, request, *_ = entry
+            source = waiting.pop((session, request), 0)
+            if source:
+                self._answer(source, Reply(session, request, view, op, reply))
 
     def reads(self, decided: list[ReadReady | ReadFailed]) -> None:
         """The protocol confirmed reads, or could not."""
@@ -168,6 +174,8 @@ class Requests:
 
     def serve_reads(self) -> None:
         """Serve what the state machine has reached."""
+        if not self._served:
+            return
         executor, viewstamp = self._applied.executor, self._applied.viewstamp
         applied = executor.applied
         waiting: list[tuple[int, _Read]] = []

@@ -95,6 +95,11 @@ class Serving:
         return list(self._asked_at)
 
     @property
+    def active(self) -> bool:
+        """Whether anything was being fetched a moment ago."""
+        return bool(self._asked_at)
+
+    @property
     def progress(self) -> dict[int, tuple[Snapshot, int]]:
         """What each member that is fetching asked for last, for people."""
         return self._progress

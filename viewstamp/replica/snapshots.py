@@ -191,6 +191,9 @@ class Snapshots:
 
     def follow(self, effects: Effects, write: int, now: Time, turn: Turn) -> None:
         """What the protocol has installed in this turn, with this write, and what it needs now."""
+        if effects.wanted is None and effects.restore is None:
+            self._wanted = False
+            return
         installed = effects.restore
         if installed is not None:
             check(installed == self._fetched, "the snapshot up to op {} was installed and is not here", installed.op)
@@ -234,18 +237,22 @@ class Snapshots:
                 self._blocks.append(self._fetching)
         if block is not None:
             self._files.append(block)
+        if self._older or self._pinned_log or self._serving.active:
+            self._let_go(now, turn)
+        self._files += self._serving.take_reads()
+        turn.files, self._files = self._files, []
+        turn.release, self._release = self._release, 0
+
+    def _let_go(self, now: Time, turn: Turn) -> None:
+        """What was kept for members that were fetching, and are no more."""
         pinned = self._serving.pinned(now.monotonic)
         if self._pinned_log and self._core is not None and self._current is not None and not pinned:
             self._compact(self._core, self._current, now)
             turn.more = True
-        if self._older:
-            for snapshot in [each for each, write in self._older.items() if each not in pinned]:
-                if self._older[snapshot] <= self._written:
-                    del self._older[snapshot]
-                    self._remove(snapshot)
-        self._files += self._serving.take_reads()
-        turn.files, self._files = self._files, []
-        turn.release, self._release = self._release, 0
+        for snapshot in [each for each in self._older if each not in pinned]:
+            if self._older[snapshot] <= self._written:
+                del self._older[snapshot]
+                self._remove(snapshot)
 
     # Taking.
 

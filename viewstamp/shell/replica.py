@@ -18,7 +18,7 @@ from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
 from viewstamp.journal import Journal, SnapshotFiles
 from viewstamp.journal.files import Files, RealFiles
-from viewstamp.protocol import MILLISECOND, Core, Transition
+from viewstamp.protocol import MILLISECOND, Core, Time, Transition
 from viewstamp.registry import protocol_class
 from viewstamp.replica import IncarnationTooOldError, Replica, Stored, snapshot_of
 from viewstamp.replica.status import ReplicaStatistics, Status
@@ -30,7 +30,7 @@ from viewstamp.shell.snapshot_work import SnapshotWork, load_snapshot
 from viewstamp.shell.storage import Storage
 
 _TURN_DATAGRAMS = 256
-_TURN_S = 0.002
+_TURN_NS = 2 * MILLISECOND
 _FULL_TURNS_AT_MOST = 64
 _FULL_NS_AT_MOST = 50 * MILLISECOND
 _EVENTS_KEPT = 1024
@@ -83,6 +83,8 @@ class RunningReplica(Callers):
         self._changed = trio.Event()
         self._full_turns = 0
         self._full_since = 0
+        self._deadline = 0
+        self._current_time = trio.lowlevel.current_clock().current_time
         self._watchers: set[trio.MemorySendChannel[Transition]] = set()
         self.addresses = Addresses(cluster, self._replica.endpoint, transport, member)
 
@@ -177,8 +179,10 @@ class RunningReplica(Callers):
                 except IncarnationTooOldError as too_old:
                     await self._start_again(too_old.minimum)
                     idle = False
+                # What has changed it since is looked at again when the turn that did so ends.
+                self._deadline = self._replica.deadline
                 if idle:
-                    await self._idle.wait(self._replica.deadline)
+                    await self._idle.wait(self._deadline)
                 else:
                     await trio.lowlevel.checkpoint()
 
@@ -191,10 +195,13 @@ class RunningReplica(Callers):
         self._replica = self._make_replica(blank, self._replica.session)
         self.addresses.follow(self._replica.endpoint)
 
+    def _now(self) -> Time:
+        return read_clock(self._wall_clock, self._current_time)
+
     def _turn(self) -> bool:
         """One turn: gather, decide, carry out. True when there is nothing more to do at once."""
         replica = self._replica
-        now = read_clock(self._wall_clock)
+        now = self._now()
         arrived = self._transport.receive(_TURN_DATAGRAMS)
         for datagram, address in arrived:
             replica.receive(datagram, address, now)
@@ -213,16 +220,17 @@ class RunningReplica(Callers):
         if self._full_turns <= 1:
             self._full_since = now.monotonic
         endless = self._full_turns >= _FULL_TURNS_AT_MOST or now.monotonic - self._full_since >= _FULL_NS_AT_MOST
-        if now.monotonic >= replica.deadline and (drained or endless):
+        if now.monotonic >= self._deadline and (drained or endless):
             replica.tick(now)
         more = self._carry_out()
         return drained and not more
 
     def _carry_out(self) -> bool:
         replica = self._replica
-        began = trio.current_time()
+        now = self._now()
+        began = now.monotonic
         while True:
-            turn = replica.finish(read_clock(self._wall_clock))
+            turn = replica.finish(now)
             for datagram, address in turn.datagrams:
                 self._transport.send(datagram, address)
             if turn.completions:
@@ -234,12 +242,13 @@ class RunningReplica(Callers):
             durable = self._storage.write(turn.writes) if turn.writes else 0
             if durable:
                 replica.journal_bytes = self._storage.journal_bytes
-                replica.written(durable, read_clock(self._wall_clock))
+                replica.written(durable, self._now())
             if turn.release:
                 self._storage.release(turn.release)
             if not durable and not turn.more:
                 return False
-            if trio.current_time() - began > _TURN_S:
+            now = self._now()
+            if now.monotonic - began > _TURN_NS:
                 return True
 
     def take_snapshot(self) -> None:
