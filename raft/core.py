@@ -195,6 +195,13 @@ class Raft(MemberCore):
         return effects
 
     @property
+    def pending(self) -> bool:
+        s = self._s
+        if s.pending or s.round_due or s.heartbeat_due or self._reads.pending:
+            return True
+        return s.role is Role.LEADER and any(p.next <= s.log.op and not p.full for p in s.progress.values())
+
+    @property
     def deadline(self) -> int:
         s = self._s
         if s.role is Role.LEADER:

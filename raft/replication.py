@@ -13,9 +13,6 @@ from raft.messages import Appended, AppendEntries, Rejected, TimeoutNow
 from raft.server import Progress, Role, Server
 from viewstamp.protocol import NEVER, Entry, Proposal
 
-_MESSAGES_IN_FLIGHT = 64
-_BYTES_IN_FLIGHT = 4 * 1024 * 1024
-
 
 def propose(s: Server, proposals: Sequence[Proposal]) -> int:
     """Append to the leader's log; the entries leave at the end of the turn."""
@@ -205,7 +202,7 @@ def close_turn(s: Server) -> None:
 def _replicate(s: Server, other: int, progress: Progress, sent: dict[int, AppendEntries]) -> bool:
     spoken = False
     while progress.next <= s.log.op:
-        if progress.probe_sent if progress.probing else _window_full(progress):
+        if progress.full:
             return spoken
         if progress.next <= s.log.base:
             snapshots.offer(s, other)
@@ -220,10 +217,6 @@ def _replicate(s: Server, other: int, progress: Progress, sent: dict[int, Append
             return spoken
         progress.sent(entries[-1].op, sum(len(entry.encoded) for entry in entries))
     return spoken
-
-
-def _window_full(progress: Progress) -> bool:
-    return len(progress.in_flight) >= _MESSAGES_IN_FLIGHT or progress.in_flight_bytes >= _BYTES_IN_FLIGHT
 
 
 def _request(s: Server, first: int, entries: tuple[Entry, ...], sent: dict[int, AppendEntries]) -> AppendEntries:

@@ -14,6 +14,9 @@ from random import Random
 from raft.messages import ReadIndex, ReadIndexReply, TermAndVote
 from viewstamp.protocol import NEVER, Configuration, Member, ReadHost, Time, Transition, Wanted
 
+_MESSAGES_IN_FLIGHT = 64
+_BYTES_IN_FLIGHT = 4 * 1024 * 1024
+
 
 class Role(StrEnum):
     """Section 5.1, and the candidate that only asks (dissertation 9.6)."""
@@ -42,6 +45,13 @@ class Progress:
     in_flight_bytes: int = 0
     round: int = 0
     heard: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is to be sent before an answer comes."""
+        if self.probing:
+            return self.probe_sent
+        return len(self.in_flight) >= _MESSAGES_IN_FLIGHT or self.in_flight_bytes >= _BYTES_IN_FLIGHT
 
     def sent(self, index: int, size: int) -> None:
         """A request with entries up to `index`, of so many bytes, is on its way."""

@@ -245,6 +245,13 @@ class ViewstampedReplication(MemberCore):
         return effects
 
     @property
+    def pending(self) -> bool:
+        r = self._r
+        if r.pending or r.round_due or r.acknowledge_due or r.superseded_by or self._reads.pending:
+            return True
+        return r.leads and r.sent_op < r.log.op
+
+    @property
     def deadline(self) -> int:
         r = self._r
         if r.status is Status.RECOVERING:

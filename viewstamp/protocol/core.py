@@ -304,6 +304,11 @@ class Core(ABC):
         """All effects since the last call."""
 
     @property
+    def pending(self) -> bool:
+        """Whether `drain` would give anything that the last call did not: false saves an almost empty turn."""
+        return True
+
+    @property
     @abstractmethod
     def deadline(self) -> int:
         """When `tick` wants to be called next, in monotonic nanoseconds; NEVER if not at all."""

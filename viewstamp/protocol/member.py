@@ -71,6 +71,8 @@ class Member(ABC):
         self._records: list[Record] = []
         self._appended: list[Entry] = []
         self._restore: Snapshot | None = None
+        self._wanted: Wanted | None = None  # what the last turn told of
+        self._committed = 0
 
     def resume(self, entries: Sequence[Entry], snapshot: Snapshot | None) -> None:
         """Come back with what the disk holds. What a snapshot holds is committed; of the rest nothing is known."""
@@ -225,12 +227,27 @@ class Member(ABC):
             self._records.append(Append(tuple(self._appended)))
             self._appended.clear()
 
+    @property
+    def pending(self) -> bool:
+        """Whether this turn has brought about anything so far."""
+        return bool(
+            self._sends
+            or self._promises
+            or self._records
+            or self._appended
+            or self.transitions
+            or self.commit != self._committed
+            or self._restore is not None
+            or self.wanted != self._wanted
+        )
+
     def take_effects(self) -> Effects:
         """Close the turn: number its write, and bind its promises to that or to the latest before it."""
         self._flush_appended()
         effects = Effects(sends=self._sends, commit=self.commit, transitions=self.transitions)
         effects.restore, self._restore = self._restore, None
-        effects.wanted = self.wanted
+        effects.wanted = self._wanted = self.wanted
+        self._committed = self.commit
         if self._records:
             self.write += 1
             effects.write = Write(self.write, tuple(self._records))

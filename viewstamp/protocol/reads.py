@@ -168,6 +168,11 @@ class Reads:
             self._fresh = []
             host.ask(host.follows, self._view, self._number)
 
+    @property
+    def pending(self) -> bool:
+        """Whether any read is under way, or answered and not told yet."""
+        return bool(self._unready or self._waiting or self._fresh or self._questions or self._done)
+
     def after_close(self) -> list[ReadReady | ReadFailed]:
         """Answer what a majority has confirmed."""
         host = self._host

@@ -6,7 +6,7 @@ words, reads no clock, and touches no socket and no file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import cast
 
@@ -18,7 +18,6 @@ from transport.interface import Address
 from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
 from viewstamp.journal import FoundingRecord as FoundingBytes
-from viewstamp.journal import JournalRecord
 from viewstamp.protocol import (
     LARGEST_INCARNATION,
     NEVER,
@@ -29,7 +28,6 @@ from viewstamp.protocol import (
     Lost,
     Message,
     Origin,
-    Record,
     Snapshot,
     State,
     Time,
@@ -248,9 +246,10 @@ class Replica:
         self._home.exchange(self._now)
         if self._core is not None and self._requests is not None:
             self._requests.propose(now)
-            self._carry_out(self._core.drain(), self._core, self._requests)
-            # A reply can let a local caller's next request go: it must not sit here until something else happens.
-            turn.more |= self._home.exchange(self._now)
+            if self._core.pending or self._writes.promised or self._requests.pending or self._is_behind:
+                self._carry_out(self._core.drain(), self._core, self._requests)
+                # A reply can let a local caller's next request go: it must not sit here until something else happens.
+                turn.more |= self._home.exchange(self._now)
             self._snapshots.close(now, turn)
         turn.writes = self._writes.take_issued()
         turn.completions = self.session.take_completions()
@@ -269,7 +268,11 @@ class Replica:
                 cached, data = send.message, self._codec.encode(send.message)
             self.endpoint.send(send.to, data)
         if effects.write is not None:
-            self._writes.issue(self._records(effects.write.records), effects.write.number)
+            records = journal_records(effects.write.records, self._codec)
+            if self._founding_unwritten is not None:  # It goes with the first state, in one batch.
+                records.insert(0, FoundingBytes(self._founding_unwritten.encode()))
+                self._founded, self._founding_unwritten = self._founding_unwritten, None
+            self._writes.issue(tuple(records), effects.write.number)
         self._writes.promise(effects.promises)
         for to, message in self._writes.take_kept():
             self._send(to, message)
@@ -281,22 +284,19 @@ class Replica:
         requests.reads(effects.reads)
         requests.serve_reads()
 
-    def _records(self, records: Sequence[Record]) -> tuple[JournalRecord, ...]:
-        """What the journal writes for these; a founding record goes with the first state, in one batch."""
-        result = journal_records(records, self._codec)
-        if self._founding_unwritten is not None:
-            result.insert(0, FoundingBytes(self._founding_unwritten.encode()))
-            self._founded, self._founding_unwritten = self._founding_unwritten, None
-        return tuple(result)
-
     def _apply(self, core: Core, requests: Requests) -> None:
         """Execute what is committed, in order; a long backlog is spread over turns so that heartbeats go on."""
-        if self._commit > self.executor.applied and self._applied.restoring is None:
-            size = self._applied.advance(
-                core, min(self._commit, self.executor.applied + _APPLY_LIMIT), requests.executed
-            )
-            self._snapshots.applied(size)
-            self._turn.more |= self.executor.applied < self._commit
+        applied = self._applied
+        if self._commit > applied.executor.applied and applied.restoring is None:
+            upto = min(self._commit, applied.executor.applied + _APPLY_LIMIT)
+            self._snapshots.applied(applied.advance(core, upto, requests.executed))
+            self._turn.more |= upto < self._commit
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether there is anything to apply, or a snapshot to ask for."""
+        applied = self._applied
+        return (self._commit > applied.executor.applied and applied.restoring is None) or self._snapshots.fetching
 
     # Founding.
 

@@ -189,6 +189,11 @@ class Requests:
         self._served = waiting
 
     @property
+    def pending(self) -> bool:
+        """Whether a confirmed read waits for the state machine, or somebody was redirected in this turn."""
+        return bool(self._served or self._redirected)
+
+    @property
     def in_flight(self) -> int:
         """Requests ordered here and not yet applied."""
         return len(self._in_flight)

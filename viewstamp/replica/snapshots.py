@@ -324,6 +324,11 @@ class Snapshots:
         self._applied.restoring = None
         return True
 
+    @property
+    def fetching(self) -> bool:
+        """Whether chunks are on their way, or to be asked for again."""
+        return self._wanted
+
     # For shells and people.
 
     @property

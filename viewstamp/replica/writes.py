@@ -47,6 +47,11 @@ class Writes:
         """Keep these until what they promise is durable."""
         self._promises.extend(promises)
 
+    @property
+    def promised(self) -> bool:
+        """Whether any promise waits."""
+        return bool(self._promises)
+
     def take_kept(self) -> list[tuple[int, Promise]]:
         """The promises that may leave now, as (member, message)."""
         kept: list[tuple[int, Promise]] = []
