@@ -14,6 +14,8 @@ _figure: Any = import_module("matplotlib.figure")
 _ticker: Any = import_module("matplotlib.ticker")
 
 _STYLES = {
+    "vsr, memory": ("#7fb0e0", "o"),
+    "raft, memory": ("#8fd0b0", "s"),
     "vsr": ("#1f5fa8", "o"),
     "raft": ("#2f9e6e", "s"),
     "etcd": ("#c2553a", "^"),
@@ -71,7 +73,7 @@ def _caption(results: Mapping[str, Any]) -> str:
     machine = results["calibration"]["before"]
     return (
         f"3 members and their clients on one machine: {machine['cores']} cores, fdatasync {machine['sync_us']:.0f} us, "
-        f"Python {machine['python']}. Medians and ranges. Durable, but for PySyncObj, which never syncs."
+        f"Python {machine['python']}. Medians and ranges. Durable, but for PySyncObj, which never syncs, and 'memory'."
     )
 
 

@@ -169,3 +169,8 @@ class RunningCluster(Stoppable):
 def both_protocols(protocols: Sequence[str] = ("vsr", "raft")) -> list[Viewstamp]:
     """One system for each protocol, with defaults."""
     return [Viewstamp(protocol) for protocol in protocols]
+
+
+def both_in_memory(protocols: Sequence[str] = ("vsr", "raft")) -> list[Viewstamp]:
+    """The same with `storage = "memory"`: they write and sync nothing."""
+    return [Viewstamp(protocol, label=f"{protocol}, memory", options={"storage": "memory"}) for protocol in protocols]

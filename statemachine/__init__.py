@@ -2,13 +2,17 @@
 
 from statemachine.command import (
     MAXIMUM_COMMAND_BYTES,
+    MAXIMUM_COMMANDS,
+    BoundCommand,
     Call,
     Command,
     Operation,
     Query,
     command,
     decode_command,
+    decode_list,
     encode_command,
+    encode_list,
     query,
 )
 from statemachine.context import Context
@@ -37,9 +41,11 @@ from statemachine.machine import StateMachine, commands_of, queries_of
 from statemachine.outcome import (
     MAXIMUM_REPLY_BYTES,
     Failed,
+    Listed,
     NotExecuted,
     Outcome,
     Raised,
+    Results,
     Returned,
     Unknown,
     decode_outcome,
@@ -50,11 +56,13 @@ from statemachine.sessions import MAXIMUM_SESSIONS, WINDOW, Lookup, Recorded, Se
 from statemachine.values import Value, decode_value, encode_value
 
 __all__ = [
+    "MAXIMUM_COMMANDS",
     "MAXIMUM_COMMAND_BYTES",
     "MAXIMUM_REPLY_BYTES",
     "MAXIMUM_SESSIONS",
     "WINDOW",
     "ApplyOrderError",
+    "BoundCommand",
     "Call",
     "Command",
     "CommandError",
@@ -66,6 +74,7 @@ __all__ = [
     "Executor",
     "Failed",
     "KeyValueStore",
+    "Listed",
     "Lookup",
     "NoContextError",
     "NotExecuted",
@@ -80,6 +89,7 @@ __all__ = [
     "Recorded",
     "RemoteCommandError",
     "ReplyTooLargeError",
+    "Results",
     "Returned",
     "SessionExpiredError",
     "Sessions",
@@ -96,9 +106,11 @@ __all__ = [
     "command",
     "commands_of",
     "decode_command",
+    "decode_list",
     "decode_outcome",
     "decode_value",
     "encode_command",
+    "encode_list",
     "encode_outcome",
     "encode_value",
     "queries_of",

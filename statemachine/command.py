@@ -1,23 +1,25 @@
 """Commands and queries: typed handles on the methods of a state machine, and their encoding.
 
-A command travels by name with positional arguments: canonical CBOR of [name, *arguments]. A list of lists, for
-several commands in one entry, is reserved and refused.
+A command travels by name with positional arguments: canonical CBOR of [name, *arguments]. Several commands in one
+entry are an array of byte strings, each the encoding of one command.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 from statemachine.errors import CommandTooLargeError, DefinitionError, ValueDecodingError, ValueEncodingError
-from statemachine.values import MAXIMUM_DEPTH, Value, decode_value, dump, find_fault
+from statemachine.values import MAXIMUM_DEPTH, Value, decode_each, decode_value, dump, find_fault
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 MAXIMUM_COMMAND_BYTES = 1024 * 1024
+MAXIMUM_COMMANDS = 1 << 16
+"""How many commands a list may hold: as many of the smallest ones as fit into 256 KiB. They run in one go."""
 UNBOUNDED = 1 << 30
 
 
@@ -45,6 +47,30 @@ def encode_command(name: str, arguments: Sequence[object], maximum_bytes: int = 
     return body
 
 
+class BoundCommand(bytes, Generic[R_co]):
+    """The encoding of a command with its arguments, as `bind` gives it; `R_co` is what the command returns.
+
+    It is there for types alone: at run time these are plain bytes.
+    """
+
+    __slots__ = ()
+
+
+def encode_list(commands: Sequence[bytes], maximum_bytes: int = MAXIMUM_COMMAND_BYTES) -> bytes:
+    """The body of an entry that holds at least one of these commands, each as `encode_command` gives it.
+
+    Raises:
+      CommandTooLargeError: the body would be longer than `maximum_bytes`, or they are more than MAXIMUM_COMMANDS.
+    """
+    body = dump(commands)
+    if len(commands) > MAXIMUM_COMMANDS or len(body) > maximum_bytes:
+        raise CommandTooLargeError(
+            f"a list of {len(commands)} commands of {len(body)} bytes together; there is room for at most "
+            f"{MAXIMUM_COMMANDS} commands and {maximum_bytes} bytes"
+        )
+    return body
+
+
 def decode_command(body: bytes) -> Call:
     """Read back what `encode_command` wrote.
 
@@ -61,10 +87,53 @@ def decode_parts(body: bytes) -> list[Any]:
     Raises:
       ValueDecodingError: as `decode_command` does.
     """
-    parts = decode_value(body, depth=MAXIMUM_DEPTH + 1)
-    if type(parts) is list and parts and type(parts[0]) is str:
+    parts = decode_body(body)
+    if type(parts[0]) is str:
         return parts
+    raise ValueDecodingError("a list of commands, where one command is expected")
+
+
+def decode_list(body: bytes) -> list[bytes]:
+    """Read back what `encode_list` wrote; what each of them is has not been looked at.
+
+    Raises:
+      ValueDecodingError: it is something else. Nothing else is raised, whatever the bytes.
+    """
+    parts = decode_body(body)
+    if type(parts[0]) is bytes:
+        return parts
+    raise ValueDecodingError("one command, where a list of them is expected")
+
+
+def decode_body(body: bytes) -> list[Any]:
+    """As `decode_parts`, or of several commands the encodings, a list of bytes. It is never empty.
+
+    Raises:
+      ValueDecodingError: it is neither. Nothing else is raised, whatever the bytes.
+    """
+    parts = decode_value(body, depth=MAXIMUM_DEPTH + 1)
+    if type(parts) is list and parts:
+        first = type(parts[0])
+        if first is str:
+            return parts
+        if first is bytes and len(parts) <= MAXIMUM_COMMANDS and set(map(type, parts)) == {bytes}:
+            return parts
     raise ValueDecodingError("a command is a list that begins with its name")
+
+
+def decode_each_command(encodings: list[bytes]) -> list[list[Any] | None]:
+    """The name and the arguments of each of these commands; None for what is no command, such as a list of them."""
+    values = decode_each(encodings)
+    if values is None:
+        return [_decode_or_none(encoding) for encoding in encodings]
+    return [value if type(value) is list and value and type(value[0]) is str else None for value in values]
+
+
+def _decode_or_none(encoding: bytes) -> list[Any] | None:
+    try:
+        return decode_parts(encoding)
+    except ValueDecodingError:
+        return None
 
 
 class Operation(Generic[P, R_co]):
@@ -128,6 +197,10 @@ class Command(Operation[P, R_co]):
     def __init__(self, function: Callable[Concatenate[Any, P], R_co], atomic: bool = False) -> None:
         super().__init__(function)
         self.atomic = atomic
+
+    if TYPE_CHECKING:  # only the type of the result differs
+
+        def bind(self, *args: P.args, **kwargs: P.kwargs) -> BoundCommand[R_co]: ...
 
 
 class Query(Operation[P, R_co]):

@@ -40,7 +40,10 @@ class Context:
 
     @property
     def op(self) -> int:
-        """The op-number of the entry: unique, growing with each command. Makes a good fencing token."""
+        """The op-number of the entry: unique, growing with each command. Makes a good fencing token.
+
+        The commands of one list share it, as they do the time, the seed and the random numbers.
+        """
         return self._now()[0]
 
     @property
@@ -65,7 +68,7 @@ class Context:
 
     @property
     def random(self) -> Random:
-        """A generator seeded with `seed`, the same one throughout the command.
+        """A generator seeded with `seed`, the same one throughout the entry.
 
         Not for secrets. Of its methods, `random` and `getrandbits` give the same numbers in each version of Python.
         """

@@ -7,17 +7,20 @@ from copy import deepcopy
 from itertools import chain
 from typing import Any, TypeAlias
 
-from statemachine.command import decode_parts
+from statemachine.command import decode_body, decode_each_command
 from statemachine.context import Context
 from statemachine.errors import ApplyOrderError, CommandError, SnapshotError, ValueDecodingError
 from statemachine.history import History
 from statemachine.machine import StateMachine, commands_of, queries_of
 from statemachine.outcome import (
     MALFORMED_REPLY,
+    MAXIMUM_REPLY_BYTES,
     NOTHING_REPLY,
+    TOO_LARGE_REPLY,
     UNKNOWN_COMMAND_REPLY,
     WRONG_ARGUMENTS_REPLY,
     encode_failed,
+    encode_listed,
     encode_raised,
     encode_returned,
 )
@@ -41,6 +44,10 @@ AgreedEntry: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, byte
 
 The stamp is the agreed time in nanoseconds since the Unix epoch, and may be negative. View and version are not used.
 """
+
+# In the reply to a list: what the reply of each command may take at least, and the head in front of it at most.
+_SHARE_BYTES = len(TOO_LARGE_REPLY)
+_HEAD_BYTES = 5
 
 # function, least and most arguments, atomic
 _Operation = tuple[Callable[..., object], int, int, bool]
@@ -94,9 +101,10 @@ class Executor:
     def apply(self, entries: Iterable[AgreedEntry]) -> list[bytes]:
         """Apply the next entries, in order, and return their replies, to be read with `decode_outcome`.
 
-        Kind 1 is a command, 2 opens a session whose number, its op, the reply returns; any other changes nothing. What
-        a command raises is its reply, as is a body that is no command: entries are agreed, and each replica must get
-        past them, equally.
+        Kind 1 is a command, or a list of them which are executed one after the other, each whatever became of those
+        before, with one reply for all, in one context whose randomness goes on along the list. Kind 2 opens a session
+        whose number, its op, the reply returns; any other changes nothing. What a command raises is its reply, as is a
+        body that is no command: entries are agreed, and each replica must get past them, equally.
 
         Raises:
           ApplyOrderError: an op is not the one after `applied`.
@@ -194,9 +202,31 @@ class Executor:
 
     def _run(self, table: dict[str, _Operation], body: bytes) -> bytes:
         try:
-            parts = decode_parts(body)
+            parts = decode_body(body)
         except ValueDecodingError:
             return MALFORMED_REPLY
+        if type(parts[0]) is str:
+            return self._call(table, parts, MAXIMUM_REPLY_BYTES)
+        if table is self._queries:
+            return MALFORMED_REPLY  # a caller with several queries asks several
+        return self._run_list(parts)
+
+    def _run_list(self, encodings: list[bytes]) -> bytes:
+        call, commands = self._call, self._commands
+        # Each reply has its share, so that there is room for that of the last one; longer ones take from the rest.
+        rest = MAXIMUM_REPLY_BYTES - 1 - _HEAD_BYTES - len(encodings) * (_HEAD_BYTES + _SHARE_BYTES)
+        replies = []
+        for parts in decode_each_command(encodings):
+            reply = MALFORMED_REPLY if parts is None else call(commands, parts, _SHARE_BYTES + rest)
+            if len(reply) > _SHARE_BYTES:
+                if len(reply) > _SHARE_BYTES + rest:
+                    reply = TOO_LARGE_REPLY  # what the command raised does not fit
+                else:
+                    rest -= len(reply) - _SHARE_BYTES
+            replies.append(reply)
+        return encode_listed(replies)
+
+    def _call(self, table: dict[str, _Operation], parts: list[Any], maximum_bytes: int) -> bytes:
         operation = table.get(parts[0])
         if operation is None:
             return UNKNOWN_COMMAND_REPLY
@@ -206,8 +236,8 @@ class Executor:
         parts[0] = self.machine  # where the name was: the method's own first argument
         try:
             if atomic:
-                return _run_atomically(function, self.machine, parts)
-            return encode_returned(function(*parts))
+                return _run_atomically(function, self.machine, parts, maximum_bytes)
+            return encode_returned(function(*parts), maximum_bytes)
         except CommandError as error:
             return encode_raised(error)
         except (MemoryError, RecursionError):
@@ -216,11 +246,13 @@ class Executor:
             return encode_failed(type(error).__name__)
 
 
-def _run_atomically(function: Callable[..., object], machine: StateMachine, parts: list[Any]) -> bytes:
+def _run_atomically(
+    function: Callable[..., object], machine: StateMachine, parts: list[Any], maximum_bytes: int
+) -> bytes:
     attributes = vars(machine)
     before = deepcopy(attributes)
     try:
-        return encode_returned(function(*parts))
+        return encode_returned(function(*parts), maximum_bytes)
     except BaseException:
         attributes.clear()
         attributes.update(before)

@@ -3,15 +3,15 @@
 A reply is one byte for the kind of outcome and a canonical CBOR value.
 
 Executed for certain: `Returned`, `Raised`, `Failed`. Certainly not executed, and never will be: `NotExecuted`.
-Anything else says nothing about that: `Unknown`.
+`Listed` has one of these for each command of a list. Anything else says nothing about that: `Unknown`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from statemachine.errors import (
     CommandError,
@@ -28,12 +28,21 @@ from statemachine.errors import (
     fields_of,
 )
 from statemachine.machine import StateMachine
-from statemachine.values import MAXIMUM_DEPTH, Value, decode_value, dump, encode_value, find_fault
+from statemachine.values import (
+    MAXIMUM_DEPTH,
+    Value,
+    decode_each,
+    decode_value,
+    dump,
+    dump_unsigned,
+    encode_value,
+    find_fault,
+)
 
 MAXIMUM_REPLY_BYTES = 2 * 1024 * 1024
 
-_RETURNED, _RAISED, _FAILED, _NOT_EXECUTED, _UNKNOWN = range(5)
-_RETURNED_BYTE = bytes([_RETURNED])
+_RETURNED, _RAISED, _FAILED, _NOT_EXECUTED, _UNKNOWN, _LISTED = range(6)
+_RETURNED_BYTE, _LISTED_BYTE = bytes([_RETURNED]), bytes([_LISTED])
 # A reply may wrap a value as deep as an argument can be: in a list of fields, or in what a store says of it.
 _REPLY_DEPTH = MAXIMUM_DEPTH + 2
 
@@ -74,22 +83,37 @@ class Unknown:
     reason: UnknownReason
 
 
-Outcome = Returned | Raised | Failed | NotExecuted | Unknown
+Member: TypeAlias = Returned | Raised | Failed | NotExecuted
+"""What became of one command of a list."""
 
 
-def encode_returned(value: object) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A list of commands was executed, and this is what became of each, in their order."""
+
+    outcomes: list[Member]
+
+
+Outcome: TypeAlias = Member | Unknown | Listed
+Results: TypeAlias = "list[Value | Exception]"
+"""Of a list of commands, what each returned, or the exception that it came to."""
+
+
+def encode_returned(value: object, maximum_bytes: int = MAXIMUM_REPLY_BYTES) -> bytes:
     """The reply of a command that returned `value`.
 
     Raises:
       ValueEncodingError: it cannot travel.
-      ReplyTooLargeError: it is longer than MAXIMUM_REPLY_BYTES.
+      ReplyTooLargeError: it is longer than `maximum_bytes`, which is at least five.
     """
+    if type(value) is int and 0 <= value < 1 << 32:
+        return _RETURNED_BYTE + dump_unsigned(value)
     fault = find_fault(value, _REPLY_DEPTH)
     if fault is not None:
         raise ValueEncodingError("value" + fault)
     reply = _RETURNED_BYTE + dump(value)
-    if len(reply) > MAXIMUM_REPLY_BYTES:
-        raise ReplyTooLargeError(f"the reply has {len(reply)} bytes, more than {MAXIMUM_REPLY_BYTES}")
+    if len(reply) > maximum_bytes:
+        raise ReplyTooLargeError(f"the reply has {len(reply)} bytes, more than {maximum_bytes}")
     return reply
 
 
@@ -108,6 +132,11 @@ def encode_failed(name: str) -> bytes:
     return _reply(_FAILED, name)
 
 
+def encode_listed(replies: list[bytes]) -> bytes:
+    """The reply of a list of commands that have these replies."""
+    return _LISTED_BYTE + dump(replies)
+
+
 def encode_outcome(outcome: Outcome) -> bytes:
     """The reply that says `outcome`."""
     match outcome:
@@ -121,6 +150,8 @@ def encode_outcome(outcome: Outcome) -> bytes:
             return _reply(_NOT_EXECUTED, int(reason))
         case Unknown(reason):
             return _reply(_UNKNOWN, int(reason))
+        case Listed(outcomes):
+            return encode_listed([encode_outcome(member) for member in outcomes])
         case _:
             assert_never(outcome)
 
@@ -134,6 +165,30 @@ def decode_outcome(reply: bytes) -> Outcome:
     kind = reply[0] if reply else -1
     value = decode_value(reply[1:], depth=_REPLY_DEPTH)
     match kind, value:
+        case 4, int(number) if number in _UNKNOWN_NUMBERS and value is not True:  # _UNKNOWN
+            return Unknown(UnknownReason(number))
+        case 5, list(replies):  # _LISTED
+            return Listed(_decode_members(replies))
+        case _:
+            return _member(kind, value)
+
+
+def _decode_members(replies: list[Value]) -> list[Member]:
+    """The outcomes of a list of commands. A list within it is refused before it is looked into."""
+    kinds, encodings = [], []
+    for reply in replies:
+        if not isinstance(reply, bytes) or not reply or reply[0] > _NOT_EXECUTED:
+            raise ValueDecodingError("the reply to a list of commands holds something else than their replies")
+        kinds.append(reply[0])
+        encodings.append(reply[1:])
+    values = decode_each(encodings)
+    if values is None:
+        values = [decode_value(encoding, depth=_REPLY_DEPTH) for encoding in encodings]
+    return [_member(kind, value) if kind else Returned(value) for kind, value in zip(kinds, values, strict=True)]
+
+
+def _member(kind: int, value: Value) -> Member:
+    match kind, value:
         case 0, _:  # _RETURNED
             return Returned(value)
         case 1, [str(name), dict(fields)]:  # _RAISED
@@ -142,14 +197,12 @@ def decode_outcome(reply: bytes) -> Outcome:
             return Failed(name)
         case 3, int(number) if number in _NOT_EXECUTED_NUMBERS and value is not True:  # _NOT_EXECUTED
             return NotExecuted(NotExecutedReason(number))
-        case 4, int(number) if number in _UNKNOWN_NUMBERS and value is not True:  # _UNKNOWN
-            return Unknown(UnknownReason(number))
         case _:
             raise ValueDecodingError(f"a reply of kind {kind} does not hold a {type(value).__name__} like this")
 
 
-def unwrap(outcome: Outcome, machine_class: type[StateMachine]) -> Value:
-    """The value a command returned.
+def unwrap(outcome: Outcome, machine_class: type[StateMachine]) -> Value | Results:
+    """The value a command returned; of a list of commands, for each its value, or the exception below, not raised.
 
     Raises:
       CommandError: the command raised it: of the class that `machine_class` knows by that name, else a
@@ -161,16 +214,30 @@ def unwrap(outcome: Outcome, machine_class: type[StateMachine]) -> Value:
     match outcome:
         case Returned(value):
             return value
-        case Raised(name, fields):
-            raise _rebuild(name, fields, machine_class)
-        case Failed(name):
-            raise CommandFailedError(name)
-        case NotExecuted(reason):
-            raise NotExecutedError(reason)
+        case Listed(outcomes):
+            return _unwrap_each(outcomes, machine_class)
         case Unknown(UnknownReason.EXPIRED):
             raise SessionExpiredError
         case Unknown(reason):
             raise OutcomeUnknownError(reason)
+        case _:
+            raise _error_of(outcome, _known_errors(machine_class))
+
+
+def _unwrap_each(outcomes: list[Member], machine_class: type[StateMachine]) -> Results:
+    # All modules of a machine are searched for its errors: once, however many commands raised one.
+    known = list(_known_errors(machine_class)) if any(type(member) is Raised for member in outcomes) else []
+    return [member.value if isinstance(member, Returned) else _error_of(member, known) for member in outcomes]
+
+
+def _error_of(outcome: Raised | Failed | NotExecuted, known: Iterable[type[CommandError]]) -> Exception:
+    match outcome:
+        case Raised(name, fields):
+            return _rebuild(name, fields, known)
+        case Failed(name):
+            return CommandFailedError(name)
+        case NotExecuted(reason):
+            return NotExecutedError(reason)
         case _:
             assert_never(outcome)
 
@@ -183,11 +250,11 @@ def _reply(kind: int, value: object) -> bytes:
     return bytes([kind]) + encode_value(value, depth=_REPLY_DEPTH)
 
 
-def _rebuild(name: str, fields: dict[str, Value], machine_class: type[StateMachine]) -> CommandError:
-    for known in _known_errors(machine_class):
-        if known.__name__ == name:
+def _rebuild(name: str, fields: dict[str, Value], known: Iterable[type[CommandError]]) -> CommandError:
+    for error_class in known:
+        if error_class.__name__ == name:
             try:
-                error = known(**fields)
+                error = error_class(**fields)
             except TypeError:
                 break  # other fields than ours: the replicas run another version of the machine
             return error
@@ -211,4 +278,5 @@ REPLY_DROPPED_REPLY = encode_outcome(Unknown(UnknownReason.REPLY_DROPPED))
 UNKNOWN_COMMAND_REPLY = encode_outcome(NotExecuted(NotExecutedReason.UNKNOWN_COMMAND))
 MALFORMED_REPLY = encode_outcome(NotExecuted(NotExecutedReason.MALFORMED))
 WRONG_ARGUMENTS_REPLY = encode_outcome(NotExecuted(NotExecutedReason.WRONG_ARGUMENTS))
+TOO_LARGE_REPLY = encode_failed(ReplyTooLargeError.__name__)
 NOTHING_REPLY = encode_outcome(Returned(None))

@@ -10,6 +10,8 @@ The encoding is canonical CBOR (RFC 8949, section 4.2): equal values are equal b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from math import isfinite
 from typing import NoReturn, TypeAlias
 
@@ -39,7 +41,7 @@ def encode_value(value: object, *, depth: int = MAXIMUM_DEPTH) -> bytes:
 def dump(value: object) -> bytes:
     """Encode what `find_fault` found good."""
     if type(value) is int and 0 <= value < 1 << 32:
-        return _dump_unsigned(value)
+        return dump_unsigned(value)
     try:
         return cbor2.dumps(value, canonical=True)
     except UnicodeEncodeError as error:
@@ -47,8 +49,11 @@ def dump(value: object) -> bytes:
         raise ValueEncodingError(f"a str in the value is no text: {error.reason}") from error
 
 
-def _dump_unsigned(number: int) -> bytes:
-    """As cbor2 would (RFC 8949, section 3.1), in a third of the time: most replies are a counter or a version."""
+def dump_unsigned(number: int) -> bytes:
+    """Encode an integer from 0 to 2**32 - 1: most replies are a counter or a version.
+
+    As cbor2 would (RFC 8949, section 3.1), in a third of the time.
+    """
     if number < 24:
         return _BYTES[number]
     if number < 1 << 8:
@@ -69,16 +74,8 @@ def decode_value(data: bytes, *, depth: int = MAXIMUM_DEPTH) -> Value:
         is raised, whatever the bytes.
     """
     try:
-        value: Value = cbor2.loads(
-            data,
-            max_depth=depth,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-            strict_hashable_types=True,
-            tag_hook=_refuse_tag,
-            semantic_decoders=_REFUSED_TAGS,
-        )
-    except (cbor2.CBORError, ValueError, TypeError, ArithmeticError) as error:
+        value: Value = _load(data, max_depth=depth)
+    except _REFUSALS as error:
         raise ValueDecodingError(f"not the encoding of a value: {error}") from error
     # Nearly all commands and replies are plain, and to count takes a fifth of looking closely and encoding again.
     if _plain_size(value) == len(data):
@@ -90,6 +87,28 @@ def decode_value(data: bytes, *, depth: int = MAXIMUM_DEPTH) -> Value:
     if cbor2.dumps(value, canonical=True) != data:
         raise ValueDecodingError("the encoding of a value is not canonical, or bytes follow it")
     return value
+
+
+def decode_each(encodings: Sequence[bytes]) -> list[Value] | None:
+    """Decode many encodings in one go, in half the time; None if that cannot be done.
+
+    It can if each is the encoding of a plain value (see `_plain_size`). If not, decode them one by one: those that are
+    not plain are good, too, and only `decode_value` finds out which of them is none at all.
+    """
+    try:
+        values: list[Value] = _load(_array_head(len(encodings)) + b"".join(encodings), max_depth=2)
+    except _REFUSALS:
+        return None
+    # The decoder saw no borders: one encoding that is cut short, with its rest in the next, would pass. But no part is
+    # shorter than its plain size. So if these sizes are those of all encodings, each part ended where its own one ends.
+    if all(_plain_size(value) == len(encoding) for value, encoding in zip(values, encodings, strict=True)):
+        return values
+    return None
+
+
+def _array_head(count: int) -> bytes:
+    head = dump_unsigned(count)
+    return _BYTES[head[0] | 0x80] + head[1:]
 
 
 def _plain_size(value: Value) -> int:
@@ -175,3 +194,13 @@ def _refuse_tag(*_: object, **__: object) -> NoReturn:
 
 
 _REFUSED_TAGS = dict.fromkeys((*range(64), 100, 256, 258, 260, 261, 1004, 43000, 55799), _refuse_tag)
+
+_REFUSALS = (cbor2.CBORError, ValueError, TypeError, ArithmeticError)
+_load = partial(
+    cbor2.loads,
+    allow_indefinite=False,
+    allow_duplicate_keys=False,
+    strict_hashable_types=True,
+    tag_hook=_refuse_tag,
+    semantic_decoders=_REFUSED_TAGS,
+)

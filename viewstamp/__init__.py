@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from statemachine import (
+        BoundCommand,
         Command,
         CommandError,
         CommandFailedError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "statemachine": (
+        "BoundCommand",
         "Command",
         "CommandError",
         "CommandFailedError",
@@ -70,6 +72,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "BoundCommand",
     "Client",
     "ClosedError",
     "Cluster",

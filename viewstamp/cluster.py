@@ -17,26 +17,30 @@ from decimal import Decimal
 from hashlib import blake2b
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
 from viewstamp.cluster_checks import (
     ClusterError,
     ClusterFileError,
     UnknownMemberError,
+    check_choice,
     check_host,
     check_keys,
     check_name,
     check_table,
     check_whole,
     describe,
-    nearest,
     syntax_error,
 )
 from viewstamp.cluster_text import LOCAL_LIMITS, OWN_LIMITS, PROTOCOL_LIMITS, TIMEOUTS, cluster_toml, in_milliseconds
 from viewstamp.protocol import MILLISECOND, Configuration, Limits, Timeouts
 from viewstamp.registry import protocol_names
 
-__all__ = ["Cluster", "ClusterError", "ClusterFileError", "ClusterOptions", "Member", "UnknownMemberError"]
+__all__ = ["Cluster", "ClusterError", "ClusterFileError", "ClusterOptions", "Member", "Storage", "UnknownMemberError"]
+
+Storage = Literal["disk", "memory"]
+"""Where members keep their data. In memory, one that restarts has lost it; when all have been down, all is lost."""
+STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 FORMAT = 1
 CLUSTER_ID_BYTES = 8
@@ -85,6 +89,7 @@ class Member:
 class ClusterOptions(TypedDict, total=False):
     """What `Cluster.make` takes by keyword; each has the default of the field of that name."""
 
+    storage: Storage
     timeouts: Timeouts
     limits: Limits
     datagram_bytes: int
@@ -100,7 +105,8 @@ class Cluster:
     """What all members of one cluster, and its clients, agree on.
 
     `cluster_id` is 8 random bytes that tell this cluster from any other. `members` are kept in ascending order of
-    their ids. `datagram_bytes` bounds one UDP payload, `max_command_bytes` one encoded command. `max_sessions`
+    their ids. `storage` is where each keeps its data: in memory, one that restarts has lost it, and when all have been
+    down all is lost. `datagram_bytes` bounds one UDP payload, `max_command_bytes` one encoded command. `max_sessions`
     client sessions are kept, each with at most `window` requests in flight. A replica takes a snapshot after
     `snapshot_entries` commands or `snapshot_bytes` of log, less often where the state itself is larger. `digest` is 8
     bytes over all of it but what concerns one member only: the bind addresses, and how much log it holds.
@@ -113,6 +119,7 @@ class Cluster:
     cluster_id: bytes
     protocol: str
     members: tuple[Member, ...]
+    storage: Storage = "disk"
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     datagram_bytes: int = 1200
@@ -127,10 +134,8 @@ class Cluster:
         check_name("name", self.name)
         if len(self.cluster_id) != CLUSTER_ID_BYTES:
             raise ClusterError("cluster_id", f"{CLUSTER_ID_BYTES} bytes", f"{len(self.cluster_id)} bytes")
-        if self.protocol not in protocol_names():
-            known = protocol_names()
-            expected = f"one of {', '.join(map(repr, known))}" if len(known) > 1 else repr(known[0])
-            raise ClusterError("protocol", expected, describe(self.protocol), nearest(self.protocol, known))
+        check_choice("protocol", self.protocol, protocol_names())
+        check_choice("storage", self.storage, STORAGES)
         _check_members(self.members)
         _check_numbers(self)
         object.__setattr__(self, "members", tuple(sorted(self.members, key=lambda member: member.id)))
@@ -176,17 +181,15 @@ class Cluster:
     @classmethod
     def _from_document(cls, document: Mapping[str, Any]) -> Self:
         required = ("format", "name", "cluster_id", "protocol", "members")
-        check_keys("", document, required, ("timeouts", "limits"))
+        check_keys("", document, required, ("storage", "timeouts", "limits"))
         check_whole("format", document["format"], FORMAT, FORMAT)
         check_name("name", document["name"])
-        protocol = document["protocol"]
-        if not isinstance(protocol, str):
-            raise ClusterError("protocol", "text", describe(protocol))
         numbers = _parse_limits(document.get("limits", {}))
         return cls(
             name=document["name"],
             cluster_id=_parse_cluster_id(document["cluster_id"]),
-            protocol=protocol,
+            protocol=document["protocol"],
+            storage=document.get("storage", "disk"),
             members=_parse_members(document["members"]),
             timeouts=_parse_timeouts(document.get("timeouts", {})),
             limits=Limits(**{key: value for key, value in numbers.items() if key in PROTOCOL_LIMITS}),
@@ -301,6 +304,8 @@ def _digest(cluster: Cluster) -> bytes:
         [[key, getattr(cluster, key)] for key in sorted(OWN_LIMITS.keys() - LOCAL_LIMITS)],
         [[key, getattr(cluster.limits, key)] for key in sorted(PROTOCOL_LIMITS.keys() - LOCAL_LIMITS)],
     ]
+    if cluster.storage != "disk":  # From before there was a choice, a cluster on disk keeps its digest.
+        agreed.append(cluster.storage)
     return blake2b(json.dumps(agreed).encode(), digest_size=DIGEST_BYTES, person=b"viewstamp").digest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Any
@@ -126,6 +126,15 @@ def check_whole(key: str, value: object, lowest: int, highest: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
         expected = str(lowest) if lowest == highest else f"a whole number from {lowest} to {highest}"
         raise ClusterError(key, expected, describe(value))
+
+
+def check_choice(key: str, value: object, known: Sequence[str]) -> None:
+    """One of a few words."""
+    if not isinstance(value, str):
+        raise ClusterError(key, "text", describe(value))
+    if value not in known:
+        expected = f"one of {', '.join(map(repr, known))}" if len(known) > 1 else repr(known[0])
+        raise ClusterError(key, expected, describe(value), nearest(value, known))
 
 
 def check_name(key: str, value: object) -> None:

@@ -56,6 +56,7 @@ def cluster_toml(cluster: Cluster, version: int, protocols: Iterable[str]) -> st
         cluster_id=cluster.cluster_id.hex(),
         protocol=cluster.protocol,
         protocols=" or ".join(protocols),
+        storage=cluster.storage,
         members="\n".join(map(_member_toml, cluster.members)),
         timeouts="\n".join(_timeout_toml(cluster.timeouts)),
         limits="\n".join(_limits_toml(cluster)),
@@ -114,6 +115,11 @@ cluster_id = "{cluster_id}"
 
 # The protocol that orders commands: {protocols}. Data written under one is not read by another.
 protocol = "{protocol}"
+
+# Where members keep their data: disk, or memory, which is faster and keeps nothing: a member that restarts counts as
+# having lost its disk (vsr: the others bring it back; raft: it cannot come back until all are started anew), and when
+# all members have been down, all is lost and they begin again with nothing (default disk).
+storage = "{storage}"
 
 # The members. A cluster of 3 survives the loss of 1, of 5 the loss of 2.
 #   id         1 to 65535, each its own; it names the member for ever

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench import __main__ as command_line
 from bench.calibration import calibrate
-from bench.cluster import Viewstamp
+from bench.cluster import Viewstamp, both_in_memory
 from bench.failover import gaps_ms
 from bench.figures import Table, load_of, spread
 from bench.floor_system import Floor
@@ -64,6 +64,10 @@ def test_a_tiny_comparison_from_processes_to_json(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_tasks_that_share_a_client_and_tasks_inside_the_primary(tmp_path: Path) -> None:
+    in_memory, *_ = both_in_memory(["raft"])
+    with in_memory.start(tmp_path, "counter") as running:
+        assert running.load(Work("increment", 3, 0.1, 0.0, inside=True))["per_second"] > 0
+        assert not [path for path in tmp_path.iterdir() if path.is_dir()]
     with Viewstamp("raft", members=1).start(tmp_path, "kv") as running:
         for work in (Work("put", 3, 0.1, 0.0, shared=True), Work("get", 3, 0.1, 0.0, inside=True)):
             assert running.load(work)["per_second"] > 0

@@ -78,6 +78,21 @@ def test_serving_an_unknown_member_names_those_there_are(tmp_path: Path) -> None
     assert not (tmp_path / "data").exists()
 
 
+def test_serving_on_disk_needs_a_directory(tmp_path: Path) -> None:
+    CliRunner().invoke(main, ["init", str(tmp_path)])
+    result = CliRunner().invoke(main, ["serve", "--cluster", str(tmp_path / "cluster.toml"), "--id", "1"])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "Missing option '--data'" in line
+
+
+def test_serving_in_memory_needs_none(tmp_path: Path) -> None:
+    CliRunner().invoke(main, ["init", str(tmp_path), "--storage", "memory"])
+    result = CliRunner().invoke(main, ["serve", "--cluster", str(tmp_path / "cluster.toml"), "--id", "9"])
+    assert result.exit_code == 1
+    assert result.stderr == "viewstamp: error: id: expected the id of a member (1, 2, 3), found 9\n"
+
+
 def test_quiet_and_verbose_exclude_each_other(tmp_path: Path) -> None:
     CliRunner().invoke(main, ["init", str(tmp_path)])
     arguments = ["serve", "--cluster", str(tmp_path / "cluster.toml"), "--id", "1", "--data", str(tmp_path / "data")]

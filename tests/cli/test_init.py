@@ -30,6 +30,16 @@ def test_it_says_what_to_type_next(tmp_path: Path) -> None:
     assert f"viewstamp call --cluster {file} add 5" in result.stdout
 
 
+def test_data_in_memory_needs_no_directories(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["init", str(tmp_path), "--storage", "memory"])
+    assert result.exit_code == 0, result.stderr
+    assert "protocol vsr, data in memory only" in result.stdout
+    file = tmp_path / "cluster.toml"
+    assert f"viewstamp serve --cluster {file} --id 1\n" in result.stdout
+    assert "--data" not in result.stdout
+    assert Cluster.load(file).storage == "memory"
+
+
 def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "cluster.toml").write_text("mine")
     result = CliRunner().invoke(main, ["init", str(tmp_path)])

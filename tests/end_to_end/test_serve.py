@@ -14,7 +14,7 @@ import trio
 
 from statemachine import Counter, KeyValueStore
 from tests.end_to_end.support import WITHIN_S, increment, open_members, serve, wait_agreed
-from viewstamp.cli.demo.members import free_ports
+from viewstamp.cli.demo.members import MemberEndedError, free_ports
 from viewstamp.cluster import Cluster
 from viewstamp.journal import Journal, RealFiles
 from viewstamp.shell.client import open_client
@@ -129,6 +129,27 @@ async def test_a_cluster_from_the_command_line(tmp_path: Path) -> None:
             members.terminate(status["primary"])
             assert await increment(client, 1) == 4
             assert await members.wait_ended(status["primary"]) == 0
+
+
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+async def test_members_that_keep_their_data_in_memory(tmp_path: Path, protocol: str) -> None:
+    """One that is killed comes back by the others' help, or is refused; and no directory is ever made."""
+    async with open_members(tmp_path, protocol=protocol, storage="memory") as members:
+        async with open_client(members.cluster, Counter) as client:
+            await increment(client, 3)
+            await wait_agreed(client, [1, 2, 3])
+            await members.kill(2)
+            await increment(client, 1)
+            await members.start(2)
+            if protocol == "vsr":
+                await wait_agreed(client, [1, 2, 3])
+            else:
+                with pytest.raises(MemberEndedError) as ended:
+                    with trio.fail_after(WITHIN_S):
+                        await members.watch()
+                assert 'went its data (storage = "memory")' in ended.value.log
+            assert await increment(client, 1) == 5
+        assert not any(members.data(member).exists() for member in members.ids)
 
 
 async def test_a_disk_that_refuses_a_write_ends_the_member(tmp_path: Path) -> None:

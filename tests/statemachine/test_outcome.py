@@ -9,6 +9,7 @@ from statemachine import (
     CommandFailedError,
     Counter,
     Failed,
+    Listed,
     NotExecuted,
     NotExecutedError,
     NotExecutedReason,
@@ -21,21 +22,29 @@ from statemachine import (
     StateMachine,
     Unknown,
     UnknownReason,
+    Value,
     ValueDecodingError,
     decode_outcome,
     encode_outcome,
+    encode_value,
     unwrap,
 )
 from statemachine.counter import OutOfRangeError
+from statemachine.outcome import Member
 from tests.statemachine.machines import RefusedError, Restless
 from tests.statemachine.test_values import values
 
-outcomes: st.SearchStrategy[Outcome] = (
+members: st.SearchStrategy[Member] = (
     st.builds(Returned, values)
     | st.builds(Raised, st.text(), st.dictionaries(st.text(), values, max_size=3))
     | st.builds(Failed, st.text())
     | st.builds(NotExecuted, st.sampled_from(NotExecutedReason))
+)
+plain = st.builds(Returned, st.none() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary())
+outcomes: st.SearchStrategy[Outcome] = (
+    members
     | st.builds(Unknown, st.sampled_from(UnknownReason))
+    | st.builds(Listed, st.lists(plain) | st.lists(members, max_size=5))
 )
 
 
@@ -44,7 +53,7 @@ def test_an_outcome_arrives_as_it_was(outcome: Outcome) -> None:
     assert decode_outcome(encode_outcome(outcome)) == outcome
 
 
-@given(st.binary(max_size=20) | st.builds(lambda kind, rest: bytes([kind]) + rest, st.integers(0, 5), st.binary()))
+@given(st.binary(max_size=20) | st.builds(lambda kind, rest: bytes([kind]) + rest, st.integers(0, 6), st.binary()))
 def test_any_bytes_are_an_outcome_or_refused(reply: bytes) -> None:
     try:
         outcome = decode_outcome(reply)
@@ -53,7 +62,9 @@ def test_any_bytes_are_an_outcome_or_refused(reply: bytes) -> None:
     assert encode_outcome(outcome) == reply
 
 
-@pytest.mark.parametrize("reply", ["", "00", "0401f6", "03f5", "0300", "04f5", "0480", "0180", "0201", "05f6"])
+@pytest.mark.parametrize(
+    "reply", ["", "00", "0401f6", "03f5", "0300", "04f5", "0480", "0180", "0201", "05f6", "06f6", "05a0"]
+)
 def test_other_bytes_are_no_outcome(reply: str) -> None:
     with pytest.raises(ValueDecodingError):
         decode_outcome(bytes.fromhex(reply))
@@ -103,3 +114,36 @@ def test_the_other_outcomes_raise_what_they_mean() -> None:
         unwrap(Unknown(UnknownReason.EXPIRED), Counter)
     with pytest.raises(OutcomeUnknownError, match="outcome unknown: reply dropped"):
         unwrap(Unknown(UnknownReason.REPLY_DROPPED), Counter)
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        [encode_outcome(Listed([Returned(1)]))],
+        [encode_outcome(Returned(1)), encode_outcome(Unknown(UnknownReason.EXPIRED))],
+        [b""],
+        [b"\x00"],
+        [b"\x00\x01", "text"],
+        [b"\x00\x18", b"\x00\x05\x06"],
+        [b"\x00\x18\x01", b"\x00\x01"],
+        [b"\x02\x01"],
+    ],
+)
+def test_the_reply_to_a_list_holds_the_replies_of_commands_alone(replies: list[Value]) -> None:
+    with pytest.raises(ValueDecodingError):
+        decode_outcome(b"\x05" + encode_value(replies))
+
+
+def test_a_list_comes_to_values_and_exceptions_in_order() -> None:
+    unknown = NotExecuted(NotExecutedReason.UNKNOWN_COMMAND)
+    results = unwrap(
+        Listed([Returned([1]), Raised("OutOfRangeError", {"value": 9}), Failed("KeyError"), unknown]), Counter
+    )
+    assert isinstance(results, list)
+    value, raised, failed, not_executed = results
+    assert value == [1]
+    assert isinstance(raised, OutOfRangeError)
+    assert raised.value == 9
+    assert isinstance(failed, CommandFailedError)
+    assert isinstance(not_executed, NotExecutedError)
+    assert unwrap(Listed([]), Counter) == []

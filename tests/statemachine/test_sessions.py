@@ -127,7 +127,7 @@ def test_sessions_do_what_the_model_says_through_a_snapshot_anywhere(history: li
             continue
         session = model.registered[max(0, len(model.registered) - 1 - step.session)]
         request = max(0, step.mark + step.ahead)
-        body = Tally.act.bind(session, request, step.size)
+        body: bytes = Tally.act.bind(session, request, step.size)
         entries.append((COMMAND, session, request, step.mark, body))
         verdict = executor.answer(session, request, step.mark)
         expected = model.apply(op, session, request, step.mark, step.size)

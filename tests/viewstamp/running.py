@@ -77,7 +77,9 @@ def wall_clock() -> int:
 
 
 class Running:
-    """Members that run in a nursery, each in a scope of its own. `failures` holds what ended those that failed."""
+    """Members that run in a nursery, each in a scope of its own. Their disks outlive them, unless the cluster keeps its
+    data in memory. `failures` holds what ended those that failed.
+    """
 
     def __init__(self, fabric: Fabric, nursery: trio.Nursery, cluster: Cluster, random: Random) -> None:
         self.fabric = fabric
@@ -107,7 +109,7 @@ class Running:
             member,
             "unused",
             transport=transport if transport is not None else self.fabric.open(self.address(member)),
-            files=self.disks[member].files(),
+            files=self.disks[member].files() if self.cluster.storage == "disk" else None,
             protocol=protocol,
             random=Random(self.random.getrandbits(64)),
             wall_clock=self.wall_clock,

@@ -107,6 +107,25 @@ def test_a_probe_that_finds_the_primary_ends_the_doubt() -> None:
     assert session.target == 3
 
 
+def test_a_probe_that_the_primary_answers_turns_everything_to_it() -> None:
+    """Its target is dead, and the probed member leads: it does not redirect the probe, it executes it.
+
+    Were the target kept, each further call would wait for a silence and a probe of its own.
+    """
+    session, now = opened()
+    session.call(b"second", now)
+    session.call(b"third", now)
+    session.take_messages()
+    now = 200 * MILLISECOND
+    session.tick(now)
+    session.take_messages()
+    session.receive(2, Reply(77, 1, 1, 90, b"done"), now)
+    assert session.target == 2
+    assert [(to, number) for to, number, _ in requests(session.take_messages())] == [(2, 2), (2, 3)]
+    session.call(b"fourth", now)
+    assert [(to, number) for to, number, _ in requests(session.take_messages())] == [(2, 4)]
+
+
 def test_one_lost_request_is_sent_again_although_others_are_answered() -> None:
     session, now = opened(window=1000)
     session.take_messages()

@@ -101,6 +101,14 @@ def test_make_takes_options() -> None:
     assert (cluster.datagram_bytes, cluster.window, cluster.timeouts.heartbeat) == (9000, 8, 1)
 
 
+def test_data_is_kept_on_disk_unless_the_file_says_otherwise() -> None:
+    assert Cluster.parse(TEXT).storage == Cluster.make("orders", "vsr", ADDRESSES).storage == "disk"
+    kept = Cluster.make("orders", "vsr", ADDRESSES, storage="memory")
+    assert kept.storage == "memory"
+    assert Cluster.parse(kept.to_toml()) == kept
+    assert '\nstorage = "memory"\n' in kept.to_toml()
+
+
 def test_a_written_file_reads_back_equal() -> None:
     cluster = replace(
         Cluster.make("Größe \"x\" \\ 'y'", "vsr", ADDRESSES, timeouts=Timeouts(heartbeat=1_500_001, jitter=0)),
@@ -152,6 +160,7 @@ def test_a_member_that_does_not_exist() -> None:
 
 AGREED: list[Callable[[Cluster], Cluster]] = [
     lambda cluster: replace(cluster, name="others"),
+    lambda cluster: replace(cluster, storage="memory"),
     lambda cluster: replace(cluster, cluster_id=bytes(8)),
     lambda cluster: replace(cluster, members=cluster.members[:2]),
     lambda cluster: replace(cluster, members=(*cluster.members[:2], replace(cluster.members[2], id=4))),
@@ -218,6 +227,12 @@ def test_a_cluster_cannot_be_changed() -> None:
         ('"vsr"', '"paxos"', "protocol: expected NAMES, found 'paxos'"),
         ('"vsr"', '"vrs"', "protocol: expected NAMES, found 'vrs' (did you mean 'vsr'?)"),
         ('"vsr"', "true", "protocol: expected text, found true"),
+        (
+            '"vsr"',
+            '"vsr"\nstorage = "memroy"',
+            "storage: expected one of 'disk', 'memory', found 'memroy' (did you mean 'memory'?)",
+        ),
+        ('"vsr"', '"vsr"\nstorage = []', "storage: expected text, found an array of 0"),
         (
             "port = 7401",
             "port = 70000",
@@ -325,7 +340,7 @@ def test_a_cluster_cannot_be_changed() -> None:
         (
             "format = 1",
             "format = 1\nmember = 1",
-            "member: expected one of the keys format, name, cluster_id, protocol, members, timeouts, limits, "
+            "member: expected one of the keys format, name, cluster_id, protocol, members, storage, timeouts, limits, "
             "found an unknown key",
         ),
     ],
@@ -402,6 +417,7 @@ def test_load_tells_the_line_that_is_not_utf8(tmp_path: Path) -> None:
         (lambda: Cluster.make("orders", "vsr", []), "members"),
         (lambda: Cluster.make("orders", "vsr", [("a", 1)] * 2), "members[#2]"),
         (lambda: Cluster.make("orders", "paxos", ADDRESSES), "protocol"),
+        (lambda: Cluster.make("orders", "vsr", ADDRESSES, storage="paper"), "storage"),  # type: ignore[arg-type]
         (lambda: Cluster.make("", "vsr", ADDRESSES), "name"),
         (lambda: Cluster.make("orders", "vsr", ADDRESSES, window=0), "limits.window"),
         (lambda: Cluster.make("orders", "vsr", ADDRESSES, limits=Limits(page_entries=0)), "limits.page_entries"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from statemachine import ValueDecodingError, decode_command
+from statemachine import ValueDecodingError, decode_command, decode_list
 from transport.codec import CodecError
 from viewstamp.cli.errors import Failed
 from viewstamp.cli.options import directory_argument
@@ -123,6 +123,14 @@ def _entries(report: JournalReport) -> Iterator[dict[str, object]]:
 
 
 def _command(body: bytes) -> dict[str, object]:
+    try:
+        bodies = decode_list(body)
+    except ValueDecodingError:
+        return _one_command(body)
+    return {"commands": [_one_command(each) for each in bodies]}
+
+
+def _one_command(body: bytes) -> dict[str, object]:
     try:
         call = decode_command(body)
     except ValueDecodingError as error:

@@ -25,17 +25,22 @@ _STATISTICS_S = 10.0
 @click.command("serve", short_help="Run one member of a cluster.")
 @cluster_option
 @click.option("--id", "member", type=int, required=True, metavar="N", help="Which member of the cluster this is.")
-@click.option("--data", type=directory_argument, required=True, metavar="DIR", help="This member's own directory.")
+@click.option(
+    "--data",
+    type=directory_argument,
+    metavar="DIR",
+    help='This member\'s own directory; not needed with storage = "memory".',
+)
 @machine_option
 @click.option("--quiet", is_flag=True, help="Log warnings and errors only.")
 @click.option("--verbose", is_flag=True, help="Log details too, and statistics every ten seconds.")
 def serve_command(
-    cluster: Cluster, member: int, data: Path, machine: type[StateMachine], quiet: bool, verbose: bool
+    cluster: Cluster, member: int, data: Path | None, machine: type[StateMachine], quiet: bool, verbose: bool
 ) -> None:
     """Run one member of a cluster until SIGTERM or Ctrl-C, which end it cleanly.
 
     A member that is stopped gives way to another primary first. Its directory is made if it is not there. One that was
-    emptied is recovered from the other members where the protocol can do that.
+    emptied, or that keeps its data in memory, is recovered from the other members where the protocol can do that.
 
     \b
     Example:
@@ -44,6 +49,8 @@ def serve_command(
     """
     if quiet and verbose:
         raise click.UsageError("--quiet and --verbose exclude each other")
+    if data is None and cluster.storage == "disk":
+        raise click.UsageError("Missing option '--data'")
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(
         level=level, stream=sys.stderr, format=f"%(asctime)s %(levelname)s member {member}: %(message)s"
@@ -51,13 +58,14 @@ def serve_command(
     trio.run(_serve, cluster, member, data, machine)
 
 
-async def _serve(cluster: Cluster, member: int, data: Path, machine: type[StateMachine]) -> None:
+async def _serve(cluster: Cluster, member: int, data: Path | None, machine: type[StateMachine]) -> None:
     # Before anything is opened: a signal that comes while the journal is read must not find the default action.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_replica(machine, cluster, member, data) as replica, trio.open_nursery() as nursery:
             host, port = cluster.member(member).bind_address
+            kept = data if cluster.storage == "disk" else "memory"
             _log.info(
-                "serving cluster %s (%s) on %s port %d, data in %s", cluster.name, cluster.protocol, host, port, data
+                "serving cluster %s (%s) on %s port %d, data in %s", cluster.name, cluster.protocol, host, port, kept
             )
             nursery.start_soon(_log_transitions, replica)
             nursery.start_soon(_log_statistics, replica)

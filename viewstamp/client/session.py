@@ -181,20 +181,23 @@ class ClientSession:
     def receive(self, sender: int, message: Reply | QueryReply | NotPrimary, now: int) -> None:
         """A member answered. What was not asked for, or was answered before, changes nothing."""
         if isinstance(message, Reply):
-            self._heard(now)
             if message.session == 0:
                 self._registered(message, now)
             else:
                 self._replied(message, now)
+            self._heard(sender, now)
         elif isinstance(message, QueryReply):
-            self._heard(now)
             if self._queries.pop(message.number, None) is not None:
                 viewstamp = Viewstamp(message.view, message.op)
                 self._completions.append(Completion(message.number, message.outcome, viewstamp))
+            self._heard(sender, now)
         else:
             self._redirected(sender, message.primary, now)
 
-    def _heard(self, now: int) -> None:
+    def _heard(self, sender: int, now: int) -> None:
+        if self._probed and sender != self._target and sender in self._members:
+            # The member that was probed is the primary itself, or at least alive: everything else goes there too.
+            self._turn_to(sender, now, at_once=True)
         self._heard_at = now
         self._retry_ns = self._first_retry
         self._probed = 0
@@ -246,6 +249,7 @@ class ClientSession:
         """Ask this member from now on, for everything that has no answer."""
         self._target = member
         self._probed = 0
+        self._retry_ns = self._first_retry  # Somebody answered: the pauses of a long silence are over.
         self._heard_at = self._followed_at = now
         if at_once:
             self._resend(now, now)

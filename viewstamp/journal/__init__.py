@@ -12,6 +12,7 @@ from viewstamp.journal.errors import (
 from viewstamp.journal.files import Files, RealFiles
 from viewstamp.journal.inspect import JournalReport, inspect_journal
 from viewstamp.journal.journal import SEGMENT_BYTES, Batch, Journal, JournalStatistics
+from viewstamp.journal.memory import MemoryFiles
 from viewstamp.journal.reading import MissingJournalError, SegmentReport
 from viewstamp.journal.records import (
     Checkpoint,
@@ -45,6 +46,7 @@ __all__ = [
     "JournalRecord",
     "JournalReport",
     "JournalStatistics",
+    "MemoryFiles",
     "MissingJournalError",
     "RealFiles",
     "Recovered",

@@ -35,6 +35,9 @@ class Files(ABC):
     in_memory: ClassVar[bool] = False
     """Whether no call takes any time, so that none needs a thread."""
 
+    is_volatile: ClassVar[bool] = False
+    """Whether nothing outlives the process, so that a journal need not be written: nobody will ever read it."""
+
     @property
     @abstractmethod
     def location(self) -> str:

@@ -178,6 +178,11 @@ class Journal:
         return self._files.in_memory
 
     @property
+    def is_volatile(self) -> bool:
+        """Whether nothing that is written here can ever be read again, so that it need not be written."""
+        return self._files.is_volatile
+
+    @property
     def incarnation(self) -> int:
         """This directory's incarnation."""
         return self._encoded.incarnation

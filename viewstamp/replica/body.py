@@ -138,7 +138,7 @@ class Replica:
 
     def _start(self, origin: Origin) -> None:
         if isinstance(origin, Lost) and not self._core_class.recovers_lost_disk:
-            raise DataLostError(self._me, self._core_class.name)
+            raise DataLostError(self._me, self._core_class.name, self._cluster.storage)
         core = self._core_class(self._configuration, self._me, origin, self._random, self._now)
         self._core = core
         self._requests = Requests(core, self._applied, self._answer, self._random, self._cluster.max_command_bytes)

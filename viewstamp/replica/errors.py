@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from viewstamp.cluster import Storage
 from viewstamp.protocol import RefusesLostDiskError
+
+_DISK_ADVICE = "restore its data directory, or leave it stopped and let the others carry on"
+_MEMORY_ADVICE = (
+    "leave it stopped and let the others carry on: it can come back only when all members have been stopped, and are "
+    "started anew, with nothing in them"
+)
 
 
 class DataLostError(RefusesLostDiskError):
-    """This member's data is gone, and its protocol cannot bring it back under its old identity."""
+    """This member's data is gone, and its protocol cannot bring it back under its old identity.
 
-    def __init__(self, member: int, protocol: str) -> None:
+    Where the cluster keeps its data in memory, that is so for every member that was stopped.
+    """
+
+    def __init__(self, member: int, protocol: str, storage: Storage = "disk") -> None:
+        if storage == "memory":
+            lost, advice = 'was stopped, and with it went its data (storage = "memory")', _MEMORY_ADVICE
+        else:
+            lost, advice = "has lost its data", _DISK_ADVICE
         super().__init__(
-            f"member {member} has lost its data: the others know it by another incarnation. {protocol} cannot bring it "
-            "back under its old identity; restore its data directory, or leave it stopped and let the others carry on"
+            f"member {member} {lost}: the others know it by another incarnation. {protocol} cannot bring it back under "
+            f"its old identity; {advice}"
         )
 
 

@@ -1,13 +1,15 @@
-"""What a replica and a client have in common for their callers: `call` and `read`, each parked until it is over."""
+"""What a replica and a client have in common for their callers: calls and reads, each parked until it is over."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ParamSpec, TypeVar, cast
 
 import trio
 
 from statemachine import (
+    BoundCommand,
     Command,
     CommandTooLargeError,
     OutcomeUnknownError,
@@ -16,6 +18,7 @@ from statemachine import (
     StateMachine,
     UnknownReason,
     decode_outcome,
+    encode_list,
     unwrap,
 )
 from viewstamp.client import ClientSession, Completion, Failure
@@ -72,6 +75,34 @@ class Callers(ABC):
         self._refuse_if_closed()
         handle = self._session.call(body, self._now_ns())
         return cast("R", await self._finish(handle))
+
+    async def call_all(self, commands: Sequence[BoundCommand[R]]) -> list[R | Exception]:
+        """Have the cluster execute a list of commands, such as `[Counter.add.bind(1), Counter.add.bind(2)]`, once.
+
+        The list is one request and one entry of the log: its commands run one after the other, with nothing of anyone
+        else in between. Returns a list with an element for each, in their order: its result, or the exception that
+        `call` would have raised, as `asyncio.gather(return_exceptions=True)` does. It is no transaction: each command
+        runs whatever became of those before it, and what they changed stays.
+
+        Waits, and may be cancelled, as `call`: cancelled, all of the list or nothing of it is executed, once. An empty
+        list is answered at once, without a message.
+
+        Raises:
+          NotExecutedError: certainly nothing of the list was executed.
+          OutcomeUnknownError: the session expired, or this was closed, while the call was under way.
+          CommandTooLargeError: together they are too large for one entry; nothing was sent.
+          TypeError: they are not commands with their arguments; nothing was sent.
+        """
+        bodies = list(commands)
+        if any(type(body) is not bytes for body in bodies):
+            raise TypeError("call_all takes a list of commands with their arguments, such as [Counter.add.bind(1)]")
+        body = encode_list(bodies, self._maximum_body_bytes)
+        self._refuse_if_closed()
+        if not bodies:
+            await trio.lowlevel.checkpoint()
+            return []
+        handle = self._session.call(body, self._now_ns())
+        return cast("list[R | Exception]", await self._finish(handle))
 
     async def read(self, query: Query[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Linearizable read: sees every command that was answered before the read began. Never in the log.

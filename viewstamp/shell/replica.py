@@ -16,7 +16,7 @@ from transport.interface import Transport
 from transport.udp import UdpTransport
 from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
-from viewstamp.journal import Journal, SnapshotFiles
+from viewstamp.journal import Journal, MemoryFiles, SnapshotFiles
 from viewstamp.journal.files import Files, RealFiles
 from viewstamp.protocol import MILLISECOND, Core, Time, Transition
 from viewstamp.registry import protocol_class
@@ -287,7 +287,7 @@ async def open_replica(
     machine: Callable[[], StateMachine],
     cluster: Cluster,
     id: int,  # noqa: A002 - it is what a service calls its member
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
     *,
     transport: Transport | None = None,
     files: Files | None = None,
@@ -298,11 +298,12 @@ async def open_replica(
     """Run one member of a cluster for as long as the block lasts.
 
     `machine` makes the state machine (its class will do); `data` is this member's own directory, made if it is not
-    there. The other arguments replace parts of the world: a `Fabric`'s transport, simulated files, a protocol of
-    your own.
+    there; a cluster with `storage = "memory"` needs none, and touches none that is given. The other arguments replace
+    parts of the world: a `Fabric`'s transport, simulated files, a protocol of your own.
 
     Raises:
       UnknownMemberError: the cluster has no such member.
+      ValueError: no directory, and the cluster keeps its data on disk.
       TransportError: the address cannot be bound.
       JournalError: the directory is in use, or another cluster's, member's or protocol's, or damaged.
       SnapshotError: the state machine cannot read the snapshot in it.
@@ -313,8 +314,8 @@ async def open_replica(
     me = cluster.member(id)
     seeded = random if random is not None else Random(SystemRandom().getrandbits(256))
     core_class = protocol if protocol is not None else protocol_class(cluster.protocol)
+    directory = files if files is not None else _files_of(cluster, data)
     opened = transport if transport is not None else await UdpTransport.open(*me.bind_address)
-    directory = files if files is not None else RealFiles(data)
     try:
         journal = Journal.open(
             directory,
@@ -338,6 +339,14 @@ async def open_replica(
         await opened.aclose()
 
 
+def _files_of(cluster: Cluster, data: str | os.PathLike[str] | None) -> Files:
+    if cluster.storage == "memory":
+        return MemoryFiles()
+    if data is None:
+        raise ValueError("a cluster that keeps its data on disk needs a directory for each member: data=...")
+    return RealFiles(data)
+
+
 async def _restore(
     journal: Journal, files: Files, machine: Callable[[], StateMachine], cluster: Cluster
 ) -> Executor | None:
@@ -351,7 +360,7 @@ async def serve_replica(
     machine: Callable[[], StateMachine],
     cluster: Cluster,
     id: int,  # noqa: A002 - as in open_replica
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
     *,
     task_status: trio.TaskStatus[RunningReplica] = trio.TASK_STATUS_IGNORED,
 ) -> None:

@@ -101,13 +101,16 @@ async def load_snapshot(
     """
 
     pieces: Iterable[bytes] = SnapshotFiles(files).pieces(record_of(snapshot))
-    if not files.in_memory:
+    # Reading from memory takes no time, but a state machine takes long to be made of what was read: only in a simulated
+    # world, which has no threads, is that done in the loop.
+    in_loop = files.in_memory and not files.is_volatile
+    if not in_loop:
         pieces = _gently(pieces)
 
     def work() -> Executor:
         return load(make_machine, snapshot, pieces, max_sessions=cluster.max_sessions, window=cluster.window)
 
-    if files.in_memory:
+    if in_loop:
         await trio.lowlevel.checkpoint()
         return work()
     # It only reads: one that is cancelled may be left to its end.
