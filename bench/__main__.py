@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import failover, logs, round_trips, scaling, throughput, turn_cost
+from bench import failover, lists, logs, round_trips, scaling, throughput, turn_cost
 from bench.calibration import calibrate
 from bench.figures import Json, Table
 from bench.processes import ROOT
@@ -24,6 +24,7 @@ from bench.runner import Bench, Case, Options
 
 CASES: list[Case] = [
     *throughput.CASES,
+    *lists.CASES,
     *failover.CASES,
     *logs.CASES,
     *scaling.CASES,

@@ -14,18 +14,20 @@ from dataclasses import asdict, dataclass, replace
 
 import trio
 
-from bench.callers import Caller, Drive, session_callers
+from bench.callers import Caller, Drive, LoadError, session_callers
 from bench.figures import Load, load_of
 from statemachine import Counter, KeyValueStore
 from viewstamp import open_client
 from viewstamp.cluster import Cluster
+from viewstamp.shell.callers import Callers
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
     """What a load process is to do. `target` is a cluster file, or for the floor the primary's port.
 
-    `operation`: "increment", "put" or "get". `clients`: independent ones, or with "shared" tasks on one client.
+    `operation`: "increment", "put" or "get", or what `list_of` gives, for calls alone. `clients`: independent ones, or
+    with "shared" tasks on one client.
     """
 
     kind: str
@@ -49,6 +51,19 @@ def bodies(operation: str, clients: int, value_bytes: int) -> list[bytes]:
             return [KeyValueStore.get.bind(f"key-{number:04}") for number in range(clients)]
         case _:
             raise ValueError(f"no such operation: {operation}")
+
+
+def list_of(length: int) -> str:
+    """The operation that hands over so many increments in one list."""
+    return f"{length} increments"
+
+
+async def call_list(caller: Callers, operation: str) -> int:
+    """Hand over the list that `list_of` names; its commands are encoded anew, as a service's are. The last result."""
+    results = await caller.call_all([Counter.add.bind(1) for _ in range(int(operation.split()[0]))])
+    if not isinstance(results[-1], int):
+        raise LoadError(f"an increment failed: {results[-1]!r}")
+    return results[-1]
 
 
 def machine_of(operation: str) -> str:
@@ -94,6 +109,8 @@ async def shared(request: LoadRequest) -> Load:
                     return await client.call(Counter.add, 1)
                 case "put":
                     return await client.call(KeyValueStore.put, f"key-{number:04}", value)
+                case several if several.endswith(" increments"):
+                    return await call_list(client, several)
                 case _:
                     return await client.read(KeyValueStore.get, f"key-{number:04}")
 

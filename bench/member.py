@@ -15,7 +15,7 @@ from dataclasses import asdict
 import trio
 
 from bench.figures import Json
-from bench.load import closed_loops
+from bench.load import call_list, closed_loops
 from statemachine import Counter, KeyValueStore
 from viewstamp import open_replica
 from viewstamp.cli.options import MACHINES
@@ -53,11 +53,13 @@ async def _own_load(replica: RunningReplica, request: Json) -> Json:
     value = b"v" * int(str(request["value_bytes"]))
 
     async def once(number: int) -> object:
-        match request["operation"]:
+        match str(request["operation"]):
             case "increment":
                 return await replica.call(Counter.add, 1)
             case "put":
                 return await replica.call(KeyValueStore.put, f"key-{number:04}", value)
+            case several if several.endswith(" increments"):
+                return await call_list(replica, several)
             case _:
                 return await replica.read(KeyValueStore.get, f"key-{number:04}")
 

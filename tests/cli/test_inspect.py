@@ -8,7 +8,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from statemachine import encode_command
+from statemachine import encode_command, encode_list
 from viewstamp.cli import main
 from viewstamp.journal import (
     EntriesRecord,
@@ -26,10 +26,11 @@ CLUSTER = bytes(range(8))
 
 
 def write_journal(path: Path) -> None:
+    listed = encode_list([encode_command("put", ["colour", b"\x00"]), b"\xff"])
     entries = (
         make_entry(1, 1, 1000, Proposal(Kind.REGISTER, 0, 77, 0, b"", 5)),
         make_entry(2, 1, 2000, Proposal(Kind.COMMAND, 1, 1, 0, encode_command("add", [5]), 6)),
-        make_entry(3, 2, 3000, Proposal(Kind.COMMAND, 1, 2, 0, encode_command("put", ["colour", b"\x00"]), 7)),
+        make_entry(3, 2, 3000, Proposal(Kind.COMMAND, 1, 2, 0, listed, 7)),
         make_entry(4, 2, 4000, Proposal(Kind.COMMAND, 1, 3, 0, b"\xff", 8)),
     )
     journal = Journal.open(RealFiles(path), cluster=CLUSTER, replica=2, protocol="vsr", create_incarnation=lambda: 42)
@@ -71,7 +72,9 @@ def test_its_entries_for_programs(tmp_path: Path) -> None:
         "command": "add",
         "arguments": [5],
     }
-    assert entries[2]["arguments"] == ["colour", "b'\\x00'"]
+    put, other = entries[2]["commands"]
+    assert put == {"command": "put", "arguments": ["colour", "b'\\x00'"]}
+    assert "undecodable" in other
     assert "undecodable" in entries[3]
 
 
