@@ -101,9 +101,7 @@ def decode_each(encodings: Sequence[bytes]) -> list[Value] | None:
         return None
     # The decoder saw no borders: one encoding that is cut short, with its rest in the next, would pass. But no part is
     # shorter than its plain size. So if these sizes are those of all encodings, each part ended where its own one ends.
-    if all(_plain_size(value) == len(encoding) for value, encoding in zip(values, encodings, strict=True)):
-        return values
-    return None
+    return values if list(map(_plain_size, values)) == list(map(len, encodings)) else None
 
 
 def _array_head(count: int) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from raft.invariants import Invariants as RaftInvariants
 from viewstamp.protocol import Configuration, Effects, Log, Message, SendAfter, Time
 from viewstamp.protocol.member import Member
 from vsr import ViewstampedReplication, normal, recovery, state_transfer, view_change
@@ -21,7 +22,18 @@ from vsr.reads import Rounds
 from vsr.replica import Acknowledged, Purpose, Replica, Status
 
 Patch = tuple[object, str, object]
-HISTORY = frozenset({"agreement", "durability", "exactly once", "majority", "one primary", "invariant", "promises"})
+HISTORY = frozenset(
+    {
+        "agreement",
+        "complete log",
+        "durability",
+        "exactly once",
+        "invariant",
+        "majority",
+        "one primary",
+        "promises",
+    }
+)
 READS = frozenset({"reads"})
 LIVENESS = frozenset({"liveness"})
 PROMISES = frozenset({"promises"})
@@ -36,6 +48,7 @@ class Mutant:
     seeds: int
     patches: tuple[Patch, ...]
     with_invariants: bool = False
+    protocol: str = "vsr"
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -46,6 +59,7 @@ class Mutant:
         patches = list(self.patches)
         if not self.with_invariants:
             patches.append((Invariants, "watch", lambda self, replica: None))
+            patches.append((RaftInvariants, "watch", lambda self, server: None))
         patchers = [patch.object(owner, name, changed) for owner, name, changed in patches]
         for patcher in patchers:
             patcher.start()
@@ -99,7 +113,7 @@ def _() -> list[Patch]:
 def _() -> list[Patch]:
     def truncate(self: Log, after: int) -> None:
         if after < self.op:
-            del self._entries[after:]
+            del self._entries[after - self.base :]
 
     return [(Log, "truncate", truncate)]
 
@@ -231,8 +245,8 @@ def _() -> list[Patch]:
 def _() -> list[Patch]:
     original = ViewstampedReplication._restart
 
-    def restart(self: ViewstampedReplication, state: Any, entries: Any) -> None:
-        original(self, state, entries)
+    def restart(self: ViewstampedReplication, *durable: Any) -> None:
+        original(self, *durable)
         r = self._r
         if r.is_primary and r.view == r.last_normal_view and r.status is Status.VIEW_CHANGE:
             normal.begin_as_primary(r, "mutant")

@@ -15,9 +15,13 @@ from rich.progress import track
 from rich.table import Table
 
 from tests.simulation.mutants import MUTANTS
+from tests.simulation.raft_mutants import RAFT_MUTANTS
 from tests.simulation.stack_mutants import CATALOGUE, Mutant
 from tests.simulation.verdict import Violation, examine, from_outside
 from viewstamp.simulation.core_fuzz import FuzzError, run_seed
+from viewstamp.simulation.rules import RULES
+
+CORES = (*MUTANTS, *RAFT_MUTANTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +67,18 @@ def hunt_stack(position: int, seeds: int) -> Row:
 
 def hunt_core(position: int, seeds: int) -> Row:
     """Hunt a mutant of protocol cores likewise."""
-    mutant = MUTANTS[position]
+    mutant = CORES[position]
     started = time.monotonic()
     found_by, seed = "", 0
     with mutant.applied():
         for seed in range(seeds):
             try:
-                run_seed(seed)
+                run_seed(seed, RULES[mutant.protocol])
             except FuzzError as error:
-                found_by = error.name
-                break
-    return Row("core", "vsr", mutant.name, found_by, seed + 1, time.monotonic() - started)
+                if error.name in mutant.kills:
+                    found_by = error.name
+                    break
+    return Row("core", mutant.protocol, mutant.name, found_by, seed + 1, time.monotonic() - started)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        hunts = [pool.submit(hunt_core, position, options.seeds) for position in range(len(MUTANTS))]
+        hunts = [pool.submit(hunt_core, position, options.seeds) for position in range(len(CORES))]
         hunts += [pool.submit(hunt_stack, position, options.seeds) for position in range(len(CATALOGUE))]
         done = track(as_completed(hunts), "hunting", len(hunts), console=Console(stderr=True))
         rows = [future.result() for future in done]

@@ -8,6 +8,8 @@ from random import Random
 
 import pytest
 
+from raft import Appended, Rejected, RequestVote, TermAndVote
+from raft import Vote as RaftVote
 from viewstamp.protocol import (
     Append,
     Configuration,
@@ -28,7 +30,7 @@ from viewstamp.protocol import (
 )
 from viewstamp.simulation.checkers import Checkers, PropertyError
 from viewstamp.simulation.member import Disk, SimulatedMember
-from viewstamp.simulation.rules import VsrRules
+from viewstamp.simulation.rules import RaftRules, VsrRules
 from vsr import Commit, DoViewChange, DurableState, PrepareOk, RecoveryResponse, StartView, ViewstampedReplication
 
 CONFIGURATION = Configuration((1, 2, 3))
@@ -232,6 +234,33 @@ def test_a_view_that_goes_back_on_disk(cluster: Cluster) -> None:
         cluster.save(1, 2, 2)
 
 
+def test_a_last_normal_view_that_goes_back_on_disk(cluster: Cluster) -> None:
+    cluster.save(1, 3, 3)
+    with violates("monotone"):
+        cluster.save(1, 4, 2)
+
+
+def test_an_incarnation_that_is_forgotten_on_disk(cluster: Cluster) -> None:
+    cluster.save(1, 3, 3)
+    with violates("monotone"):
+        cluster.save(1, 3, 3, (11, 11, 13))
+
+
+def test_a_primary_without_what_an_earlier_one_committed(cluster: Cluster) -> None:
+    cluster.store([entry(1)], 1, 2)
+    cluster.turn(1, leads=True)
+    cluster.apply(1, entry(1))
+    with violates("complete log"):
+        cluster.turn(3, view=1, leads=True)
+
+
+def test_a_primary_need_not_have_what_its_own_view_commits(cluster: Cluster) -> None:
+    cluster.store([entry(1, view=1)], 1, 2)
+    cluster.turn(1, view=1)
+    cluster.apply(1, entry(1, view=1))
+    cluster.turn(3, view=1, leads=True)
+
+
 def test_a_commit_number_that_goes_back(cluster: Cluster) -> None:
     cluster.turn(1, effects=Effects(commit=4))
     with violates("monotone"):
@@ -335,3 +364,47 @@ def test_a_crash_keeps_a_prefix_of_the_writes() -> None:
 
 def test_an_empty_disk_holds_nothing() -> None:
     assert not Disk(1).holds(1, entry(1))
+
+
+RAFT_DISK = Disk(11, TermAndVote(4, 2, INCARNATIONS), [entry(1), entry(2)])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        RaftVote(4, True),
+        RaftVote(4, False),
+        RaftVote(3, True),
+        Appended(4, 2, 0),
+        Appended(3, 9, 0),
+        Rejected(4, 2, 3, 0),
+        RequestVote(3, 2, 1, False),
+    ],
+    ids=repr,
+)
+def test_a_promise_of_raft_that_the_disk_holds(message: Promise) -> None:
+    assert not RaftRules().broken_promise(1, 2, message, RAFT_DISK)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [RaftVote(5, True), RaftVote(5, False), Appended(5, 2, 0), Appended(4, 3, 0), Rejected(5, 2, 3, 0)],
+    ids=repr,
+)
+def test_a_promise_of_raft_that_the_disk_does_not_hold(message: Promise) -> None:
+    assert RaftRules().broken_promise(1, 2, message, RAFT_DISK)
+    assert RaftRules().broken_promise(1, 2, message, Disk(11))
+
+
+def test_a_vote_for_one_when_the_disk_says_another() -> None:
+    assert RaftRules().broken_promise(1, 3, RaftVote(4, True), RAFT_DISK)
+    assert RaftRules().broken_promise(1, 3, RequestVote(4, 2, 1, False), RAFT_DISK)
+
+
+def test_a_vote_of_a_term_is_not_taken_back() -> None:
+    rules, given = RaftRules(), TermAndVote(4, 2, INCARNATIONS)
+    assert rules.taken_back(given, TermAndVote(4, 3, INCARNATIONS))
+    assert rules.taken_back(given, TermAndVote(4, 0, INCARNATIONS))
+    assert not rules.taken_back(given, TermAndVote(5, 3, INCARNATIONS))
+    assert not rules.taken_back(TermAndVote(4, 0, INCARNATIONS), given)
+    assert rules.view_of(given) == 4

@@ -13,7 +13,9 @@ from viewstamp.replica.chunks import BLOCK_BYTES, CHUNK_BYTES
 from viewstamp.replica.file_tasks import WriteBlock
 from viewstamp.wire import Chunk, GetChunk
 
-_WINDOW_CHUNKS = 16
+_WINDOW_CHUNKS = 5
+"""Enough to keep the source busy. With more, both ends handle longer bursts, and others wait for them: beside a
+transfer of 200 MB on loopback a call took 60 ms at most with 5 chunks on their way, and 200 ms with 16."""
 
 
 class DamagedSnapshotError(Exception):

@@ -6,7 +6,8 @@ They read no protocol's private state, and each says what was violated in one se
 - durability: what a client was told is in every later history, where it was told;
 - exactly once: a request has one effect, however often it was ordered;
 - one primary: no view is led by two members, or by one member in two lives;
-- monotone: a member's view never goes back, across restarts too; its commit-number not within a life;
+- complete log: a new primary holds all that was committed in earlier views;
+- monotone: a member's view never goes back, nor a vote, across restarts too; its commit-number not within a life;
 - promises: no message leaves that promises what the sender's disk does not hold;
 - majority: an entry is on a majority of disks when it is first committed;
 - reads: a read sees every op that any client was told of before it asked.
@@ -18,7 +19,21 @@ from collections import Counter
 from collections.abc import Mapping
 
 from viewstamp.protocol import Append as AppendRecord
-from viewstamp.protocol import Configuration, Effects, Entry, Kind, Promise, ReadReady, Statement, Viewstamp, Write
+from viewstamp.protocol import (
+    Configuration,
+    Core,
+    Effects,
+    Entry,
+    Kind,
+    Promise,
+    ReadReady,
+    SaveState,
+    Standing,
+    State,
+    Statement,
+    Viewstamp,
+    Write,
+)
 from viewstamp.simulation.member import SimulatedMember, Watcher
 from viewstamp.simulation.rules import ProtocolRules
 
@@ -90,17 +105,34 @@ class Checkers(Watcher):
     def __init__(self, configuration: Configuration, rules: ProtocolRules) -> None:
         self.history = History()
         self.members: Mapping[int, SimulatedMember] = {}
-        self.views: set[int] = set()
         self.promises = 0
         self.promise_kinds: Counter[type[Promise]] = Counter()
         self._configuration = configuration
         self._rules = rules
         self._leaders: dict[int, tuple[int, int]] = {}
-        self._durable_views: dict[int, int] = dict.fromkeys(configuration.members, 0)
+        self.standings: dict[int, Standing] = {}
+        self._committed_in: list[int] = []
+        self._states: dict[int, State] = {}
         self._views: dict[int, int] = {}
         self._commits: dict[int, int] = {}
         self._writes: dict[int, int] = {}
         self._read_floors: dict[tuple[int, int, int], int] = {}
+
+    @property
+    def views(self) -> int:
+        """How many views have had a primary."""
+        return len(self._leaders)
+
+    def deposed(self, since: int) -> list[int]:
+        """Who led but the last of all views from `since` on, and the one before these, in the order of views."""
+        leaders = [(view, member) for view, (member, _) in sorted(self._leaders.items())]
+        before = [member for view, member in leaders if view < since][-1:]
+        return (before + [member for view, member in leaders if view >= since])[:-1]
+
+    @property
+    def newest_view(self) -> int:
+        """The highest view that has had a primary."""
+        return max(self._leaders, default=0)
 
     # What members do.
 
@@ -108,8 +140,9 @@ class Checkers(Watcher):
         """Commit and writes begin anew; the view at least where the disk left it."""
         number = member.member
         if member.disk.state is None:
-            self._durable_views[number] = 0
-        self._views[number] = self._durable_views[number]
+            self._states.pop(number, None)
+        state = self._states.get(number)
+        self._views[number] = 0 if state is None else self._rules.view_of(state)
         self._commits[number] = 0
         self._writes[number] = 0
 
@@ -124,11 +157,12 @@ class Checkers(Watcher):
                 "monotone", f"member {number}'s view went back from {self._views[number]} to {standing.view}"
             )
         self._views[number] = standing.view
+        self.standings[number] = standing
         if effects.commit < self._commits[number]:
             raise PropertyError("monotone", f"member {number}'s commit-number went back to {effects.commit}")
         self._commits[number] = effects.commit
         if standing.leads:
-            self._led(number, member.life, standing.view)
+            self._led(member, core, standing)
         for send in effects.sends:
             if not isinstance(send.message, Statement):
                 raise PropertyError("promises", f"member {number} sent {send.message} without waiting for its disk")
@@ -141,30 +175,53 @@ class Checkers(Watcher):
             if isinstance(read, ReadReady):
                 self.read_ready(number, member.life, read.read, read.op)
 
-    def _led(self, member: int, life: int, view: int) -> None:
-        leader = self._leaders.setdefault(view, (member, life))
-        self.views.add(view)
-        if leader != (member, life):
-            raise PropertyError("one primary", f"view {view} is led by (member, life) {leader} and by {(member, life)}")
+    def _led(self, member: SimulatedMember, core: Core, standing: Standing) -> None:
+        me, view = (member.member, member.life), standing.view
+        leader = self._leaders.get(view)
+        if leader is None:
+            self._leaders[view] = me
+            self._verify_log(member.member, core, standing)
+        elif leader != me:
+            raise PropertyError("one primary", f"view {view} is led by (member, life) {leader} and by {me}")
+
+    def _verify_log(self, member: int, core: Core, standing: Standing) -> None:
+        """A primary that begins a view: what a primary of an earlier one committed is in its log."""
+        for entry, view in zip(self.history.committed, self._committed_in, strict=True):
+            if view < standing.view and (entry.op > standing.op or core.entry(entry.op).encoded != entry.encoded):
+                raise PropertyError(
+                    "complete log",
+                    f"member {member} leads view {standing.view} without {describe(entry)}, committed in view {view}",
+                )
 
     def stored(self, member: SimulatedMember, write: Write) -> None:
         """Durable views never go back; equal viewstamps on disks are equal entries."""
-        state = member.disk.state
-        if state is not None:
-            view = self._rules.view_of(state)
-            if view < self._durable_views[member.member]:
-                raise PropertyError("monotone", f"member {member.member}'s view on disk went back to {view}")
-            self._durable_views[member.member] = view
         for record in write.records:
-            if isinstance(record, AppendRecord):
-                for entry in record.entries:
-                    self.history.seen(entry)
+            match record:
+                case AppendRecord(entries):
+                    for entry in entries:
+                        self.history.seen(entry)
+                case SaveState(state):
+                    self._saved(member.member, state)
+                case _:
+                    pass
+
+    def _saved(self, member: int, state: State) -> None:
+        before = self._states.get(member)
+        self._states[member] = state
+        if before is None:
+            return
+        view = self._rules.view_of(state)
+        if view < self._rules.view_of(before):
+            raise PropertyError("monotone", f"member {member}'s view on disk went back to {view}")
+        denied = self._rules.taken_back(before, state)
+        if denied:
+            raise PropertyError("monotone", f"member {member}'s disk no longer says {denied}")
 
     def promised(self, member: SimulatedMember, to: int, message: Promise) -> None:
         """The sender's disk holds what its message promises."""
         self.promises += 1
         self.promise_kinds[type(message)] += 1
-        broken = self._rules.broken_promise(message, member.disk)
+        broken = self._rules.broken_promise(member.member, to, message, member.disk)
         if broken:
             name = type(message).__name__
             raise PropertyError("promises", f"member {member.member} promises member {to} {broken} ({name})")
@@ -172,6 +229,7 @@ class Checkers(Watcher):
     def applied(self, member: SimulatedMember, entry: Entry) -> None:
         """Agreement, and a majority of disks."""
         if self.history.commit(entry):
+            self._committed_in.append(0 if member.core is None else member.core.standing.view)
             holders = [m.member for m in self.members.values() if m.disk.holds(entry.op, entry)]
             if len(holders) < self._configuration.quorum:
                 raise PropertyError(

@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
 from viewstamp.protocol import InvariantError, Kind, Proposal
 from viewstamp.simulation.checkers import PropertyError
 from viewstamp.simulation.core_faults import Faults
-from viewstamp.simulation.core_plan import Plan, draw_plan
-from viewstamp.simulation.core_world import CoreWorld, Counts, Log, Station
+from viewstamp.simulation.core_plan import Ailment, Plan, draw_plan
+from viewstamp.simulation.core_station import Counts, Station
+from viewstamp.simulation.core_world import CoreWorld, Log
 from viewstamp.simulation.rules import ProtocolRules, VsrRules
 
 _EVENTS_AT_MOST = 150_000
+_CALM = 12  # suspect time-outs in which hardly anybody may be deposed
 _BATCH_AT_MOST = 6  # below the smallest pipeline: a member takes all of a batch or nothing
+_FLOOD_AT_MOST = 300
 _REQUESTS_AT_MOST = 80  # of one client while faults last
 
 
@@ -65,12 +69,14 @@ class CoreFuzz:
         self._faults = Faults(self.world)
         self._fresh_until = -1
         self._reads = 0
+        self._flooded = 0
         members = self.plan.configuration.members
         self._clients = [
             _Client(session, members[self.world.up_to(len(members))]) for session in range(1, self.plan.clients + 1)
         ]
         self.world.on_answer = self._answered
         self.world.on_resume = self._read
+        self.world.on_flood = self._flood
 
     def run(self) -> FuzzResult:
         """Raises FuzzError if anything is violated."""
@@ -86,7 +92,7 @@ class CoreFuzz:
             digest=world.digest(),
             members=len(world.stations),
             committed=len(world.checkers.history.committed),
-            views=len(world.checkers.views),
+            views=world.checkers.views,
             simulated_ns=world.now,
             counts=world.counts,
         )
@@ -99,16 +105,46 @@ class CoreFuzz:
             world.after(world.up_to(plan.think), self._act, client.session)
         self._faults.begin()
         self._run_until(plan.fault_phase)
-        self._faults.heal()
-        suspect = plan.configuration.timeouts.suspect
+        if plan.ailments and plan.late_ailments:
+            self._faults.heal()
+            self._healed(self._unsettled)
+        ailing = self._faults.heal_most()
+        if ailing:
+            self._healed(self._unanswered)
+            self._watch_calm(ailing)
+            self._faults.heal()
+        self._healed(self._unsettled)
+        world.checkers.finish()
+
+    def _healed(self, missing: Callable[[], str]) -> None:
+        """Faults have ended: more requests come for a while, and in time nothing may be missing."""
+        world, suspect = self.world, self.plan.configuration.timeouts.suspect
         self._fresh_until = world.now + 2 * suspect
         healed, look_at = world.now, world.now + 2 * suspect
-        while not self._settled():
+        self._run_until(look_at)
+        while missing():
             look_at += suspect // 2
-            if look_at > healed + plan.patience:
-                raise PropertyError("liveness", f"20 suspect time-outs after the last fault: {self._unsettled()}")
+            if look_at > healed + self.plan.patience:
+                raise PropertyError("liveness", f"20 suspect time-outs after the last fault: {missing()}")
             self._run_until(look_at)
-        world.checkers.finish()
+
+    def _watch_calm(self, ailing: dict[int, Ailment]) -> None:
+        """All others are healed and serve: those few that are not must not depose primary after primary.
+
+        One is let pass: messages that were long on their way can do that. And an ailing primary must go.
+        """
+        checkers, suspect = self.world.checkers, self.plan.configuration.timeouts.suspect
+        self._run_until(self.world.now + 2 * suspect)
+        since = checkers.newest_view + 1
+        self._run_until(self.world.now + _CALM * suspect)
+        deposed = [member for member in checkers.deposed(since) if member not in ailing]
+        if len(deposed) > 1:
+            ails = [f"member {member} ({ailment})" for member, ailment in ailing.items()]
+            raise PropertyError(
+                "liveness",
+                f"primaries {deposed} deposed within {_CALM} suspect time-outs, though no more ails than: "
+                f"{', '.join(ails)}; {self._standings()}",
+            )
 
     def _run_until(self, when: int) -> None:
         world = self.world
@@ -133,7 +169,7 @@ class CoreFuzz:
         due = [r for r, sent_at in client.sent_at.items() if world.now - sent_at > self.plan.retry]
         if due and not self._submit(client, due):
             self._submit(client, due)
-        if world.chance(self.plan.read_chance):
+        if not world.no_reads and world.chance(self.plan.read_chance if world.faulty else self.plan.read_chance // 8):
             self._read(self._elsewhere(0))
 
     def _wants_more(self, client: _Client) -> bool:
@@ -196,16 +232,33 @@ class CoreFuzz:
             node.core.read(self._reads, world.clock(station))
             world.turn(station)
 
+    def _flood(self, member: int) -> None:
+        """A client that crashes right away has this member order something; nobody waits for it."""
+        world = self.world
+        station = world.stations[member]
+        if station.node.core is None or station.paused_until > world.now or self._flooded > _FLOOD_AT_MOST:
+            return
+        session, first = len(self._clients) + 1, self._flooded + 1
+        proposals = [
+            Proposal(Kind.COMMAND, session, request, 0, b"%d.%d" % (session, request), request)
+            for request in range(first, first + 1 + world.up_to(_BATCH_AT_MOST))
+        ]
+        if station.node.core.propose(proposals, world.clock(station)):
+            self._flooded += len(proposals)
+            world.turn(station)
+
     # The end.
 
-    def _settled(self) -> bool:
-        return self._unsettled() == ""
+    def _unanswered(self) -> str:
+        """Which requests have no answer, or an empty string."""
+        open_requests = {client.session: sorted(client.sent_at) for client in self._clients if client.sent_at}
+        return f"requests of clients are not answered: {open_requests}; {self._standings()}" if open_requests else ""
 
     def _unsettled(self) -> str:
         """Why the cluster is not at rest and alike, or an empty string."""
-        open_requests = {client.session: sorted(client.sent_at) for client in self._clients if client.sent_at}
-        if open_requests:
-            return f"requests of clients are not answered: {open_requests}; {self._standings()}"
+        unanswered = self._unanswered()
+        if unanswered:
+            return unanswered
         seen = set()
         for station in self.world.stations.values():
             core = station.node.core

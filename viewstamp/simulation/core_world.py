@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from random import Random
 
 from viewstamp.protocol import Kind, Message, Promise, Time
 from viewstamp.simulation.checkers import Checkers
 from viewstamp.simulation.core_plan import Plan
+from viewstamp.simulation.core_station import Counts, Station
 from viewstamp.simulation.member import SimulatedMember
 from viewstamp.simulation.rules import ProtocolRules
 
@@ -20,49 +19,6 @@ _EPOCH = 1_700_000_000_000_000_000
 _ARCHIVE = 256
 _DIGEST_BATCH = 4096
 Log = Callable[[str], None]
-
-
-@dataclass(slots=True)
-class Station:
-    """A member's place in the world: what the world knows of it beside its process and disk."""
-
-    node: SimulatedMember
-    wake_at: int = -1
-    writing: bool = False
-    paused_until: int = 0
-    stalled_until: int = 0
-    wall_skew: int = 0
-    inbox: list[tuple[int, int, Message]] = field(default_factory=list)
-    gathering: bool = False
-    life: int = 0
-    answered: int = 0
-    doomed: bool = False
-    seldom: deque[tuple[int, int, Message]] = field(default_factory=lambda: deque(maxlen=8))
-    waiting: dict[tuple[int, int], int] = field(default_factory=dict)
-    table: dict[tuple[int, int], int] = field(default_factory=dict)
-
-    def begin(self, life: int) -> None:
-        """A new life of the process: it knows nothing of what was under way."""
-        self.life = life
-        self.doomed = False
-        self.wake_at, self.writing, self.gathering, self.answered = -1, False, False, 0
-        self.inbox.clear()
-        self.waiting.clear()
-        self.table.clear()
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened in a run, for reports and for the tests of its reach."""
-
-    events: int = 0
-    crashes: int = 0
-    restarts: int = 0
-    lost_disks: int = 0
-    reveal_crashes: int = 0
-    lost_messages: int = 0
-    replayed_messages: int = 0
-    reads: int = 0
 
 
 class CoreWorld:
@@ -77,10 +33,15 @@ class CoreWorld:
         self.configuration = plan.configuration
         self.checkers = Checkers(plan.configuration, rules)
         self.cuts: dict[tuple[int, int], int] = {}
+        self.recovers_lost_disk = rules.core.recovers_lost_disk
         self.faulty = True
+        self.kept_down: frozenset[int] = frozenset()
         self.on_answer: Callable[[int, int], None] = lambda session, request: None
         self.on_resume: Callable[[int], None] = lambda member: None
         self.on_doom: Callable[[int], None] = lambda member: None
+        self.on_flood: Callable[[int], None] = lambda member: None
+        self.on_change: Callable[[int, bool], None] = lambda member, leads: None
+        self.no_reads = False
         self._log = log
         self._bits = random.getrandbits
         self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
@@ -170,16 +131,27 @@ class CoreWorld:
             node.crash(surviving)
             if self._log is not None:
                 self._log(f"    member {member} crashes; {surviving} writes under way survive")
-            self.after(self.up_to(self.plan.restart_after), self.start, member)
+            self.after(self.up_to(self.plan.restart_after), self.restart, member)
+
+    def restart(self, member: int) -> None:
+        """Start a member that crashed, unless it is to stay down."""
+        if member not in self.kept_down:
+            self.start(member)
 
     def pause(self, member: int, until: int) -> None:
-        """The process stands still; what it did not notice has happened when it goes on, and a read comes first."""
+        """The process stands still; what it did not notice has happened when it goes on."""
         self.stations[member].paused_until = until
         self.at(until, self.resume, member)
 
     def resume(self, member: int) -> None:
-        """A pause is over."""
+        """A pause is over, unless there is another: a read comes first, then what had come meanwhile."""
+        station = self.stations[member]
+        if station.paused_until > self.now:
+            return
         self.on_resume(member)
+        held, station.held = station.held, []
+        for sender, incarnation, message in held:
+            self.after(1, self.deliver, member, sender, incarnation, message)
 
     def crash_somehow(self, member: int) -> None:
         """Crash, with any prefix of the writes under way: mostly none or all. Not once the faults have ended."""
@@ -196,14 +168,20 @@ class CoreWorld:
             self._archive.append((to, sender, incarnation, message))
         elif bits(3) == 0:
             self._archive[bits(8)] = (to, sender, incarnation, message)
+        self.stations[to].latest.append((sender, incarnation, message))
         if isinstance(message, Promise) and self._is_seldom(message):
             self.stations[to].seldom.append((sender, incarnation, message))
+        if self.cuts and self.cuts.get((sender, to), 0) > self.now:
+            self.counts.lost_messages += 1
+            return
         if self.faulty:
-            if (self.cuts and self.cuts.get((sender, to), 0) > self.now) or self.chance(plan.loss_chance):
+            if self.chance(plan.loss_chance):
                 self.counts.lost_messages += 1
                 return
             if self.chance(plan.duplicate_chance):
-                self.after(self.up_to(plan.tail), self.deliver, to, sender, incarnation, message)
+                # A moment later, or after views have come and gone.
+                late = plan.tail >> (3 * self.up_to(4))
+                self.after(self.up_to(late), self.deliver, to, sender, incarnation, message)
             if self.chance(plan.tail_chance):
                 self.after(self.up_to(plan.tail), self.deliver, to, sender, incarnation, message)
                 return
@@ -220,10 +198,10 @@ class CoreWorld:
         """A message arrives: handled at once, or gathered with others into one turn."""
         station = self.stations[to]
         core = station.node.core
-        if core is None:
-            return
+        if core is None or (not self.faulty and self.cuts.get((sender, to), 0) > self.now):
+            return  # When all others are healed, nothing old trickles in to one that hears nobody.
         if station.paused_until > self.now:
-            self.at(station.paused_until, self.deliver, to, sender, incarnation, message)
+            station.held.append((sender, incarnation, message))
         elif self.plan.gather:
             station.inbox.append((sender, incarnation, message))
             if not station.gathering:
@@ -255,7 +233,7 @@ class CoreWorld:
         if core is None or station.node.life != life or station.wake_at != self.now:
             return
         if station.paused_until > self.now:
-            station.wake_at = station.paused_until
+            station.wake_at = station.paused_until + 2  # As it goes on, a read comes first, then what has waited.
             self.at(station.wake_at, self.wake, member, life)
             return
         station.wake_at = -1
@@ -269,7 +247,7 @@ class CoreWorld:
             return
         until = max(station.paused_until, station.stalled_until)
         if until > self.now:
-            self.at(until, self.complete_write, member, life)
+            self.at(until + 1, self.complete_write, member, life)
             return
         station.writing = False
         station.node.complete_write(self.clock(station))
@@ -291,6 +269,7 @@ class CoreWorld:
         promised = self.checkers.promises != self._promises_seen
         self._promises_seen = self.checkers.promises
         self.note(self.now, member, len(node.outbox), len(node.applied))
+        changed = self._changed(station)
         if station.doomed and self.faulty:
             if self._send_slowly(station):
                 station.doomed = False
@@ -309,10 +288,35 @@ class CoreWorld:
         if station.wake_at < 0 or deadline < station.wake_at:
             station.wake_at = deadline
             self.at(deadline, self.wake, member, node.life)
-        if (promised or answered) and self.faulty and self.chance(self.plan.reveal_crash_chance):
+        begins = changed and station.leads_view >= 0
+        odds = self.plan.begin_crash_chance if begins else self.plan.reveal_crash_chance
+        if (promised or answered or changed) and self.faulty and self.chance(odds):
             # What was just revealed must be true whatever this disk keeps.
             self.counts.reveal_crashes += 1
             self.crash_somehow(member)
+
+    def _changed(self, station: Station) -> bool:
+        """Whether the member has come into another view, or has begun to lead. What it was sent before may come again.
+
+        What was said in an earlier view must not count in this one.
+        """
+        standing = self.checkers.standings[station.node.member]
+        leads_view = standing.view if standing.leads else -1
+        if (standing.view, leads_view) == (station.view, station.leads_view):
+            return False
+        begins = leads_view > station.leads_view
+        changed = station.view != standing.view or begins
+        station.view, station.leads_view = standing.view, leads_view
+        if changed and self.faulty:
+            self.on_change(station.node.member, begins)
+        if changed and self.faulty and self.chance(self.plan.echo_chance):
+            again = station.latest if self.up_to(2) else station.seldom
+            spread = self.configuration.timeouts.suspect >> (2 * self.up_to(4))
+            for sender, incarnation, message in again:
+                self.counts.replayed_messages += 1
+                delay = 1 + self.up_to(spread)
+                self.after(delay, self.deliver, station.node.member, sender, incarnation, message)
+        return changed
 
     def _send_slowly(self, station: Station) -> bool:
         """Its messages are long on their way. True when one is a promise of a kind that is seldom made."""

@@ -205,6 +205,10 @@ class SimulatedMember:
         if effects.supersede:
             self.superseded += 1
             self.crash()
+            if self.disk.state is not None:
+                # A message of an incarnation that never recovered, newer by its number, came late: peers do not listen
+                # to this one any more. Its operator can only give it a blank directory.
+                self.lose_disk(effects.supersede + 1)
             self.disk.incarnation = effects.supersede + 1
             self.start(now)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from operator import lt
 
+from raft import Appended, Raft, Rejected, RequestVote, TermAndVote, Vote
 from viewstamp.protocol import Core, Promise, State
 from viewstamp.simulation.member import Disk
 from vsr import (
@@ -27,7 +28,11 @@ class ProtocolRules(ABC):
         """The view (or term) that a durable state has reached."""
 
     @abstractmethod
-    def broken_promise(self, message: Promise, disk: Disk) -> str:
+    def taken_back(self, before: State, after: State) -> str:
+        """What a durable state says that its successor denies, though it was said for good; empty if nothing."""
+
+    @abstractmethod
+    def broken_promise(self, sender: int, to: int, message: Promise, disk: Disk) -> str:
         """What a message that is leaving promises and its sender's disk does not hold; empty if it holds all."""
 
 
@@ -39,7 +44,15 @@ class VsrRules(ProtocolRules):
     def view_of(self, state: State) -> int:
         return state.view if isinstance(state, DurableState) else 0
 
-    def broken_promise(self, message: Promise, disk: Disk) -> str:
+    def taken_back(self, before: State, after: State) -> str:
+        if not isinstance(before, DurableState) or not isinstance(after, DurableState):
+            return ""
+        if after.last_normal_view < before.last_normal_view:
+            return f"that it was normal in view {before.last_normal_view}"
+        known = any(map(lt, after.incarnations, before.incarnations))
+        return f"that it knew incarnations {before.incarnations}" if known else ""
+
+    def broken_promise(self, sender: int, to: int, message: Promise, disk: Disk) -> str:
         state, op = disk.state, len(disk.entries)
         if not isinstance(state, DurableState):
             return "anything, before any state was saved"
@@ -66,3 +79,44 @@ class VsrRules(ProtocolRules):
                 return f"the log up to op {message.op}; its disk ends at {op}"
             case _:
                 return ""
+
+
+class RaftRules(ProtocolRules):
+    """Raft: what each of its promises says of the disk (figure 2: what is updated before responding)."""
+
+    core = Raft
+
+    def view_of(self, state: State) -> int:
+        return state.term if isinstance(state, TermAndVote) else 0
+
+    def taken_back(self, before: State, after: State) -> str:
+        if not isinstance(before, TermAndVote) or not isinstance(after, TermAndVote):
+            return ""
+        if after.term == before.term and before.vote and after.vote != before.vote:
+            return f"its vote for member {before.vote} in term {before.term}"
+        return ""
+
+    def broken_promise(self, sender: int, to: int, message: Promise, disk: Disk) -> str:
+        state = disk.state
+        if not isinstance(state, TermAndVote):
+            return "anything, before any state was saved"
+        match message:
+            case RequestVote(term=term) | Vote(term=term) | Appended(term=term) | Rejected(term=term):
+                if state.term < term:
+                    return f"to be in term {term}; its disk says {state.term}"
+                if state.term > term:
+                    # Made in a turn that then went on: it says what was, as if it had been under way for long.
+                    return ""
+        match message:
+            case RequestVote() if state.vote != sender:
+                return f"its vote of term {state.term} for itself; its disk says {state.vote}"
+            case Vote(granted=True) if state.vote != to:
+                return f"its vote of term {state.term}; its disk says {state.vote}"
+            case Appended(match=index) if len(disk.entries) < index:
+                return f"the log up to index {index}; its disk ends at {len(disk.entries)}"
+            case _:
+                return ""
+
+
+RULES: dict[str, ProtocolRules] = {rules.core.name: rules for rules in (VsrRules(), RaftRules())}
+"""By the protocol's name."""
