@@ -15,8 +15,9 @@ help: ## list the targets
 demo: $(INSTALLED) ## kill primaries under load and count what is lost (PROTOCOL=vsr by default)
 	@$(BIN)/viewstamp demo $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
-test: verify ## verify, then run all tests
+test: verify ## verify, then run all tests, then 150 seeds of each protocol in simulation
 	$(BIN)/python -m pytest
+	$(BIN)/viewstamp fuzz --protocol both --seeds 0:150 --jobs 2
 
 verify: $(INSTALLED) ## check formatting, lint, types and import layers; changes nothing
 	$(BIN)/ruff format --check .
@@ -29,7 +30,7 @@ fix: $(INSTALLED) ## format, and repair what the linter can repair
 	$(BIN)/ruff format .
 
 fuzz: $(INSTALLED) ## simulate whole clusters of both protocols with new seeds for two minutes
-	@$(BIN)/python -m tests.simulation.fuzz --protocol both --minutes 2 --jobs 2
+	@$(BIN)/viewstamp fuzz --protocol both --minutes 2 --jobs 2
 
 mutants: $(INSTALLED) ## put hand-made bugs into the code one by one, and print what finds each
 	@$(BIN)/python -m tests.simulation.mutants_table

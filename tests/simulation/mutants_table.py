@@ -16,10 +16,12 @@ from rich.table import Table
 
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.raft_mutants import RAFT_MUTANTS
-from tests.simulation.stack_mutants import CATALOGUE, Mutant
-from tests.simulation.verdict import Violation, examine, from_outside
-from viewstamp.simulation.core_fuzz import FuzzError, run_seed
+from tests.simulation.stack_mutants import CATALOGUE, Mutant, from_outside
+from viewstamp.simulation import core_fuzz
+from viewstamp.simulation.core_fuzz import FuzzError
 from viewstamp.simulation.rules import RULES
+from viewstamp.simulation.run import run_seed
+from viewstamp.simulation.verdict import Violation
 
 CORES = (*MUTANTS, *RAFT_MUTANTS)
 
@@ -34,12 +36,15 @@ class Hunt:
 
 
 def hunt(mutant: Mutant, first: int, seeds: int) -> Hunt:
-    """Look for a mutant with hostile seeds from `first` on; the protocol's own invariants do not help."""
+    """Look for a mutant with seeds from `first` on; the protocol's own invariants do not help."""
     started = time.monotonic()
     violation, seed = None, first
     with from_outside(), mutant.applied():
         for seed in range(first, first + seeds):
-            violation = examine("hostile", seed, mutant.protocol)
+            report = run_seed(seed, mutant.protocol)
+            violation = report.violation
+            if "stack_mutants.py" in report.traceback:
+                raise RuntimeError(f"{mutant.name} does not fit the code any more:\n{report.traceback}")
             if violation is not None:
                 break
     return Hunt(seed, violation, time.monotonic() - started)
@@ -73,7 +78,7 @@ def hunt_core(position: int, seeds: int) -> Row:
     with mutant.applied():
         for seed in range(seeds):
             try:
-                run_seed(seed, RULES[mutant.protocol])
+                core_fuzz.run_seed(seed, RULES[mutant.protocol])
             except FuzzError as error:
                 if error.name in mutant.kills:
                     found_by = error.name

@@ -1,6 +1,6 @@
 """Hand-made bugs for the whole stack: each a small change to the real code that the simulation must find.
 
-A bug that no run finds is a defect of the simulation: raise the odds of the state it needs (`hostile.py`), not only
+A bug that no run finds is a defect of the simulation: raise the odds of the state it needs (`stories.py`), not only
 the number of seeds.
 """
 
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+import raft.invariants
 import viewstamp.journal.journal as journal_module
+import vsr.invariants
 from raft import election, replication
 from raft.messages import Appended, Vote
 from raft.server import Role, Server
@@ -28,6 +30,15 @@ from vsr.replica import Purpose, Replica, Status
 
 Change = tuple[Any, str, object]
 """Where, which name, and what is there instead."""
+
+
+@contextmanager
+def from_outside() -> Iterator[None]:
+    """Without the invariants that a protocol watches in itself: what the checkers outside are worth, alone."""
+    with ExitStack() as stack:
+        for module in (vsr.invariants, raft.invariants):
+            stack.enter_context(patch.object(module.Invariants, "watch", lambda self, watched: None))
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +401,7 @@ def _keep_pipeline(self: Any) -> None:
 
 
 def _serve_at_once(self: Any) -> None:
-    applied = self._executor.applied
+    applied = self._applied.executor.applied
     self._served = [(min(op, applied), read) for op, read in self._served]
     _serve_reads(self)
 
@@ -433,7 +444,7 @@ _SHARED: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "torn-tail-kept",
         "An unfinished batch at the journal's end stays, and the next is written behind it.",
-        ((journal_module, "_cut", lambda files, reader: None),),
+        ((journal_module, "clean", lambda files, reader: None),),
     ),
 )
 

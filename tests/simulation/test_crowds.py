@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from statemachine import OutcomeUnknownError, StateMachine, command
-from tests.simulation.load import CounterLoad
 from transport.network import LinkFaults
 from viewstamp.protocol import MILLISECOND, SECOND, Limits
 from viewstamp.simulation.inhabitants import Answer, DiskLatency, SimulatedClient
+from viewstamp.simulation.load import LedgerLoad
 from viewstamp.simulation.world import World
 
 DISKS = (
@@ -72,7 +72,7 @@ def test_rough_times(seed: int) -> None:
     draw = Random(seed)
     world = World(seed, members=3 + seed % 5, disk=draw.choice(DISKS))
     world.start_all()
-    load = CounterLoad(world, clients=draw.choice((1, 3, 8)))
+    load = LedgerLoad(world, clients=draw.choice((1, 3, 8)))
     assert world.run_until(lambda: load.acknowledged >= 5, 10 * SECOND)
     trouble(world, draw, 8)
     load.settle(30 * SECOND)
@@ -84,7 +84,7 @@ def test_disks_are_lost_again_and_again_while_old_messages_arrive(seed: int) -> 
     draw = Random(seed)
     world = World(seed, members=3 + seed % 5)
     world.start_all()
-    load = CounterLoad(world)
+    load = LedgerLoad(world)
     assert world.run_until(lambda: load.acknowledged >= 5, 10 * SECOND)
     late = draw.choice((300, 1500)) * MILLISECOND
     world.network.faults = LinkFaults(

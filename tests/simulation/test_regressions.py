@@ -9,13 +9,13 @@ from random import Random
 import pytest
 
 from statemachine.outcome import MAXIMUM_REPLY_BYTES
-from tests.simulation.load import ADD, CounterLoad
 from transport.endpoint import EndpointLimits
 from transport.network import LinkFaults
 from viewstamp.client import ClientSession
 from viewstamp.cluster_text import OWN_LIMITS, PROTOCOL_LIMITS
 from viewstamp.protocol import LARGEST_INCARNATION, SECOND, AgreedClock, Limits, Time
 from viewstamp.shell.replica import new_incarnation
+from viewstamp.simulation.load import ADD, LedgerLoad
 from viewstamp.simulation.world import World
 from viewstamp.wire import Hello, Query, QueryReply
 from vsr.messages import (
@@ -53,7 +53,7 @@ def test_the_agreed_time_is_right_at_a_new_primary_after_idle_hours() -> None:
     """The newest stamp is old when the primary fails. Time measured from it would lag by all that idle time."""
     world = World(1)
     world.start_all()
-    load = CounterLoad(world, clients=1)
+    load = LedgerLoad(world, clients=1)
     assert world.run_until(lambda: load.acknowledged >= 5, 5 * SECOND)
     load.stopped = True
     world.run_for(30 * SECOND)
@@ -88,7 +88,7 @@ def test_numbers_that_no_member_sends_stop_nobody() -> None:
     """A damaged message that passes its checksum: a view with no next one, an incarnation with no larger one."""
     world = World(3)
     world.start_all()
-    load = CounterLoad(world)
+    load = LedgerLoad(world)
     assert world.run_until(lambda: load.acknowledged >= 5, 5 * SECOND)
     world.network.faults = LinkFaults(loss=0.05)
     for number in ((1 << 63) + 1, (1 << 64) - 3):
@@ -128,7 +128,7 @@ def test_a_replaced_member_with_a_clock_in_the_past_takes_a_newer_incarnation() 
     """Its clock is behind that of the machine it replaces: the others would drop all it says as superseded."""
     world = World(4)
     world.start_all()
-    load = CounterLoad(world, clients=1)
+    load = LedgerLoad(world, clients=1)
     assert world.run_until(lambda: load.acknowledged >= 5, 5 * SECOND)
     for member in (3, 1):
         world.lose_disk(member)

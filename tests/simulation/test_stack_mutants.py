@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.mutants_table import hunt
-from tests.simulation.stack_mutants import CATALOGUE, Mutant
-from tests.simulation.verdict import examine, from_outside
+from tests.simulation.stack_mutants import CATALOGUE, Mutant, from_outside
+from viewstamp.simulation.run import run_seed
 
 COMMON = [mutant for mutant in CATALOGUE if not mutant.rare]
 
@@ -16,13 +16,7 @@ def test_a_hand_made_bug_is_found(mutant: Mutant) -> None:
     found = hunt(mutant, mutant.first, mutant.seeds)
     assert found.violation is not None, f"{mutant.breaks} Nothing noticed."
     with from_outside():
-        assert examine("hostile", found.seed, mutant.protocol) is None
-
-
-@pytest.mark.parametrize("protocol", ["vsr", "raft"])
-@pytest.mark.parametrize("seed", range(8))
-def test_the_code_as_it_is_survives_hostility(seed: int, protocol: str) -> None:
-    assert examine("hostile", seed, protocol) is None
+        assert run_seed(found.seed, mutant.protocol).violation is None
 
 
 def test_names_are_told_apart() -> None:

@@ -35,7 +35,7 @@ PROTOCOLS: dict[str, tuple[type[Core], int]] = {
 @pytest.fixture(params=PROTOCOLS)
 def world(request: pytest.FixtureRequest) -> World:
     core_class, members = PROTOCOLS[request.param]
-    world = World(7, members=members, core_class=core_class)
+    world = World(7, members=members, core_class=core_class, machine=Counter)
     world.start_all()
     assert world.run_until(lambda: world.primary is not None, 5 * SECOND)
     return world

@@ -9,6 +9,7 @@ import click
 from viewstamp.cli.call import call_command, read_command
 from viewstamp.cli.demo.command import demo_command
 from viewstamp.cli.errors import one_line_errors
+from viewstamp.cli.fuzz import fuzz_command
 from viewstamp.cli.init import init_command
 from viewstamp.cli.inspect import inspect_command
 from viewstamp.cli.serve import serve_command
@@ -63,6 +64,7 @@ for _command in (
     read_command,
     status_command,
     inspect_command,
+    fuzz_command,
     trace_command,
     soak_command,
 ):

@@ -1,7 +1,8 @@
-"""Who lives in a simulated world: members with their disks, clients with their sessions."""
+"""Who lives in a simulated world: members with their disks and clocks, clients with their sessions."""
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 
@@ -9,7 +10,10 @@ from transport.endpoint import Endpoint
 from viewstamp.client import ClientSession
 from viewstamp.journal import Journal, JournalRecord, SnapshotFiles, StorageFailedError
 from viewstamp.journal.simulated import SimulatedDisk
+from viewstamp.protocol import NEVER
 from viewstamp.replica import DataLostError, Replica
+
+_MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,34 @@ class DiskLatency:
 
 
 @dataclass(slots=True)
-class Node:
-    """One member: its disk, and the life of its process, if it has one. `hang` is added to each write's latency.
+class Clock:
+    """One machine's clocks: `rate` of its microseconds pass in a real second, and its wall clock is `ahead`."""
 
-    `failures` are the errors that ended lives of its process.
+    rate: int = _MILLION
+    ahead: int = 0
+    _since: int = 0
+    _shown: int = 0
+
+    def set_rate(self, rate: int, now: int) -> None:
+        """Run faster or slower from now on; what it shows does not jump."""
+        self._shown, self._since, self.rate = self.monotonic(now), now, rate
+
+    def monotonic(self, now: int) -> int:
+        """What it shows at a real time."""
+        return self._shown + (now - self._since) * self.rate // _MILLION
+
+    def when(self, monotonic: int) -> int:
+        """The real time at which it shows this."""
+        return min(NEVER, self._since - (self._shown - monotonic) * _MILLION // self.rate)
+
+
+@dataclass(slots=True)
+class Node:
+    """One member: its disk, and the life of its process, if it has one.
+
+    `hang` is added to each write's latency. `failures` are the errors that ended lives of its process; `sizes` were its
+    journal's before each of the last writes. Until `paused_until` the process stands still. Unless `dies_after` is 0,
+    it ends when so many more datagrams have left, in the middle of a turn.
     """
 
     member: int
@@ -46,19 +74,24 @@ class Node:
     waiting: list[tuple[int, tuple[JournalRecord, ...]]] = field(default_factory=list)
     writing: bool = False
     wake_at: int = -1
-    observed: int = 0
     hang: int = 0
+    clock: Clock = field(default_factory=Clock)
+    paused_until: int = 0
+    dies_after: int = 0
     failures: list[StorageFailedError | DataLostError] = field(default_factory=list)
+    sizes: deque[int] = field(default_factory=lambda: deque(maxlen=3))
+    address: str = ""
 
-    @property
-    def address(self) -> str:
-        """Where its datagrams go."""
-        return f"member-{self.member}"
+    def __post_init__(self) -> None:
+        self.address = f"member-{self.member}"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A call or read of a simulated client that is over; times in nanoseconds of simulated time."""
+    """A call or read of a simulated client that is over; times in nanoseconds of simulated time.
+
+    `value` is what it returned, or the error that says what became of it.
+    """
 
     client: int
     handle: int
@@ -69,19 +102,15 @@ class Answer:
 
 @dataclass(slots=True)
 class SimulatedClient:
-    """A client with a session and an endpoint of its own."""
+    """A client with a session and an endpoint of its own; gone once `alive` is false."""
 
     number: int
     session: ClientSession
     endpoint: Endpoint
     started: dict[int, int] = field(default_factory=dict)
     wake_at: int = -1
+    alive: bool = True
+    address: str = ""
 
-    @property
-    def address(self) -> str:
-        """Where its datagrams go."""
-        return f"client-{self.number}"
-
-
-class AgreementError(Exception):
-    """Two members applied different entries at one op, or hold different states there: seen from outside."""
+    def __post_init__(self) -> None:
+        self.address = f"client-{self.number}"

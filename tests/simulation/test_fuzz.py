@@ -1,0 +1,125 @@
+"""Whole seeds of the fuzzer: the code as it is holds everything, equal seeds are equal runs, faults are carried out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from random import Random
+
+import pytest
+
+from statemachine import KeyValueStore, StateMachine, command
+from viewstamp.simulation.disk_image import DiskImage
+from viewstamp.simulation.load import LedgerLoad
+from viewstamp.simulation.network import FuzzNetwork
+from viewstamp.simulation.plan import Fault, draw_plan
+from viewstamp.simulation.run import run_seed
+from viewstamp.simulation.stories import Stories
+from viewstamp.simulation.verdict import Kind, ViolationError
+from viewstamp.simulation.world import World
+
+SPREAD = (1, 4, 11, 12)
+
+
+def test_a_seed_replays_to_the_byte_in_another_process() -> None:
+    program = f"""
+from viewstamp.simulation.run import run_seed
+for protocol in ("vsr", "raft"):
+    for seed in {SPREAD}:
+        report = run_seed(seed, protocol)
+        print(report.digest, report.events, report.violation, hash(report.story), sorted(report.counts.items()))
+""".replace("hash(report.story)", "report.story")
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            check=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+    assert outputs.pop().count("None") >= 2 * len(SPREAD)
+
+
+def test_plans_are_drawn_swarm_style() -> None:
+    plans = [draw_plan(seed) for seed in range(300)]
+    assert {plan.members for plan in plans} == {1, 2, 3, 4, 5, 6, 7}
+    assert any(not plan.faults for plan in plans)
+    assert any(len(plan.faults) == len(Fault) for plan in plans)
+    assert any(plan.clients > plan.max_sessions for plan in plans)
+    assert {fault for plan in plans for fault in plan.faults} == set(Fault)
+
+
+@pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.name.lower())
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+def test_each_fault_can_be_carried_out_and_recovered_from(fault: Fault, protocol: str) -> None:
+    network = FuzzNetwork(Random(1))
+    world = World(7, members=3, protocol=protocol, network=network)
+    world.start_all()
+    load = LedgerLoad(world)
+    faults = Stories(world, network, load, Random(2))
+    world.run_for(2 * faults.patience)
+    for _ in range(3):
+        faults.befall(fault)
+        world.run_for(faults.patience)
+        faults.remember_data()
+    faults.end()
+    faults.start_again(faults.members)
+    load.stopped = True
+    load.serve(40 * faults.patience)
+    load.agree([member for member in faults.members if member not in faults.gone], 20 * faults.patience)
+    assert load.acknowledged > 10
+
+
+class Own(StateMachine):
+    """A machine of a user, with a defect: what it holds depends on the process, not on its commands."""
+
+    def __init__(self) -> None:
+        self.values: list[int] = []
+
+    @command
+    def put(self, value: int) -> int:
+        self.values.append(id(self))
+        return value
+
+
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+def test_a_machine_of_a_user_is_fuzzed(protocol: str) -> None:
+    assert run_seed(4, protocol, KeyValueStore).violation is None
+    found = [run_seed(seed, protocol, Own).violation for seed in range(3)]
+    assert {violation.property for violation in found if violation is not None} == {"equal states"}
+
+
+def test_a_cluster_that_does_not_serve_is_told_with_its_reason() -> None:
+    world = World(1)
+    world.start_all()
+    load = LedgerLoad(world)
+    world.run_for(10**9)
+    for member in (1, 2):
+        world.crash(member)
+    load.stopped = True
+    load.fresh()
+    with pytest.raises(ViolationError, match="1: down; 2: down; 3: ") as failure:
+        load.serve(10**9)
+    assert failure.value.violation.kind is Kind.LIVENESS
+
+
+def test_a_disk_that_forgets_what_it_reported_is_noticed() -> None:
+    world = World(1)
+    world.start_all()
+    world.run_for(10**9)
+    world.crash(1)
+    world.nodes[1].disk.wipe()
+    with pytest.raises(ViolationError, match="durability"):
+        world.start(1)
+
+
+def test_a_lost_disk_counts_until_its_member_takes_part_again() -> None:
+    image = DiskImage()
+    image.entries, image.last_op = {1: b"entry"}, 1
+    image.wipe()
+    assert image.holds(1, b"entry")
+    assert not image.holds(1, b"other")

@@ -1,0 +1,339 @@
+"""What can befall a simulated cluster at once: each method is one fault, drawn from the run's generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from errno import EIO, ENOSPC
+from random import Random
+
+from transport.interface import Address
+from transport.network import LinkFaults
+from viewstamp.journal import JournalError
+from viewstamp.journal.simulated import Crash, Operation
+from viewstamp.protocol import MILLISECOND, SECOND
+from viewstamp.registry import protocol_class
+from viewstamp.simulation.load import Load, draw_client
+from viewstamp.simulation.network import FuzzNetwork
+from viewstamp.simulation.world import World
+
+_NEVER_REACHED = 1 << 40
+
+
+class Faults:
+    """A world and its load, and the means to trouble them.
+
+    `without_data` are members whose disk was lost and that have not taken part since: never so many that the others
+    could not make up for them. `gone` are those whose protocol cannot bring them back: they stay down. `damaged` are
+    those whose journal has decayed, whether they have noticed or not.
+    """
+
+    def __init__(self, world: World, network: FuzzNetwork, load: Load, draw: Random) -> None:
+        self.world = world
+        self.network = network
+        self.load = load
+        self.draw = draw
+        self.names = {member: node.address for member, node in world.nodes.items()}
+        self.members = list(self.names)
+        self.patience = world.cluster.timeouts.suspect
+        self.without_data: set[int] = set()
+        self.gone: set[int] = set()
+        self.damaged: set[int] = set()
+        self.over = False
+        self._recovers = protocol_class(world.cluster.protocol).recovers_lost_disk
+
+    # Means.
+
+    def heal(self) -> None:
+        """End partitions, clogged links, hanging disks and pauses."""
+        self.network.heal()
+        for node in self.world.nodes.values():
+            node.hang = 0
+            node.paused_until = min(node.paused_until, self.world.now)
+            for other in self.names.values():
+                self.network.set_link(node.address, other, None)
+
+    def end(self) -> None:
+        """No fault any more, and none planned: right clocks, quiet links, disks that work. What is down stays down."""
+        world = self.world
+        self.over = True
+        self.network.ambushes.clear()
+        world.run_for(1)  # An ambush that was just sprung strikes now, not after the healing.
+        self.heal()
+        self.network.faults = LinkFaults()
+        self.network.tail = type(self.network.tail)()
+        for node in world.nodes.values():
+            node.disk.plan_crash(_NEVER_REACHED, Crash.KILLED)
+            node.disk.on_operation = None
+            node.dies_after = 0
+            node.clock.set_rate(1_000_000, world.now)
+
+    def remember_data(self) -> None:
+        """A member that lost its disk has data again when it takes part, and nothing is on its way to the disk."""
+        for member in sorted(self.without_data - self.gone - self.damaged):
+            node = self.world.nodes[member]
+            took_part = node.replica is not None and node.replica.status().status == "normal"
+            if took_part and not node.writing and not node.waiting:
+                self.without_data.remove(member)
+
+    def start(self, member: int) -> None:
+        """Start a member, unless it runs. What others said to it lately may arrive again: it may have forgotten."""
+        world, me = self.world, self.names[member]
+        if world.nodes[member].replica is not None or member in self.gone:
+            return
+        world.watch.counts["restarts"] += 1
+        world.note(f"member {member} is started")
+        try:
+            world.start(member)
+        except JournalError as noticed:
+            if member not in self.damaged:
+                raise
+            world.note(f"member {member}'s journal is damaged: {noticed}")
+            world.watch.counts["damage noticed"] += 1
+            self._lose(member)
+        if self.draw.randrange(2):
+            for other in self.names.values():
+                said = [old for old in list(self.network.said.get(other, ()))[-60:] if old[0] == me]
+                for destination, datagram in said[-12:]:
+                    self.deliver_late(other, destination, datagram)
+
+    def start_again(self, members: Iterable[int]) -> None:
+        """Start each of these that is down."""
+        for member in members:
+            self.start(member)
+
+    def deliver_late(self, source: Address, destination: Address, datagram: bytes) -> None:
+        """What was sent once arrives again, some time from now."""
+        world = self.world
+        when = world.now + self.draw.randrange(2 * self.patience)
+        world.at(when, lambda: world.deliver(str(source), str(destination), datagram))
+
+    def anyone(self) -> int:
+        """Any member."""
+        return self.draw.choice(self.members)
+
+    def someone(self) -> int:
+        """The primary, if there is one."""
+        return self.world.primary or self.anyone()
+
+    def victims(self) -> list[int]:
+        """One, or a majority, or all: what one acknowledged to another is gone from both, or from neither."""
+        size = len(self.members)
+        return self.draw.sample(self.members, min(size, self.draw.choice((1, 1, 2, size // 2 + 1, size))))
+
+    def strike(self, victims: Iterable[int], *, power: bool) -> None:
+        """These end now."""
+        for member in victims:
+            if power:
+                self.world.lose_power(member)
+            else:
+                self.world.crash(member)
+
+    def separate(self, side: Iterable[int], others: Iterable[int], *, both_ways: bool = True) -> None:
+        """Nothing passes from one side to the others, or between them."""
+        others = list(others)
+        for one in side:
+            for other in others:
+                self.network.cut(self.names[one], self.names[other])
+                if both_ways:
+                    self.network.cut(self.names[other], self.names[one])
+
+    # The network.
+
+    def cut(self) -> None:
+        """One direction between two members."""
+        if len(self.members) > 1:
+            self.separate(*([member] for member in self.draw.sample(self.members, 2)), both_ways=False)
+
+    def partition(self) -> None:
+        """Two sides that do not hear each other. Clients reach all."""
+        self._partition(both_ways=True)
+
+    def one_way_partition(self) -> None:
+        """Two sides of which only one hears the other."""
+        self._partition(both_ways=False)
+
+    def _partition(self, *, both_ways: bool) -> None:
+        self.network.heal()
+        side = {member for member in self.members if self.draw.randrange(2)}
+        self.separate(sorted(side), sorted(set(self.members) - side), both_ways=both_ways)
+
+    def ring(self) -> None:
+        """Each member hears the next and the one before it, no other."""
+        self.network.heal()
+        order = self.draw.sample(self.members, len(self.members))
+        for place, member in enumerate(order):
+            near = {member, order[place - 1], order[(place + 1) % len(order)]}
+            self.separate([member], sorted(set(order) - near))
+
+    def isolate(self) -> None:
+        """One member neither hears nor is heard, by clients either, or only one of both."""
+        direction = self.draw.randrange(3)
+        self.network.isolate(self.names[self.anyone()], inbound=direction != 1, outbound=direction != 0)
+
+    def isolate_primary(self) -> None:
+        """The primary hears no other member, or no other hears it, or all but one: its clients hear it still."""
+        self.network.heal()
+        primary, direction = self.someone(), self.draw.randrange(4)
+        friend = self.anyone() if self.draw.randrange(2) else 0
+        others = [member for member in self.members if member not in (primary, friend)]
+        if direction != 0:
+            self.separate([primary], others, both_ways=False)
+        if direction != 1:
+            self.separate(others, [primary], both_ways=False)
+
+    def clog(self) -> None:
+        """What one member says to another arrives long after, in a later view perhaps."""
+        if len(self.members) > 1:
+            source, destination = self.draw.sample(self.members, 2)
+            delay = self.draw.randrange(1, 6) * self.patience
+            self.network.set_link(self.names[source], self.names[destination], LinkFaults(delay_base_ns=delay))
+
+    def replay(self) -> None:
+        """Some of what a member ever said arrives again."""
+        self._again(self.names[self.anyone()], 30)
+
+    def late_requests(self) -> None:
+        """Some of what a client ever asked arrives again."""
+        self._again(draw_client(self.draw, self.load).address, 30)
+
+    def _again(self, name: str, times: int) -> None:
+        said = list(self.network.said.get(name, ()))
+        for destination, datagram in self.draw.sample(said, min(len(said), times)):
+            self.deliver_late(name, destination, datagram)
+
+    # Processes.
+
+    def kill(self) -> None:
+        """Some are killed."""
+        self.strike(self.victims(), power=False)
+
+    def power(self) -> None:
+        """Some lose their power."""
+        self.strike(self.victims(), power=True)
+
+    def all_at_once(self) -> None:
+        """All end, and most are back at once."""
+        self.strike(self.members, power=bool(self.draw.randrange(2)))
+        self.start_again([member for member in self.members if self.draw.randrange(4)])
+
+    def restart(self) -> None:
+        """The primary, or another, ends and is back at once."""
+        member = self.someone() if self.draw.randrange(2) else self.anyone()
+        self.strike([member], power=False)
+        self.start(member)
+
+    def midway(self) -> None:
+        """A process ends in the middle of a turn: some of its datagrams are out, and its write was not begun."""
+        for member in self.victims():
+            self.world.nodes[member].dies_after = 1 + self.draw.randrange(10)
+
+    def planned(self) -> None:
+        """Processes end inside one of their next disk operations."""
+        crash = self.draw.choice((Crash.KILLED, Crash.POWER_LOST))
+        for member in self.victims():
+            self.world.nodes[member].disk.plan_crash(1 + self.draw.randrange(8), crash)
+
+    def pause(self) -> None:
+        """A process, the primary's more often than not, stands still, perhaps until others have replaced it."""
+        member = self.someone() if self.draw.randrange(3) else self.anyone()
+        self.world.pause(member, self.draw.randrange(1, 6) * self.patience // 2)
+
+    def clock_jump(self) -> None:
+        """A wall clock jumps, by hours at times."""
+        jump = self.draw.choice((-3600 * SECOND, -SECOND, -5 * MILLISECOND, SECOND, 3600 * SECOND))
+        self.world.nodes[self.anyone()].clock.ahead += jump
+
+    def resign(self) -> None:
+        """An operator asks the primary to let another lead."""
+        self.world.resign(self.someone())
+
+    # Disks.
+
+    def hang(self) -> None:
+        """A disk, the primary's more often than not, falls behind."""
+        member = self.someone() if self.draw.randrange(3) else self.anyone()
+        self.world.nodes[member].hang = self.draw.choice((1, 5, 20, 100)) * MILLISECOND
+
+    def fail_write(self) -> None:
+        """One of a disk's next writes fails."""
+        self._fail(Operation.WRITE, EIO)
+
+    def fail_sync(self) -> None:
+        """One of a disk's next syncs fails."""
+        self._fail(Operation.SYNC, EIO)
+
+    def full_disk(self) -> None:
+        """A disk has no room for one of its next writes."""
+        self._fail(Operation.WRITE, ENOSPC)
+
+    def _fail(self, operation: Operation, errno: int) -> None:
+        disk, remaining = self.world.nodes[self.anyone()].disk, 1 + self.draw.randrange(4)
+
+        def wait(asked: Operation, _: str) -> None:
+            nonlocal remaining
+            if asked is operation:
+                remaining -= 1
+                if remaining == 0:
+                    disk.on_operation = None
+                    disk.fail(operation, errno=errno)
+
+        disk.on_operation = wait
+
+    def can_lose(self, member: int) -> bool:
+        """Whether the others have all that is needed without this disk, and none of them is about to lose its own."""
+        spare = len(self.members) - self.world.cluster.configuration.quorum
+        founded = all(disk.state is not None or disk.ghost for disk in self.world.watch.disks.values())
+        return founded and len(self.without_data | {member}) <= spare
+
+    def lose_disk(self) -> None:
+        """A member comes back without its data; its last words are still under way."""
+        self.lose_disk_of(self.anyone())
+
+    def lose_disk_of(self, member: int) -> None:
+        """Likewise, unless too many disks would be lost."""
+        if self.can_lose(member):
+            self._lose(member)
+
+    def _lose(self, member: int) -> None:
+        world = self.world
+        world.watch.counts["lost disks"] += 1
+        self.damaged.discard(member)
+        self.without_data.add(member)
+        world.nodes[member].disk.plan_crash(_NEVER_REACHED, Crash.KILLED)
+        world.nodes[member].disk.on_operation = None
+        world.nodes[member].sizes.clear()
+        world.lose_disk(member)
+        world.note(f"member {member} has lost its disk")
+        if not self._recovers:
+            self.gone.add(member)
+        world.start(member)
+        for destination, datagram in list(self.network.said.get(self.names[member], ()))[-40:]:
+            if self.draw.randrange(2):
+                self.deliver_late(self.names[member], destination, datagram)
+
+    def damage(self) -> None:
+        """Bits flip in a journal, before what a crash could have left unfinished: it must notice, and is replaced."""
+        member = self.anyone()
+        node = self.world.nodes[member]
+        segments = {name: blob for name, blob in node.disk.contents().items() if name.startswith("journal-")}
+        if not self.can_lose(member) or len(node.sizes) < 3 or member in self.gone or not segments:
+            return
+        name, sound = next(iter(segments.items()))
+        size = len(sound) if len(segments) > 1 else min(node.sizes[0], len(sound))
+        self.strike([member], power=False)
+        for _ in range(1 + self.draw.randrange(3)):
+            node.disk.flip_bit(name, self.draw.randrange(8 * size))
+        self.damaged.add(member)
+        self.without_data.add(member)
+        self.start(member)
+
+    # Clients.
+
+    def client_crash(self) -> None:
+        """A client ends, and another takes its place."""
+        self.load.replace(self.draw.randrange(len(self.load.clients)))
+
+    def cancel(self) -> None:
+        """Callers go away."""
+        for client in self.draw.sample(self.load.clients, 1 + self.draw.randrange(len(self.load.clients))):
+            self.load.cancel(client)

@@ -1,0 +1,86 @@
+"""Clients of any state machine: commands and queries drawn from its methods' annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, get_type_hints
+
+from statemachine import StateMachine, encode_command
+from statemachine.machine import commands_of, queries_of
+from viewstamp.replica import Replica
+from viewstamp.simulation.inhabitants import SimulatedClient
+from viewstamp.simulation.load import Habits, Load, Operation
+from viewstamp.simulation.world import World
+
+_WORDS = ("a", "b", "c", "apple", "")
+
+
+def _any(random: Random) -> object:
+    return random.choice((random.randrange(-3, 100), random.choice(_WORDS), True, None, [1, 2], {"a": 1}, b"x"))
+
+
+_DRAWN: Mapping[object, Callable[[Random], object]] = {
+    int: lambda random: random.choice((0, 1, 1, 2, 5, -1, random.randrange(-1000, 1000))),
+    str: lambda random: random.choice(_WORDS),
+    bool: lambda random: bool(random.randrange(2)),
+    bytes: lambda random: bytes(random.choice((0, 1, 100, 3000))),
+    float: lambda random: random.randrange(-100, 100) / 4,
+    list: lambda random: [random.randrange(3) for _ in range(random.randrange(4))],
+    dict: lambda random: {random.choice(_WORDS): random.randrange(3)},
+}
+
+
+class MachineLoad(Load):
+    """Any machine's commands and queries with arguments of the annotated types, small ones, so that they collide.
+
+    A machine whose commands need other arguments has a static method `fuzz_command(random)` that returns the encoded
+    call of one (`Machine.add.bind(5)`). What commands return is not judged: agreement, equal states on all members and
+    service are.
+    """
+
+    def __init__(self, world: World, clients: int = 3, habits: Habits | None = None) -> None:
+        machine = world.machine
+        self._commands = _signatures(machine, commands_of(machine))
+        self._queries = _signatures(machine, queries_of(machine))
+        self._own: Callable[[Random], bytes] | None = getattr(machine, "fuzz_command", None)
+        super().__init__(world, clients, habits)
+
+    def command(self, client: SimulatedClient, operation: Operation) -> bytes:
+        if self._own is not None:
+            operation.op = "command"
+            return self._own(self.world.random)
+        return self._draw(self._commands, operation)
+
+    def query(self, client: SimulatedClient, operation: Operation) -> bytes:
+        return self._draw(self._queries or self._commands, operation)
+
+    def _draw(self, signatures: list[tuple[str, list[Callable[[Random], object]]]], operation: Operation) -> bytes:
+        random = self.world.random
+        name, arguments = signatures[random.randrange(len(signatures))]
+        drawn = [draw(random) for draw in arguments]
+        operation.op, operation.arg = name, drawn
+        return encode_command(name, drawn)
+
+    def check(self, operation: Operation, *, forgotten: bool) -> None:
+        if isinstance(operation.out, Exception):
+            operation.out = f"{type(operation.out).__name__}: {operation.out}"
+        self.acknowledged += 1
+
+    def judge(self) -> None:
+        """Nor what its commands should have returned."""
+
+    def scan(self, replica: Replica) -> None:
+        """Nothing is known of this machine's states but that they are equal."""
+
+
+def _signatures(
+    machine: type[StateMachine], operations: Mapping[str, Any]
+) -> list[tuple[str, list[Callable[[Random], object]]]]:
+    found = []
+    for name, operation in operations.items():
+        hints = get_type_hints(operation.function)
+        count = operation.minimum
+        names = operation.function.__code__.co_varnames[1 : 1 + count]
+        found.append((name, [_DRAWN.get(hints.get(argument), _any) for argument in names]))
+    return found

@@ -1,0 +1,173 @@
+"""Everything that one seed draws: the cluster, its clients, and what befalls them.
+
+Swarm style: most runs have only some kinds of faults, some have none (Groce et al., "Swarm Testing", ISSTA 2012: a run
+in which everything fails all the time never gets deep).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+from transport.network import LinkFaults
+from viewstamp.protocol import MILLISECOND, Limits, Timeouts
+from viewstamp.simulation.inhabitants import DiskLatency
+from viewstamp.simulation.load import Habits
+from viewstamp.simulation.network import Tail
+
+
+class Fault(StrEnum):
+    """What can befall a cluster; the weather (loss, duplicates, delays, clock rates) comes on top."""
+
+    CUT = "one direction cut"
+    PARTITION = "partition"
+    ONE_WAY_PARTITION = "one-way partition"
+    RING = "ring: each member hears its neighbours"
+    BRIDGE = "bridge: one member hears all, two camps do not hear each other"
+    ISOLATE = "isolate a member"
+    ISOLATE_PRIMARY = "isolate the primary"
+    DECEIVE_PRIMARY = "the primary hears only what was said long ago"
+    DEPOSE = "the primary cut off, and asked for reads"
+    CONTEST = "those who choose a primary forget what they said"
+    SWIZZLE = "cut off one after the other, healed in another order"
+    CLOG = "clogged link"
+    REPLAY = "old datagrams again"
+    AMBUSH = "crash just after having spoken"
+    MIDWAY = "crash in the middle of a turn"
+    PLANNED = "crash inside a disk operation"
+    KILL = "kill"
+    POWER = "power loss"
+    ALL_AT_ONCE = "all at once, killed or without power"
+    RESTART = "restart at once"
+    PAUSE = "pause"
+    HANG = "disk falls behind"
+    FAIL_WRITE = "failed write"
+    FAIL_SYNC = "failed sync"
+    FULL_DISK = "full disk"
+    DAMAGE = "flipped bits in a journal"
+    LOSE_DISK = "lost disk"
+    LOSE_WITNESS = "lost disk of whoever alone acknowledged"
+    FORGET_WORDS = "crash that forgets the last words"
+    SHORT_REIGNS = "primaries cut off as soon as they lead"
+    CLOCK_JUMP = "clock jump"
+    RESIGN = "leadership resigned"
+    CLIENT_CRASH = "client crash and return"
+    CANCEL = "cancelled calls"
+    LATE_REQUESTS = "late requests"
+
+
+# How much more often than others a fault is drawn, where that is what rare bugs need.
+WEIGHTS = {
+    Fault.AMBUSH: 3,
+    Fault.ISOLATE_PRIMARY: 2,
+    Fault.BRIDGE: 2,
+    Fault.SHORT_REIGNS: 2,
+    Fault.MIDWAY: 2,
+}
+_SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 2, 6, 7, 1)
+_WEATHER = (
+    LinkFaults(),
+    LinkFaults(loss=0.02, duplicate=0.05, reorder=0.1),
+    LinkFaults(loss=0.05, duplicate=0.1, reorder=0.2, replay=0.05, reorder_ns=30 * MILLISECOND),
+    LinkFaults(loss=0.1, duplicate=0.1, reorder=0.1, corrupt=0.02, replay=0.1),
+    LinkFaults(duplicate=0.1, replay=0.1, delay_base_ns=2 * MILLISECOND, delay_mean_ns=8 * MILLISECOND),
+    LinkFaults(loss=0.02, delay_base_ns=8 * MILLISECOND, delay_mean_ns=16 * MILLISECOND),
+    LinkFaults(loss=0.2, duplicate=0.1, reorder=0.2, replay=0.1),
+)
+_HASTY = Timeouts(
+    heartbeat=25 * MILLISECOND, suspect=100 * MILLISECOND, jitter=25 * MILLISECOND, retry=20 * MILLISECOND
+)
+_BRISK = Timeouts(
+    heartbeat=30 * MILLISECOND, suspect=120 * MILLISECOND, jitter=30 * MILLISECOND, retry=30 * MILLISECOND
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run. Times in nanoseconds."""
+
+    members: int
+    clients: int
+    max_sessions: int
+    window: int
+    habits: Habits
+    timeouts: Timeouts
+    limits: Limits
+    snapshot_entries: int
+    segment_bytes: int
+    datagram_bytes: int
+    disk: DiskLatency
+    weather: LinkFaults
+    tail: Tail
+    clock_rates: tuple[int, ...]
+    clocks_ahead: tuple[int, ...]
+    faults: tuple[Fault, ...]
+    rounds: int
+    longest_burst: int
+    warm_up: int
+    rough_founding: bool
+
+    @property
+    def patience(self) -> int:
+        """How long after the faults have ended everything must be served, and then be alike: 20 suspect time-outs."""
+        return 20 * self.timeouts.suspect
+
+    def __str__(self) -> str:
+        faults = ", ".join(self.faults) or "no faults"
+        return (
+            f"{self.members} members, {self.clients} clients, suspect {self.timeouts.suspect // MILLISECOND} ms, "
+            f"{self.rounds} rounds of: {faults}"
+        )
+
+
+def draw_plan(seed: int) -> Plan:
+    """What this seed draws; the same for every protocol."""
+    random = Random(f"plan {seed}")
+    members = random.choice(_SIZES)
+    calm = random.randrange(25) == 0
+    share = random.choice((25, 50, 75, 100))
+    faults = () if calm else tuple(fault for fault in Fault if random.randrange(100) < share)
+    steady = random.randrange(3) > 0
+    drift = random.choice((0, 200, 200, 50_000, 150_000))
+    crowded = random.randrange(12) == 0
+    large = random.randrange(12) == 0
+    clients = random.choice((1, 2, 3, 4, 6, 8, 12))
+    return Plan(
+        members=members,
+        clients=clients,
+        max_sessions=max(2, clients - random.randrange(1, 4)) if crowded else 1024,
+        window=random.choice((1, 4, 64)) if crowded else 4096,
+        habits=Habits(
+            think=random.choice((1, 1, 3, 10)) * MILLISECOND,
+            reads=random.choice((0, 20, 35, 60)),
+            read_anywhere=True,
+            many=600,
+            paddings=(0, 0, 0, 10, 2_000, 8_000) if large else (0,),
+        ),
+        timeouts=random.choice((_HASTY, _HASTY, _BRISK, Timeouts())),
+        limits=Limits(
+            page_bytes=64 * 1024 if large else random.choice((4096, 256 * 1024)),
+            page_entries=random.choice((1, 3, 16, 1024)),
+            pipeline_entries=random.choice((16, 64, 16 * 1024, 16 * 1024)),
+        ),
+        snapshot_entries=random.choice((4, 20, 100, 16_384)),
+        segment_bytes=random.choice((2_000, 16_000, 64 * 1024 * 1024)),
+        datagram_bytes=random.choice((1200, 1200, 8192)) if large else random.choice((600, 1200, 1200, 8192)),
+        disk=DiskLatency(
+            spread=random.choice((200_000, 2 * MILLISECOND, 10 * MILLISECOND)),
+            stall=random.choice((60, 200)) * MILLISECOND,
+            stall_percent=random.choice((0, 0, 0, 2)),
+        ),
+        weather=LinkFaults() if calm else random.choice(_WEATHER),
+        tail=Tail()
+        if calm or random.randrange(4)
+        else Tail(random.choice((5, 50)), random.choice((2, 10)) * MILLISECOND),
+        clock_rates=tuple(1_000_000 + (0 if steady else random.randint(-drift, drift)) for _ in range(members)),
+        clocks_ahead=tuple(0 if steady else random.randint(-drift, drift) * MILLISECOND for _ in range(members)),
+        faults=faults,
+        rounds=random.choice((12, 16, 20)),
+        longest_burst=random.choice((8, 30, 60)),
+        warm_up=random.choice((5, 60, 150)),
+        rough_founding=not calm and random.randrange(6) == 0,
+    )

@@ -1,0 +1,215 @@
+"""One run: what a seed draws, played to its end, and what became of it."""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from random import Random
+from types import MappingProxyType
+
+from statemachine import StateMachine
+from viewstamp.protocol import MILLISECOND, SECOND, InvariantError
+from viewstamp.simulation.ledger import Ledger
+from viewstamp.simulation.load import LedgerLoad, Load, Operation, draw_client
+from viewstamp.simulation.machine_load import MachineLoad
+from viewstamp.simulation.network import FuzzNetwork
+from viewstamp.simulation.plan import WEIGHTS, Fault, draw_plan
+from viewstamp.simulation.stories import Stories
+from viewstamp.simulation.verdict import Kind, Violation, ViolationError
+from viewstamp.simulation.world import World
+
+_CLIENT_PAUSE = SECOND
+"""A client that has found nobody for long pauses for up to this between two retries; no cluster can answer sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a seed. `violation` None: nothing was wrong.
+
+    `digest` is over all datagrams and when they were sent: equal for equal seeds, in any process. `views` is how many
+    views (or terms) had a primary, `restarts` how often a member was started again. The healed core had answered
+    everything after `served_after_ns`. `counts` tells by name how often each fault befell the cluster and each rule or
+    rare branch was reached. `story` are the last events that matter.
+    """
+
+    seed: int
+    protocol: str
+    plan: str
+    violation: Violation | None
+    digest: str
+    events: int
+    simulated_ns: int
+    commits: int
+    views: int
+    restarts: int
+    served_after_ns: int
+    counts: Mapping[str, int]
+    story: tuple[str, ...]
+    traceback: str
+    history: tuple[Operation, ...]
+
+
+class Run:
+    """The world that a seed draws, and its three phases: faults, a healed core that must serve, a final scan."""
+
+    def __init__(self, seed: int, protocol: str, machine: type[StateMachine] = Ledger) -> None:
+        self.seed = seed
+        self.protocol = protocol
+        self.plan = plan = draw_plan(seed)
+        self._draw = draw = Random(f"faults {seed}")
+        self._network = network = FuzzNetwork(Random(draw.getrandbits(64)))
+        self.world = world = World(
+            seed,
+            members=plan.members,
+            protocol=protocol,
+            machine=machine,
+            network=network,
+            disk=plan.disk,
+            segment_bytes=plan.segment_bytes,
+        )
+        world.cluster = replace(
+            world.cluster,
+            timeouts=plan.timeouts,
+            limits=plan.limits,
+            datagram_bytes=plan.datagram_bytes,
+            snapshot_entries=plan.snapshot_entries,
+            max_sessions=plan.max_sessions,
+            window=plan.window,
+            max_command_bytes=min(plan.limits.page_bytes, 64 * 1024),
+        )
+        world.watch.most_sessions = plan.max_sessions
+        for node, rate, ahead in zip(world.nodes.values(), plan.clock_rates, plan.clocks_ahead, strict=True):
+            node.clock.set_rate(rate, world.now)
+            node.clock.ahead = ahead
+        self.load: Load | None = None
+        self.served_after = 0
+        self._machine = machine
+
+    def play(self) -> None:
+        """Play it. Raises ViolationError, and whatever the code under test raises."""
+        world, plan = self.world, self.plan
+        load_class = LedgerLoad if self._machine is Ledger else MachineLoad
+        world.start_all()
+        self.load = load = load_class(world, plan.clients, plan.habits)
+        faults = Stories(world, self._network, load, self._draw)
+        if plan.rough_founding:
+            self._trouble_founding(faults)
+        world.run_until(lambda: load.answered >= self.plan.warm_up, 5 * SECOND)
+        self._network.faults, self._network.tail = plan.weather, plan.tail
+        self._trouble(faults)
+        self._serve_with_core(faults)
+        faults.heal()
+        faults.start_again(faults.members)
+        load.agree([member for member in faults.members if member not in faults.gone], plan.patience)
+
+    def _trouble_founding(self, faults: Stories) -> None:
+        """Members fail as they are founded: their disks may not know of it."""
+        draw = self._draw
+        for _ in range(1 + draw.randrange(6)):
+            self.world.run_for(draw.randrange(20 * MILLISECOND))
+            draw.choice((faults.kill, faults.power, faults.planned, faults.midway, faults.partition))()
+            faults.start_again([member for member in faults.members if draw.randrange(2)])
+        faults.heal()
+        faults.start_again(faults.members)
+
+    def _trouble(self, faults: Stories) -> None:
+        world, draw, plan, load = self.world, self._draw, self.plan, faults.load
+        actions = [fault for fault in plan.faults for _ in range(WEIGHTS.get(fault, 1))]
+        for _ in range(plan.rounds):
+            faults.remember_data()
+            if actions:
+                faults.befall(draw.choice(actions))
+            if draw.randrange(2):
+                load.burst(draw_client(draw, load), 1 + draw.randrange(plan.longest_burst))
+            world.run_for(draw.randrange(2 * faults.patience))
+            if draw.randrange(5) < 2:
+                faults.heal()
+            faults.start_again([member for member in faults.members if draw.randrange(3)])
+
+    def _serve_with_core(self, faults: Stories) -> None:
+        """A majority that has its data, or more, is healed; the others are not heard any more. It must serve."""
+        world, draw, load = self.world, self._draw, faults.load
+        faults.end()
+        faults.remember_data()
+        members, quorum = faults.members, world.cluster.configuration.quorum
+        able = [member for member in members if member not in faults.without_data]
+        core = set(draw.sample(able, quorum))
+        core |= {member for member in members if draw.randrange(2) and member not in faults.gone}
+        world.note(f"faults are over; the core is {sorted(core)}")
+        outside = [member for member in members if member not in core]
+        faults.separate(sorted(core), outside)
+        if draw.randrange(2):  # Else clients go on hearing those who cannot serve.
+            for member in outside:
+                world.network.isolate(faults.names[member])
+        faults.start_again(sorted(core))
+        load.stopped = True
+        load.forget_reads_at(outside)
+        load.fresh()
+        healed_at = world.now
+        load.probe(self.plan.patience)
+        load.serve(healed_at + self.plan.patience + _CLIENT_PAUSE - world.now)
+        self.served_after = world.now - healed_at
+        world.watch.counts["served by a core"] += len(core) < len(members)
+
+
+def run_seed(
+    seed: int,
+    protocol: str,
+    machine: type[StateMachine] = Ledger,
+    prepare: Callable[[World], None] | None = None,
+) -> Report:
+    """Play one seed. Nothing that the code under test does is raised: it is in the report.
+
+    `prepare` may set an observer, before anything happens.
+    """
+    run = Run(seed, protocol, machine)
+    world = run.world
+    if prepare is not None:
+        prepare(world)
+    violation, trace = None, ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            run.play()
+    except ViolationError as wrong:
+        violation = wrong.violation
+    except InvariantError as wrong:
+        violation, trace = Violation(Kind.CRASH, "invariants inside", str(wrong)), traceback.format_exc()
+    except Exception as wrong:  # noqa: BLE001  # any exception is a finding, and belongs into the report
+        violation = Violation(Kind.CRASH, "no unhandled exception", f"{type(wrong).__name__}: {wrong}")
+        trace = traceback.format_exc()
+    return _report(run, violation, trace)
+
+
+def _report(run: Run, violation: Violation | None, trace: str) -> Report:
+    world, load = run.world, run.load
+    watch = world.watch
+    for replica in world.running:
+        watch.collect(replica)
+    for name, times in world.network.statistics().items():
+        watch.counts[f"network: {name}"] += times
+    watch.counts["unknown outcomes"] += load.unknown if load is not None else 0
+    return Report(
+        seed=run.seed,
+        protocol=run.protocol,
+        plan=str(run.plan),
+        violation=violation,
+        digest=world.digest,
+        events=world.events,
+        simulated_ns=world.now,
+        commits=watch.committed,
+        views=len(watch.leaders),
+        restarts=watch.counts["restarts"],
+        served_after_ns=run.served_after,
+        counts=MappingProxyType(dict(sorted((+watch.counts).items()))),
+        story=tuple(f"{now / SECOND:10.6f} s  {text}" for now, text in watch.events),
+        traceback=trace,
+        history=tuple(load.history) if load is not None else (),
+    )
+
+
+def known_faults() -> tuple[str, ...]:
+    """Everything that can befall a cluster, as `Report.counts` names it."""
+    return tuple(f"fault: {fault}" for fault in Fault)

@@ -1,0 +1,175 @@
+"""What surrounds the members of a simulated cluster: the network between them, and their clients."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from hashlib import blake2b
+from random import Random
+
+from statemachine import (
+    CommandError,
+    CommandFailedError,
+    NotExecutedError,
+    OutcomeUnknownError,
+    SessionExpiredError,
+    StateMachine,
+    decode_outcome,
+    unwrap,
+)
+from transport.codec import MessageCodec
+from transport.endpoint import Endpoint
+from transport.frame import Identity
+from transport.network import Network
+from viewstamp.client import ClientSession, Completion
+from viewstamp.cluster import Cluster
+from viewstamp.protocol import NEVER
+from viewstamp.simulation.inhabitants import Answer, SimulatedClient
+from viewstamp.simulation.observer import Observer
+from viewstamp.simulation.timeline import Timeline
+from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, QueryReply, Reply
+
+_CLIENT_CODEC = MessageCodec(BODY_MESSAGES, {})
+
+
+class Surroundings(Timeline):
+    """The network and the clients of a cluster; `World` adds its members."""
+
+    def __init__(self, seed: int, cluster: Cluster, machine: type[StateMachine], network: Network | None) -> None:
+        super().__init__()
+        self.random = Random(seed)
+        self.cluster = cluster
+        self.machine = machine
+        self.network = network if network is not None else Network(self._fork())
+        self.clients: list[SimulatedClient] = []
+        self.answers: list[Answer] = []
+        self.on_answer: Callable[[Answer], None] | None = None
+        self.observer: Observer | None = None
+        self._trace = blake2b(digest_size=16)
+
+    def _fork(self) -> Random:
+        return Random(self.random.getrandbits(64))
+
+    @property
+    def digest(self) -> str:
+        """A digest of every datagram so far: equal for equal seeds, in any process."""
+        return self._trace.hexdigest()
+
+    # Network.
+
+    def _transmit(self, source: str, destination: str, datagram: bytes) -> None:
+        self._trace.update(b"%d %s %s;" % (self.now, source.encode(), destination.encode()))
+        self._trace.update(datagram)
+        arrivals = self.network.transmit(source, destination, datagram, self.now)
+        observer = self.observer
+        number = observer.transmitted(source, destination, datagram, arrivals) if observer is not None else 0
+        for arrival, data in arrivals:
+            self.at(arrival, lambda data=data: self._arrive(source, destination, data, number))  # type: ignore[misc]  # bound now
+
+    def deliver(self, source: str, destination: str, datagram: bytes) -> None:
+        """A datagram that was sent at some time arrives now."""
+        self._arrive(source, destination, datagram, 0)
+
+    def _arrive(self, source: str, destination: str, datagram: bytes, number: int) -> None:
+        kind, _, name = destination.partition("-")
+        if kind == "client":
+            self._client_datagram(self.clients[int(name)], datagram, source, number)
+            return
+        self._reach_member(int(name), source, datagram, number)
+
+    @abstractmethod
+    def _reach_member(self, member: int, source: str, datagram: bytes, number: int) -> None:
+        """A datagram arrives at a member."""
+
+    # Clients.
+
+    def add_client(self) -> SimulatedClient:
+        """A new client with a session of its own."""
+        random = self._fork()
+        sender = FIRST_CLIENT_ID + random.getrandbits(62)
+        identity = Identity(self.cluster.cluster_id, self.cluster.digest, 0, 0, sender, 1)
+        endpoint = Endpoint(identity, datagram_bytes=self.cluster.datagram_bytes)
+        for member in self.cluster.members:
+            endpoint.set_peer(member.id, f"member-{member.id}")
+        session = ClientSession.of(self.cluster, random=random)
+        client = SimulatedClient(len(self.clients), session, endpoint)
+        self.clients.append(client)
+        if self.observer is not None:
+            self.observer.joined(client)
+        return client
+
+    def remove_client(self, client: SimulatedClient) -> None:
+        """The client's process ends: nobody waits for its answers any more. What it sent is still under way."""
+        client.alive = False
+
+    def call(self, client: SimulatedClient, body: bytes) -> int:
+        """A client calls a command; its handle."""
+        handle = client.session.call(body, self.now)
+        client.started[handle] = self.now
+        if self.observer is not None:
+            self.observer.event(client, "call", handle)
+        self._finish_client(client)
+        return handle
+
+    def read(self, client: SimulatedClient, body: bytes, member: int = 0) -> int:
+        """A client reads, at that member unless it is 0; its handle."""
+        handle = client.session.query(body, self.now, member)
+        client.started[handle] = self.now
+        if self.observer is not None:
+            self.observer.event(client, "read", handle)
+        self._finish_client(client)
+        return handle
+
+    def renew(self, client: SimulatedClient) -> None:
+        """A client whose session has expired opens another; what it had under way stays unknown."""
+        client.session.expire()
+        client.session.renew()
+        self.at(self.now, lambda: self._finish_client(client))
+
+    def _client_datagram(self, client: SimulatedClient, datagram: bytes, source: str, number: int) -> None:
+        if not client.alive:
+            return
+        if self.observer is not None:
+            self.observer.receives(client, source, datagram, number)
+        for sender, _, data in client.endpoint.receive(datagram, source, self.now):
+            message = _CLIENT_CODEC.decode(data)
+            if isinstance(message, Reply | QueryReply | NotPrimary):
+                client.session.receive(sender, message, self.now)
+        self._finish_client(client)
+
+    def _finish_client(self, client: SimulatedClient) -> None:
+        for to, message in client.session.take_messages():
+            client.endpoint.send(to, _CLIENT_CODEC.encode(message))
+        for datagram, address in client.endpoint.flush(self.now):
+            self._transmit(client.address, str(address), datagram)
+        deadline = min(client.session.deadline, client.endpoint.deadline)
+        if deadline < NEVER and (client.wake_at < 0 or deadline < client.wake_at):
+            client.wake_at = wake_at = max(deadline, self.now)
+            self.at(wake_at, lambda: self._client_tick(client, wake_at))
+        answers = [self._answer(client, completion) for completion in client.session.take_completions()]
+        if self.observer is not None:
+            self.observer.client_turned(client, answers)
+        self.answers += answers
+        if self.on_answer is not None:
+            for answer in answers:
+                self.on_answer(answer)
+
+    def _answer(self, client: SimulatedClient, completion: Completion) -> Answer:
+        value: object
+        try:
+            if completion.failure is not None:
+                raise SessionExpiredError
+            value = unwrap(decode_outcome(completion.outcome), self.machine)
+        except (CommandError, CommandFailedError, NotExecutedError, OutcomeUnknownError) as error:
+            value = error
+        return Answer(client.number, completion.handle, client.started.pop(completion.handle), self.now, value)
+
+    def _client_tick(self, client: SimulatedClient, wake_at: int) -> None:
+        if client.wake_at != wake_at:
+            return  # An earlier one was planned since.
+        client.wake_at = -1
+        if client.alive:
+            if self.observer is not None:
+                self.observer.event(client, "tick")
+            client.session.tick(self.now)
+            self._finish_client(client)

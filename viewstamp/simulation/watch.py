@@ -1,0 +1,195 @@
+"""Checkers that watch a simulated cluster from outside: what members apply and say of themselves, and their disks.
+
+They know nothing of a protocol's private state. What clients were told is the load's to check (`load.py`).
+
+- agreement: every member, in every life, applies the same entry at an op, and holds the same state there;
+- durability: a journal gives back what it reported durable, across every crash;
+- majority: an entry is on a majority of disks when it is first committed;
+- one primary: no view (or term) is led by two members, or by one member in two lives;
+- monotone: a member's view never goes back, across restarts too; what it applied not within a life;
+- agreed time: the stamps of committed entries never go back;
+- bounds: queues, pipelines, sessions and the number of events under way stay small.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from re import sub
+
+from statemachine import Executor
+from transport.codec import MessageCodec
+from viewstamp.cluster import Cluster
+from viewstamp.journal import JournalRecord, Recovered, SnapshotRecord, StateRecord
+from viewstamp.protocol import State, Transition
+from viewstamp.replica import Replica
+from viewstamp.simulation.disk_image import DiskImage
+from viewstamp.simulation.inhabitants import Node
+from viewstamp.simulation.verdict import ViolationError, require
+
+REMEMBERED_EVENTS = 80
+_LOOK_EVERY = 64
+_STATE_EVERY = 64
+_MOST_WAITING = 20_000
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was last seen of a member; `floor` is the view that its disk has reached."""
+
+    applied: int = 0
+    led: bool = False
+    view: int = 0
+    floor: int = 0
+
+
+class Watch:
+    """Raises ViolationError at the moment at which something is wrong."""
+
+    def __init__(self, cluster: Cluster, codec: MessageCodec) -> None:
+        self.disks = {member.id: DiskImage() for member in cluster.members}
+        self.counts: Counter[str] = Counter()
+        self.events: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_EVENTS)
+        self.leaders: dict[int, tuple[int, int]] = {}
+        self.committed = 0
+        self.most_sessions = cluster.max_sessions
+        self._codec = codec
+        self._quorum = cluster.configuration.quorum
+        self._entries: dict[int, bytes] = {}
+        self._digests: dict[int, bytes] = {}
+        self._states: dict[int, bytes] = {}
+        self._stamp = 0
+        self._seen = {member.id: _Seen() for member in cluster.members}
+        self._turns = 0
+
+    def note(self, now: int, text: str) -> None:
+        """Something that whoever reads a failure will want to know."""
+        self.events.append((now, text))
+
+    # Disks and lives.
+
+    def opened(self, node: Node, recovered: Recovered) -> None:
+        """A member's process begins on what its journal gave back."""
+        self.disks[node.member].opened(node.member, recovered)
+        self._seen[node.member] = _Seen(floor=self._view_of(recovered.state))
+
+    def jumped(self, node: Node, executor: Executor) -> None:
+        """A member holds the state of a snapshot, and applies nothing of what lies before."""
+        seen, op = self._seen[node.member], executor.applied
+        require(op >= seen.applied, "monotone", "member {} loaded op {} after op {}", node.member, op, seen.applied)
+        require(op <= self.committed, "agreement", "member {} loaded op {}, which nobody committed", node.member, op)
+        self.counts["snapshots loaded"] += 1
+        self._compare(node.member, executor, look_at_state=True)
+        seen.applied = op
+
+    def _compare(self, member: int, executor: Executor, *, look_at_state: bool) -> None:
+        applied = executor.applied
+        if self._digests.setdefault(applied, executor.digest) != executor.digest:
+            raise ViolationError("equal states", f"member {member} gave other replies than others up to op {applied}")
+        if look_at_state:
+            digest = executor.state_digest()
+            if self._states.setdefault(applied, digest) != digest:
+                raise ViolationError("equal states", f"member {member} holds another state at op {applied}")
+
+    def durable(self, node: Node, records: Sequence[JournalRecord]) -> None:
+        """A member's journal reports these durable."""
+        self.disks[node.member].add(records)
+        for record in records:
+            if isinstance(record, SnapshotRecord):
+                self.counts["snapshots stored"] += 1
+            elif isinstance(record, StateRecord):
+                seen, view = self._seen[node.member], self._view_of(record.data)
+                require(view >= seen.floor, "monotone", "member {}'s view on disk went back to {}", node.member, view)
+                seen.floor = view
+
+    def ended(self, now: int, node: Node, why: str) -> None:
+        """A process ended."""
+        self.counts[f"ended: {why}"] += 1
+        self.note(now, f"member {node.member} ended: {why}")
+        if node.replica is not None:
+            self.collect(node.replica)
+
+    def collect(self, replica: Replica) -> None:
+        """Count what a life that is over came across."""
+        for reason, times in replica.statistics().ignored.items():
+            self.counts[f"ignored: {reason}"] += times
+
+    def _view_of(self, state: bytes | None) -> int:
+        if state is None:
+            return 0
+        decoded: State = self._codec.decode(state)
+        # The first field of a durable state is VSR's view or Raft's term.
+        return int(getattr(decoded, fields(decoded)[0].name))
+
+    # Turns.
+
+    def turned(self, now: int, node: Node, replica: Replica, transitions: Sequence[Transition]) -> None:
+        """A member's turn ended."""
+        seen = self._seen[node.member]
+        if replica.executor.applied != seen.applied:
+            self._applied(node.member, replica, seen)
+        leads = replica.leads
+        if transitions or leads is not seen.led:
+            self._stood(now, node, replica, seen, transitions)
+            seen.led = leads
+        self._turns += 1
+        if self._turns % _LOOK_EVERY == 0:
+            self._look_at_bounds(node, replica)
+
+    def _applied(self, member: int, replica: Replica, seen: _Seen) -> None:
+        executor = replica.executor
+        applied = executor.applied
+        require(applied > seen.applied, "monotone", "member {} went back to op {}", member, applied)
+        for op in range(seen.applied + 1, applied + 1):
+            entry = replica.entry(op)
+            if self._entries.setdefault(op, entry.encoded) != entry.encoded:
+                raise ViolationError("agreement", f"member {member} applied another entry at op {op}")
+            if op > self.committed:
+                self._first_commit(member, op, entry.encoded, entry.stamp)
+        self._compare(member, executor, look_at_state=applied % _STATE_EVERY == 0)
+        seen.applied = applied
+
+    def _first_commit(self, member: int, op: int, encoded: bytes, stamp: int) -> None:
+        self.committed = op
+        holders = [holder for holder, disk in self.disks.items() if disk.holds(op, encoded)]
+        if len(holders) < self._quorum:
+            raise ViolationError("majority", f"member {member} committed op {op}, which only disks {holders} hold")
+        require(stamp >= self._stamp, "agreed time", "the time of op {} is before that of the op before it", op)
+        self._stamp = stamp
+
+    def _stood(self, now: int, node: Node, replica: Replica, seen: _Seen, transitions: Sequence[Transition]) -> None:
+        status, member = replica.status(), node.member
+        for transition in transitions:
+            self.counts[f"{transition.status}: {sub(r'[0-9]+', 'N', transition.reason)}"] += 1
+            self.note(
+                now,
+                f"member {member} is {transition.role}, {transition.status}, in view {transition.view}: "
+                f"{transition.reason}",
+            )
+        least = max(seen.view, seen.floor)
+        require(
+            status.view >= least, "monotone", "member {}'s view went back from {} to {}", member, least, status.view
+        )
+        seen.view = status.view
+        if status.status == "normal" or replica.leads:
+            self.disks[member].ghost = {}
+        if replica.leads:
+            leader = self.leaders.setdefault(status.view, (member, node.life))
+            if leader != (member, node.life):
+                raise ViolationError(
+                    "one primary",
+                    f"view {status.view} is led by member {leader[0]} (life {leader[1]}) and by member {member} "
+                    f"(life {node.life})",
+                )
+
+    def _look_at_bounds(self, node: Node, replica: Replica) -> None:
+        require(len(node.waiting) <= _MOST_WAITING, "bounds", "member {} asked for too many writes", node.member)
+        sessions = len(replica.executor.sessions)
+        require(sessions <= self.most_sessions, "bounds", "member {} keeps {} sessions", node.member, sessions)
+
+    def compare_states(self, replicas: Sequence[Replica]) -> None:
+        """Members that have applied as much hold equal states: looked at when all is still."""
+        states = {(replica.executor.applied, replica.executor.state_digest()) for replica in replicas}
+        applied = {op for op, _ in states}
+        require(len(states) == len(applied), "equal states", "members that applied the same hold different states")
