@@ -449,29 +449,25 @@ _SHARED: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
 )
 
 _FIRST = {
-    "vsr/prepareok-early": 33,
-    "vsr/longest-log-wins": 15,
-    "vsr/recovers-from-any": 6,
-    "vsr/primary-counts-memory": 6,
-    "vsr/read-before-applied": 5,
-    "vsr/read-before-inherited": 41,
-    "vsr/pipeline-kept": 36,
-    "raft/appended-early": 12,
-    "raft/votes-twice": 7,
-    "raft/read-before-no-op": 8,
-    "raft/read-without-round": 22,
-    "raft/pipeline-kept": 49,
+    "vsr/startview-early": 52,
+    "vsr/startview-applied-again": 26,
+    "vsr/joins-before-fetching": 24,
+    "vsr/recovers-from-any": 71,
+    "vsr/read-before-inherited": 25,
+    "raft/votes-twice": 92,
+    "raft/read-without-round": 19,
+    "raft/read-before-no-op": 20,
+    "raft/acknowledges-all": 16,
 }
 _RARE = {
     "vsr/doviewchange-early",
-    "vsr/startview-early",
+    "vsr/longest-log-wins",
+    "vsr/pipeline-kept",
     "vsr/superseded-counted",
-    "vsr/acknowledges-hearsay",
-    "vsr/read-without-round",
     "raft/vote-early",
     "raft/vote-forgotten",
     "raft/commits-earlier-terms",
-    "raft/leader-counts-memory",
+    "raft/pipeline-kept",
 }
 
 

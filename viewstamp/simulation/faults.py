@@ -231,7 +231,16 @@ class Faults:
         """Processes end inside one of their next disk operations."""
         crash = self.draw.choice((Crash.KILLED, Crash.POWER_LOST))
         for member in self.victims():
-            self.world.nodes[member].disk.plan_crash(1 + self.draw.randrange(8), crash)
+            self.plan_crash(member, 1 + self.draw.randrange(8), crash)
+
+    def plan_crash(self, member: int, nth: int, crash: Crash) -> None:
+        """A process ends inside the nth of its next disk operations, which then does not fail as well.
+
+        Were both planned for one operation, the crash would come first, and the failure after the faults have ended.
+        """
+        disk = self.world.nodes[member].disk
+        disk.on_operation = None
+        disk.plan_crash(nth, crash)
 
     def pause(self) -> None:
         """A process, the primary's more often than not, stands still, perhaps until others have replaced it."""
@@ -268,6 +277,7 @@ class Faults:
 
     def _fail(self, operation: Operation, errno: int) -> None:
         disk, remaining = self.world.nodes[self.anyone()].disk, 1 + self.draw.randrange(4)
+        disk.plan_crash(_NEVER_REACHED, Crash.KILLED)  # See plan_crash.
 
         def wait(asked: Operation, _: str) -> None:
             nonlocal remaining

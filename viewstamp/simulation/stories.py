@@ -36,7 +36,7 @@ class Stories(Faults):
         if draw.randrange(3) == 0:
             for member in sorted(set(victims) - self.without_data):
                 crash = Crash.POWER_LOST if power else Crash.KILLED
-                world.nodes[member].disk.plan_crash(1 + draw.randrange(8), crash)
+                self.plan_crash(member, 1 + draw.randrange(8), crash)
             return
         speaker = draw.choice(victims)
 
