@@ -92,7 +92,8 @@ class GetState(Statement):
     """State transfer (VRR 5.2): send me your log of `view` after op `after`, a page at a time.
 
     (`last_view`, `last_op`) is the viewstamp of the asker's last entry, (0, 0) for none. If the answering log holds
-    it, the two are equal up to there, and the answer begins behind it.
+    it, the two are equal up to there, and the answer begins behind it. `round` is the newest read round that the asker
+    has heard of in this view: it shows a primary that its messages arrive.
     """
 
     view: int
@@ -100,6 +101,7 @@ class GetState(Statement):
     nonce: int
     last_view: int = 0
     last_op: int = 0
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ def propose(r: Replica, proposals: Sequence[Proposal]) -> int:
 
 def on_prepare(r: Replica, sender: int, message: Prepare) -> None:
     """A backup appends what continues its log; what leaves a gap waits, and is fetched if the gap stays."""
-    if not heard_primary(r, sender, message.view, message.entries[-1].op):
+    if not heard_primary(r, sender, message.view, message.entries[-1].op, message.round):
         return
     _append(r, message.entries)
     _heard_round(r, message.round)
@@ -32,7 +32,7 @@ def on_prepare(r: Replica, sender: int, message: Prepare) -> None:
 
 def on_commit(r: Replica, sender: int, message: Commit) -> None:
     """The heartbeat: what the primary's log holds and has committed (VRR 4.1, step 7)."""
-    if not heard_primary(r, sender, message.view, message.op):
+    if not heard_primary(r, sender, message.view, message.op, message.round):
         return
     if message.op > r.log.op:
         state_transfer.catch_up(r, message.op)
@@ -42,7 +42,7 @@ def on_commit(r: Replica, sender: int, message: Commit) -> None:
     r.advance_commit(message.commit)
 
 
-def heard_primary(r: Replica, sender: int, view: int, op: int) -> bool:
+def heard_primary(r: Replica, sender: int, view: int, op: int, number: int) -> bool:
     """Common to all that a primary says. True when the message belongs to normal operation in this view."""
     if r.status is Status.RECOVERING:
         r.ignore("recovering")
@@ -53,7 +53,7 @@ def heard_primary(r: Replica, sender: int, view: int, op: int) -> bool:
     elif view > r.view or r.status is not Status.NORMAL:
         # A view has begun without me. Its entries may not follow mine, even when the next op-number fits: never
         # append here, fetch from my commit-number on (the log stays whole until the new one is in hand).
-        state_transfer.join(r, view, op)
+        state_transfer.join(r, view, op, number)
     else:
         r.restart_suspicion()
         return True

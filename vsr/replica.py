@@ -68,6 +68,7 @@ class Fetch:
     retry_at: int
     snapshot: Snapshot | None = None
     in_hand: bool = False
+    round_heard: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Acknowledged:
 
     op: int = 0
     round: int = 0
+    asked_round: int = 0
     heard: int = 0
     wall_skew: int = 0
 

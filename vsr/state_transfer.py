@@ -31,11 +31,15 @@ def catch_up(r: Replica, target: int) -> None:
     expect_gap(r, target)
 
 
-def join(r: Replica, view: int, target: int) -> None:
-    """View `view` has begun, and this replica is not normal in it: fetch its log from its primary."""
+def join(r: Replica, view: int, target: int, number: int) -> None:
+    """View `view` has begun, and this replica is not normal in it: fetch its log from its primary.
+
+    `number` is the read round that its primary is in.
+    """
     fetch = r.fetch
     if fetch is not None and fetch.purpose is Purpose.JOIN and fetch.view >= view:
         if fetch.view == view:
+            fetch.round_heard = max(fetch.round_heard, number)
             r.restart_suspicion()
         return
     if r.primary_of(view) == r.me:
@@ -69,7 +73,7 @@ def _ask(r: Replica, fetch: Fetch) -> None:
     after = r.log.op if fetch.purpose is Purpose.LAG else fetch.after + len(fetch.staged)
     fresh = not fetch.staged and fetch.snapshot is None
     last = r.log.viewstamp(r.log.op) if after < r.log.op and fresh else Viewstamp(0, 0)
-    r.send(fetch.source, GetState(fetch.view, after, fetch.nonce, last.view, last.op))
+    r.send(fetch.source, GetState(fetch.view, after, fetch.nonce, last.view, last.op, fetch.round_heard))
 
 
 def tick(r: Replica) -> None:
@@ -95,8 +99,7 @@ def on_get_state(r: Replica, sender: int, message: GetState) -> None:
     elif message.after > r.log.op:
         r.ignore("GETSTATE beyond the log")
     else:
-        if r.leads:
-            r.acknowledged[sender].heard = r.now.monotonic
+        _count_as_answer(r, sender, message.round)
         after, last = message.after, Viewstamp(message.last_view, message.last_op)
         if after < last.op and r.log.holds(last):
             # A restarted replica does not know how far its log was committed; it need not fetch again what it has.
@@ -106,6 +109,17 @@ def on_get_state(r: Replica, sender: int, message: GetState) -> None:
             return
         entries = r.log.page(after, r.configuration.limits)
         r.send(sender, NewState(r.view, message.nonce, after, entries, r.log.op, r.commit))
+
+
+def _count_as_answer(r: Replica, sender: int, number: int) -> None:
+    """A member that joins says nothing else for as long as it fetches: a primary that depends on it would give way.
+
+    But one that asks, and hears nothing of what this primary says, is no part of a majority.
+    """
+    backup = r.acknowledged.get(sender) if r.leads else None
+    if backup is not None and backup.asked_round < number <= r.round:
+        backup.asked_round = number
+        backup.heard = r.now.monotonic
 
 
 def _offer_snapshot(r: Replica, sender: int, nonce: int) -> None:
@@ -131,9 +145,11 @@ def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
         _ask(r, fetch)
     else:
         # Pages that are staged already may have gone from the source's log meanwhile, with all that follows them.
+        # What was in hand is given up with them: were this one not to be had either, the log is fetched from the start.
         fetch.snapshot = message.snapshot
         fetch.in_hand = False
         fetch.staged = []
+        fetch.after = r.commit
         # In that view already, it answers heartbeats. Else it goes on asking, to show that it is here: a primary whose
         # majority depends on this replica would give way in the middle, and again in each view that follows.
         fetch.retry_at = NEVER if fetch.purpose is Purpose.LAG else r.now.monotonic + r.timeouts.retry
@@ -236,7 +252,7 @@ def _extend(r: Replica, fetch: Fetch, message: NewState) -> None:
     fetch.target = max(fetch.target, message.op)
     if r.log.op >= fetch.target:
         r.fetch = None
-    elif message.entries:
+    elif fresh:  # Not for a duplicate: each would ask for the same page once more.
         _ask(r, fetch)
 
 

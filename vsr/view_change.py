@@ -225,7 +225,7 @@ def written(r: Replica) -> None:
 
 def on_start_view(r: Replica, sender: int, message: StartView) -> None:
     """A view has begun. In that view already: a delayed duplicate, which must not touch the log."""
-    if normal.heard_primary(r, sender, message.view, message.op):
+    if normal.heard_primary(r, sender, message.view, message.op, 0):
         r.acknowledge_due = True
         if message.op > r.log.op:
             state_transfer.catch_up(r, message.op)

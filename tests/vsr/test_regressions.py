@@ -6,6 +6,7 @@ from tests.protocol.driven import snapshot
 from tests.vsr.driven import Driven, entries
 from viewstamp.protocol import Lost, Wanted
 from vsr import (
+    Commit,
     GetState,
     NewSnapshot,
     NewState,
@@ -101,3 +102,36 @@ def test_views_that_do_not_begin_are_waited_for_longer_and_longer() -> None:
     assert 2 <= waits[1] < 2.5
     assert 4 <= waits[2] < 4.5
     assert all(8 <= wait < 8.5 for wait in waits[3:])
+
+
+def test_a_snapshot_in_hand_that_is_given_up_for_a_newer_one_leaves_no_gap() -> None:
+    """The source compacts beyond a snapshot that is in hand, and its newer one is not to be had either.
+
+    Asked for from where the first one ended, the pages that then come would not join the log that is still here.
+    """
+    backup = Driven(3)
+    backup.receive(2, StartView(1, 30, 30))
+    asked = backup.last(GetState)
+    for op in (10, 20):
+        offered = snapshot(op)
+        name = offered.view, offered.op, offered.stamp, offered.size, offered.digest
+        backup.receive(2, NewSnapshot(1, asked.nonce, *name, 30, 30))
+        if op == 10:
+            backup.fetched(offered)
+            assert backup.last(GetState).after == 10
+    backup.core.fetch_failed(snapshot(20), backup.now)
+    backup.core.tick(backup.now)
+    backup.fetched(snapshot(10))  # a turn's end
+    assert backup.last(GetState).after == 0
+
+
+def test_a_page_that_comes_twice_is_answered_with_one_question() -> None:
+    backup = Driven(3)
+    backup.receive(1, Commit(0, 30, 0, 0))
+    backup.wait(100_000_000)
+    asked = backup.last(GetState)
+    page = NewState(0, asked.nonce, 0, entries(1, 10), 30, 0)
+    backup.receive(1, page)
+    assert len(backup.sent(GetState)) == 1
+    backup.receive(1, page)
+    assert backup.sent(GetState) == []

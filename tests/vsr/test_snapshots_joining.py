@@ -170,9 +170,18 @@ def test_5_2_ours_a_primary_that_is_asked_for_its_log_is_heard() -> None:
     primary = compacted(5)
     for number in range(20):
         primary.wait(100 * MILLISECOND)
-        primary.receive(3, GetState(0, 0, number))
+        primary.receive(3, GetState(0, 0, number, round=primary.last(Commit).round))
     assert primary.leads
     primary.wait(SECOND)
+    assert not primary.leads
+
+
+def test_5_2_ours_a_member_that_asks_and_does_not_hear_the_primary_is_no_answer() -> None:
+    """It is deaf: the primary would lead on with it for ever, and commit nothing."""
+    primary = compacted(5)
+    for number in range(20):
+        primary.wait(100 * MILLISECOND)
+        primary.receive(3, GetState(0, 0, number, round=1))
     assert not primary.leads
 
 
