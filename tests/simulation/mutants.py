@@ -300,10 +300,10 @@ def _() -> list[Patch]:
 def _() -> list[Patch]:
     original = state_transfer.join
 
-    def join(r: Replica, view: int, target: int) -> None:
+    def join(r: Replica, view: int, target: int, number: int) -> None:
         if r.primary_of(view) != r.me and (r.fetch is None or r.fetch.view < view):
             r.truncate(r.commit)
-        original(r, view, target)
+        original(r, view, target, number)
 
     return [(state_transfer, "join", join)]
 
@@ -312,8 +312,8 @@ def _() -> list[Patch]:
 def _() -> list[Patch]:
     original = state_transfer.join
 
-    def join(r: Replica, view: int, target: int) -> None:
-        original(r, view, target)
+    def join(r: Replica, view: int, target: int, number: int) -> None:
+        original(r, view, target, number)
         if r.status is Status.STATE_TRANSFER and r.last_normal_view < view:
             r.view = r.last_normal_view = view
             r.save()
