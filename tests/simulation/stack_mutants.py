@@ -116,7 +116,7 @@ def _join_before_fetching(r: Replica, view: int, target: int) -> None:
         r.save()
 
 
-def _take_part_at_once(r: Replica, sender: int, view: int, op: int) -> None:
+def _take_part_at_once(r: Replica, sender: int, view: int, op: int, number: int) -> None:
     if view > r.view and r.status is not Status.RECOVERING and sender == r.primary_of(view):
         r.view = r.last_normal_view = view
         r.save()

@@ -230,3 +230,16 @@ def test_a_member_that_knows_no_primary_is_not_asked_for_ever() -> None:
     session.receive(1, NotPrimary(0), now)
     session.tick(session.deadline)
     assert requests(session.take_messages()) == [(2, 1, 0)]
+
+
+def test_members_that_send_a_client_round_among_themselves_do_not_keep_it() -> None:
+    """Members 2 and 3 of 5 are cut off from the rest: 3 names 2 as the primary, which has given way and knows of none."""
+    session = ClientSession((1, 2, 3, 4, 5), random=Random(1), window=8, home=2)
+    session.call(b"first", 0)
+    asked: set[int] = set()
+    for _ in range(12):
+        asked.add(session.target)
+        named = 2 if session.target == 3 else 0
+        session.receive(session.target, NotPrimary(named), session.deadline)
+        session.tick(session.deadline)
+    assert asked == {1, 2, 3, 4, 5}

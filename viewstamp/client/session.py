@@ -100,6 +100,7 @@ class ClientSession:
         self._heard_at = 0
         self._ask_again = False
         self._followed_at = -retry_ns
+        self._turn = self._target
         self._probed = 0  # the member probed last while the target is silent, 0 while it is not
         self._probe_ns = 0
         self._resend_at = 0
@@ -240,7 +241,7 @@ class ClientSession:
         if primary not in self._members:
             if sender == self._target:
                 # It may be cut off from all others, and say so for as long as one cares to ask: the next one, soon.
-                self._turn_to(self._after(sender), now, at_once=False)
+                self._turn_to(self._next_in_turn(sender), now, at_once=False)
         elif primary != self._target:
             # Two members that name each other must not be asked in turn as fast as they answer.
             self._turn_to(primary, now, at_once=now - self._followed_at >= self._ask_again_after)
@@ -308,6 +309,14 @@ class ClientSession:
             if not sent.to:
                 self._messages.append((member, Query(number, sent.body)))
                 return
+
+    def _next_in_turn(self, other_than: int) -> int:
+        """Each member in turn, whoever asked: of three that are cut off from the rest, two could name the third, and it
+        know of none; asked from there on, only these would ever be asked."""
+        self._turn = self._after(self._turn)
+        if self._turn == other_than:
+            self._turn = self._after(self._turn)
+        return self._turn
 
     def _after(self, member: int) -> int:
         return self._members[(self._members.index(member) + 1) % len(self._members)]
