@@ -233,7 +233,7 @@ def test_a_member_that_knows_no_primary_is_not_asked_for_ever() -> None:
 
 
 def test_members_that_send_a_client_round_among_themselves_do_not_keep_it() -> None:
-    """Members 2 and 3 of 5 are cut off from the rest: 3 names 2 as the primary, which has given way and knows of none."""
+    """Members 2 and 3 of 5 are cut off from the rest: 3 names 2 as the primary, which has given way."""
     session = ClientSession((1, 2, 3, 4, 5), random=Random(1), window=8, home=2)
     session.call(b"first", 0)
     asked: set[int] = set()
