@@ -110,7 +110,7 @@ def _truncate_before_fetching(r: Replica, purpose: Purpose, *_: object) -> None:
         r.truncate(r.commit)
 
 
-def _join_before_fetching(r: Replica, view: int, target: int) -> None:
+def _join_before_fetching(r: Replica, view: int, target: int, number: int) -> None:
     if r.status is Status.STATE_TRANSFER and r.view < view:
         r.view = r.last_normal_view = view
         r.save()
@@ -451,7 +451,7 @@ _SHARED: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
 _FIRST = {
     "vsr/startview-early": 52,
     "vsr/startview-applied-again": 26,
-    "vsr/joins-before-fetching": 24,
+    "vsr/joins-before-fetching": 9,
     "vsr/recovers-from-any": 71,
     "vsr/read-before-inherited": 25,
     "raft/votes-twice": 92,
