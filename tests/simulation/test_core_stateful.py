@@ -244,10 +244,10 @@ def test_raft_by_rules() -> None:
 def test_the_rules_find_a_hand_made_bug(machine: type[Protocol], name: str) -> None:
     mutants = {(mutant.protocol, mutant.name): mutant for mutant in (*MUTANTS, *RAFT_MUTANTS)}
     with mutants[machine.seen_as.core.name, name].applied(), pytest.raises(PropertyError):
-        run(machine, Phase.generate)
+        run(machine, settings(BOUNDED, phases=[Phase.generate], max_examples=600))
 
 
-def run(machine: type[Protocol], *phases: Phase) -> None:
+def run(machine: type[Protocol], bounds: settings = BOUNDED) -> None:
     case: Any = machine.TestCase
-    case.settings = settings(BOUNDED, phases=phases) if phases else BOUNDED
+    case.settings = bounds
     case().runTest()
