@@ -329,7 +329,8 @@ class Faults:
         if not self.can_lose(member) or len(node.sizes) < 3 or member in self.gone or not segments:
             return
         name, sound = next(iter(segments.items()))
-        size = len(sound) if len(segments) > 1 else min(node.sizes[0], len(sound))
+        # A batch follows what is damaged, or it could be one that a crash left unfinished. Sizes fall with a release.
+        size = len(sound) if len(segments) > 1 else min(*node.sizes, len(sound))
         self.strike([member], power=False)
         for _ in range(1 + self.draw.randrange(3)):
             node.disk.flip_bit(name, self.draw.randrange(8 * size))
