@@ -10,13 +10,14 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 
 from bench import failover, lists, logs, round_trips, scaling, throughput, turn_cost
-from bench.calibration import calibrate
+from bench.calibration import Calibration, calibrate
 from bench.figures import Json, Table
 from bench.processes import ROOT
 from bench.report import as_json, print_calibration, print_case
@@ -85,8 +86,8 @@ def run(cases: list[Case], options: Options, console: Console) -> Json:
     }
 
 
-def _plain(calibration: object) -> Json:
-    return {name: getattr(calibration, name) for name in calibration.__slots__}  # type: ignore[attr-defined]
+def _plain(calibration: Calibration) -> Json:
+    return asdict(calibration)
 
 
 def main() -> None:

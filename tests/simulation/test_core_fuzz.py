@@ -5,13 +5,10 @@ Only bugs that few seeds find are hunted here; `make mutants` says what becomes 
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.other_processes import outputs_of
 from tests.simulation.raft_mutants import RAFT_MUTANTS
 from viewstamp.simulation.core_fuzz import FuzzError, run_seed
 from viewstamp.simulation.rules import RULES
@@ -80,14 +77,5 @@ def test_a_seed_replays_to_the_same_digest_in_another_process() -> None:
         "from viewstamp.simulation.core_fuzz import run_seed; from viewstamp.simulation.rules import RULES;"
         "print([run_seed(seed, rules).digest for rules in RULES.values() for seed in range(5)])"
     )
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            check=True,
-            text=True,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
+    digests = outputs_of(program)
     assert len(digests) == 1

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from random import Random
 
@@ -13,6 +10,7 @@ import pytest
 from statemachine import KeyValueStore, Value
 from statemachine.command import command, query
 from statemachine.key_value import Versioned
+from tests.simulation.other_processes import outputs_of
 from transport.network import LinkFaults
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.simulation.checkers import PropertyError
@@ -92,16 +90,7 @@ def test_equal_seeds_give_equal_histories_in_other_processes() -> None:
         "from tests.simulation.test_kv_load import storm, encode_operation\n"
         "for operation in storm(3, 'vsr').history(): print(encode_operation(operation))"
     )
-    histories = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            check=True,
-            text=True,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
+    histories = outputs_of(program)
     assert len(histories) == 1
     assert encode_operation(storm(3, "vsr").history()[-1]) in histories.pop()
 

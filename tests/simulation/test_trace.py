@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 import sys
 from collections import Counter as Multiset
 from dataclasses import replace
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 
 from statemachine import Counter, KeyValueStore
+from tests.simulation.other_processes import outputs_of
 from transport.network import LinkFaults
 from viewstamp.journal import StorageFailedError
 from viewstamp.journal.simulated import Crash, Operation
@@ -337,16 +336,7 @@ def test_tracing_changes_nothing(protocol: str) -> None:
 
 def test_a_seed_gives_the_same_bytes_in_another_process() -> None:
     program = "from tests.simulation.test_trace import trace_digest as t; print(t(3, 'vsr'), t(3, 'raft'))"
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            capture_output=True,
-            check=True,
-            text=True,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
+    digests = outputs_of(program)
     assert len(digests) == 1
 
 
