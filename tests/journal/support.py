@@ -37,6 +37,7 @@ def open_journal(
     protocol: str = "vsr",
     incarnation: int = INCARNATION,
     segment_bytes: int = 1 << 20,
+    room_bytes: int = 1 << 13,
 ) -> Journal:
     return Journal.open(
         files,
@@ -45,6 +46,7 @@ def open_journal(
         protocol=protocol,
         create_incarnation=lambda: incarnation,
         segment_bytes=segment_bytes,
+        room_bytes=room_bytes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -23,19 +24,22 @@ FIRST = "journal-0000000001"
 
 
 def write_scenario(path: Path, segment_bytes: int) -> list[tuple[str, int]]:
-    """Commits the scenario; gives (file, size) where each batch ended, beginning with the blank journal."""
+    """Commits the scenario, and leaves no room at its end; gives (file, size) where each batch ended, beginning with
+    the blank journal."""
     journal = open_journal(RealFiles(path), segment_bytes=segment_bytes)
     ends = [last_segment(path)]
     for records in scenario():
         journal.commit(records)
         ends.append(last_segment(path))
     journal.close()
+    name, size = ends[-1]
+    os.truncate(path / name, size)
     return ends
 
 
 def last_segment(path: Path) -> tuple[str, int]:
-    last = max(path.glob("journal-*"))
-    return last.name, last.stat().st_size
+    last = inspect_journal(path).segments[-1]
+    return last.name, last.bytes
 
 
 def copy(source: Path, target: Path) -> Path:
@@ -58,12 +62,13 @@ def test_cut_at_every_byte_gives_the_batches_that_are_whole(tmp_path: Path) -> N
         with (path / FIRST).open("r+b") as file:
             file.truncate(size)
         whole = sum(boundary <= size for boundary in boundaries) - 1
+        torn = len((path / FIRST).read_bytes()[boundaries[whole] :].rstrip(b"\x00"))  # Zeros could be unused room.
         report = inspect_journal(path)
         assert report.is_sound
-        assert report.torn_bytes == size - boundaries[whole]
+        assert report.torn_bytes == torn
         journal = open_copy(path)
         assert image_of(journal) == expected[whole]
-        assert journal.recovered.cut_bytes == size - boundaries[whole]
+        assert journal.recovered.cut_bytes == torn
         assert (path / FIRST).stat().st_size == boundaries[whole]
         journal.commit([StateRecord(b"goes on")])
         journal.close()
@@ -157,13 +162,59 @@ def test_a_batch_of_another_history_with_the_right_number(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("tail", [bytes(5000), b"\xff" * 300, BATCH_MAGIC * 100, BATCH_MAGIC + bytes(40)])
 def test_rubbish_at_the_end_is_cut(tmp_path: Path, tail: bytes) -> None:
-    write_scenario(tmp_path, 1 << 20)
+    _, size = write_scenario(tmp_path, 1 << 20)[-1]
     with (tmp_path / FIRST).open("ab") as file:
         file.write(tail)
     journal = open_copy(tmp_path)
     assert image_of(journal) == images(scenario())[-1]
-    assert journal.recovered.cut_bytes == len(tail)
+    assert journal.recovered.cut_bytes == len(tail.rstrip(b"\x00"))
+    assert (tmp_path / FIRST).stat().st_size == size
     journal.close()
+
+
+def test_room_is_made_for_a_segment_and_taken_back_at_its_end(tmp_path: Path) -> None:
+    """While it is written to, a segment has its full size; it must not be taken for damage, nor be counted."""
+    journal = open_journal(RealFiles(tmp_path), segment_bytes=1000)
+    ends = [last_segment(tmp_path)]
+    for number in range(80):
+        journal.commit([StateRecord(b"state %d" % number)])
+        name, size = last_segment(tmp_path)
+        assert (tmp_path / name).stat().st_size == 1000
+        assert journal.statistics().bytes == sum(segment.bytes for segment in inspect_journal(tmp_path).segments)
+        if name != ends[-1][0]:
+            assert (tmp_path / ends[-1][0]).stat().st_size == ends[-1][1]
+        ends.append((name, size))
+    assert inspect_journal(tmp_path).verdict == "sound"
+    journal.close()
+    for expected in (b"state 79", b"the next life"):
+        journal = open_journal(RealFiles(tmp_path), segment_bytes=1000)
+        assert (journal.recovered.state, journal.recovered.cut_bytes) == (expected, 0)
+        journal.commit([StateRecord(b"the next life")])
+        journal.close()
+    assert len({name for name, _ in ends}) > 2
+
+
+def test_a_batch_that_room_could_not_hold_makes_its_segment_longer(tmp_path: Path) -> None:
+    journal = open_journal(RealFiles(tmp_path), segment_bytes=1000)
+    journal.commit([StateRecord(b"x" * 3000)])
+    journal.commit([StateRecord(b"y")])
+    journal.close()
+    assert [segment.batches for segment in inspect_journal(tmp_path).segments] == [1, 1]
+    assert open_copy(tmp_path).recovered.state == b"y"
+
+
+def test_room_is_made_step_by_step(tmp_path: Path) -> None:
+    """A segment may be large, and a small cluster's journal should not be."""
+    journal = open_journal(RealFiles(tmp_path), segment_bytes=10_000, room_bytes=400)
+    sizes = set()
+    for number in range(80):
+        journal.commit([StateRecord(b"state %d" % number)])
+        size = (tmp_path / FIRST).stat().st_size
+        assert 0 <= size - journal.statistics().bytes < 400
+        sizes.add(size)
+    journal.close()
+    assert 5 < len(sizes) < 20
+    assert open_copy(tmp_path).recovered.state == b"state 79"
 
 
 def test_a_batch_of_another_journal_proves_nothing(tmp_path: Path) -> None:

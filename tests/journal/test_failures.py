@@ -61,6 +61,8 @@ def refuses_everything(journal: Journal) -> None:
         (Operation.SYNC_DIRECTORY, 4),
         (Operation.CREATE, 3),
         (Operation.RENAME, 3),
+        (Operation.RESERVE, 3),
+        (Operation.TRUNCATE, 2),
     ],
 )
 def test_every_failure_of_every_operation_stops_the_journal(operation: Operation, least: int, number: int) -> None:
@@ -153,7 +155,8 @@ def test_the_hook_sees_each_operation_in_order() -> None:
     seen: list[Operation] = []
     disk.on_operation = lambda operation, _file: seen.append(operation)
     journal.commit([StateRecord(b"1")])
-    assert seen == [Operation.WRITE, Operation.SYNC]
+    journal.commit([StateRecord(b"2")])
+    assert seen == [Operation.RESERVE, Operation.WRITE, Operation.SYNC, Operation.WRITE, Operation.SYNC]
 
 
 def test_a_dead_process_has_no_files() -> None:
@@ -207,7 +210,7 @@ class FailingSystem:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("write", 10), ("fsync", 4), ("fdatasync", 10), ("rename", 3), ("open", 6)]
+    ("name", "least"), [("pwrite", 10), ("fsync", 10), ("fdatasync", 7), ("ftruncate", 5), ("rename", 3), ("open", 6)]
 )
 def test_real_errors_stop_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, least: int) -> None:
     nth = 0
@@ -234,8 +237,8 @@ def test_real_errors_stop_the_journal(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = os.write
-    monkeypatch.setattr(os, "write", lambda handle, data: original(handle, bytes(data)[:7]))
+    original = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda handle, data, offset: original(handle, bytes(data)[:7], offset))
     journal = open_journal(RealFiles(tmp_path))
     for records in scenario():
         journal.commit(records)
@@ -247,7 +250,7 @@ def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_write_that_writes_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = open_journal(RealFiles(tmp_path))
-    monkeypatch.setattr(os, "write", lambda _handle, _data: 0)
+    monkeypatch.setattr(os, "pwrite", lambda _handle, _data, _offset: 0)
     with pytest.raises(StorageFailedError):
         journal.commit([StateRecord(b"1")])
     journal.close()

@@ -69,11 +69,11 @@ def verify_identity(files: Files, expected: Identity, found: Identity | None) ->
 
 
 def clean(files: Files, reader: Reader) -> None:
-    """Cut off an unfinished batch and remove the segments that an interrupted release left over, durably.
+    """Cut off an unfinished batch and unused room, and remove the segments that an interrupted release left over.
 
-    Else the batch's end can come back behind the next batch after a crash.
+    Durably: else the batch's end can come back behind the next batch after a crash.
     """
-    if reader.torn_bytes:
+    if reader.torn_bytes or reader.spare_bytes:
         last = reader.segments[-1]
         handle = files.open(last.name)
         files.truncate(handle, last.valid_bytes)

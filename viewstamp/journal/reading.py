@@ -27,7 +27,7 @@ class MissingJournalError(JournalError):
 
 @dataclass(frozen=True, slots=True)
 class SegmentReport:
-    """One segment file: its size, how much of that is whole batches and header, and how many batches.
+    """One segment file: its size without unused room, how much of that is header and whole batches, and how many.
 
     `preceding_op` was the op of the last entry when it began.
     """
@@ -72,6 +72,8 @@ class Reader:
         self.chain = 0
         self.torn_bytes = 0
         """How much of the last segment is the beginning of a batch that was never finished."""
+        self.spare_bytes = 0
+        """How much of it, at its end, is room that was never written to: zeros."""
         self.left_over: list[str] = []
         """The segments before the run."""
 
@@ -126,7 +128,8 @@ class Reader:
             batches += 1
             offset = frame.end
             self.sequence, self.chain = frame.sequence + 1, frame.checksum
-        self.segments.append(SegmentReport(name, header.number, len(raw), offset, batches, header.checkpoint.last_op))
+        used = len(raw) - self.spare_bytes
+        self.segments.append(SegmentReport(name, header.number, used, offset, batches, header.checkpoint.last_op))
         return fold
 
     def _enter(self, name: str, header: SegmentHeader) -> Fold:
@@ -147,11 +150,12 @@ class Reader:
         return self.fold
 
     def _judge_tail(self, name: str, raw: bytes, offset: int, seed: int, *, is_last: bool) -> None:
-        """Tell an unfinished batch, which nobody was told of, from damage to what was durable."""
+        """Tell unused room and an unfinished batch, which nobody was told of, from damage to what was durable."""
         if not is_last:
             # The next segment begins only when every batch of this one is durable.
             raise JournalCorruptError(name, offset, "a batch is damaged, and a later segment follows")
         later = later_batch(seed, raw, offset, self.sequence)
         if later is not None:
             raise JournalCorruptError(name, offset, f"a batch is damaged, and a whole one follows at byte {later}")
-        self.torn_bytes = len(raw) - offset
+        self.torn_bytes = len(raw[offset:].rstrip(b"\x00"))
+        self.spare_bytes = len(raw) - offset - self.torn_bytes

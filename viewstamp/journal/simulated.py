@@ -61,7 +61,7 @@ class SimulatedFiles(Files):
 
     def size(self, name: str) -> int:
         self._require_life()
-        return len(self._file(name, "examining").current)
+        return self._file(name, "examining").size
 
     def read(self, name: str) -> bytes:
         self._require_life()
@@ -81,7 +81,9 @@ class SimulatedFiles(Files):
 
     def open(self, name: str) -> int:
         self._require_life()
-        return self._opened(name, self._file(name, "opening"))
+        file = self._file(name, "opening")
+        file.fill_room()
+        return self._opened(name, file)
 
     def _opened(self, name: str, file: _File) -> int:
         handle = self._next_handle
@@ -115,6 +117,15 @@ class SimulatedFiles(Files):
         else:
             file.lose_dirty(platter.random)
         platter.suffer(fate, Operation.SYNC, label)
+
+    def reserve(self, handle: int, size: int) -> None:
+        platter = self._begin()
+        file, label = self._behind(handle)
+        fate = platter.fate(Operation.RESERVE, label)
+        if fate is None or (isinstance(fate, Crash) and platter.random.random() < 0.5):
+            file.room = max(file.room, size)
+        if fate is not None:
+            platter.suffer(fate, Operation.RESERVE, label)
 
     def truncate(self, handle: int, size: int) -> None:
         platter = self._begin()
@@ -238,32 +249,44 @@ class SimulatedDisk:
                 image[offset // 8] ^= 1 << (offset % 8)
 
     def contents(self) -> dict[str, bytes]:
-        """Every file as a process would see it now."""
+        """Every file as a process would see it now, without the room behind what was appended."""
         return {name: bytes(file.current) for name, file in sorted(self._platter.names.items())}
 
 
 class _File:
     """`current` is what the operating system shows, `durable` what is on the disk; equal up to `clean`, unless a sync
-    failed."""
+    failed. Zeros follow up to `room`, and up to `durable_room` once the power was lost."""
 
     def __init__(self) -> None:
         self.current = bytearray()
         self.durable = bytearray()
         self.clean = 0
+        self.room = self.durable_room = 0
+
+    @property
+    def size(self) -> int:
+        return max(len(self.current), self.room)
 
     def on_disk(self, offset: int = 0, size: int | None = None) -> bytes:
         """What is read back when clean pages come from the disk and dirty ones from memory."""
-        end = len(self.current) if size is None else offset + size
-        return bytes(self.durable[offset : min(end, self.clean)] + self.current[max(offset, self.clean) : end])
+        end = self.size if size is None else min(offset + size, self.size)
+        data = bytes(self.durable[offset : min(end, self.clean)] + self.current[max(offset, self.clean) : end])
+        return data.ljust(end - offset, b"\x00")
+
+    def fill_room(self) -> None:
+        """Who opens the file anew sees no difference between its room and its contents."""
+        self.current += bytes(self.size - len(self.current))
 
     def truncate(self, size: int) -> None:
         del self.current[size:]
         self.clean = min(self.clean, size)
+        self.room = 0
 
     def sync(self) -> None:
         del self.durable[self.clean :]
         self.durable += self.current[self.clean :]
         self.clean = len(self.current)
+        self.durable_room = self.room
 
     def lose_dirty(self, random: Random) -> None:
         """A sync failed: the disk has whatever it has, and what was dirty counts as clean from now on."""
@@ -283,6 +306,8 @@ class _File:
                     end = random.randint(self.clean, max(len(self.current), len(self.durable)))
                     survivor = self._mixed(random, end)
             self.durable = survivor
+        if self.room != self.durable_room:
+            self.room = self.durable_room = random.choice((self.room, self.durable_room))
         self.current = bytearray(self.durable)
         self.clean = len(self.durable)
 

@@ -14,6 +14,7 @@ class Operation(Enum):
     CREATE = "creating"
     RENAME = "renaming"
     REMOVE = "removing"
+    RESERVE = "extending"
     TRUNCATE = "cutting"
 
 
