@@ -20,6 +20,7 @@ from statemachine import Counter, KeyValueStore
 from viewstamp import open_replica
 from viewstamp.cli.options import MACHINES
 from viewstamp.cli.poll import until
+from viewstamp.cli.serve import settle_memory
 from viewstamp.cluster import Cluster
 from viewstamp.shell.replica import RunningReplica
 
@@ -75,6 +76,7 @@ async def _serve(file: str, member: int, data: str, machine: str) -> None:
     began = time.monotonic()
     async with open_replica(MACHINES[machine], Cluster.load(file), member, data) as replica:
         opened_s = time.monotonic() - began
+        settle_memory()
         async for request in _lines():
             match request["do"]:
                 case "wait_ready":

@@ -179,7 +179,7 @@ class Replica(Member):
         # Members on slow disks or busy processors need longer than that for a view change: each view that did not begin
         # makes the next one wait longer, or they would propose views faster than any can begin.
         suspect = self.timeouts.suspect << min(self.stalled, _LONGEST_STALL)
-        self.suspect_at = self.calm_at + suspect + self.random.randint(0, self.timeouts.jitter)
+        self.suspect_at = self.calm_at + suspect + int(self.random.random() * self.timeouts.jitter)
         self.proposed = 0
         self.proposals.pop(self.me, None)
         if self.status is Status.NORMAL or self.status is Status.STATE_TRANSFER:

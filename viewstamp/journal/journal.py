@@ -135,7 +135,8 @@ class Journal:
 
         A directory without a segment is blank: it gets its first one, with the incarnation that
         `create_incarnation` (a positive number below 2**64) gives. A segment that has grown beyond `segment_bytes`
-        is followed by a new one. So many `room_bytes` at a time are made ready to be written to. `clock` gives nanoseconds, for the sync times in the statistics.
+        is followed by a new one; `room_bytes` at a time are made ready to be written to. `clock` gives nanoseconds,
+        for the sync times in the statistics.
 
         Raises:
           DirectoryInUseError: another process has the directory.

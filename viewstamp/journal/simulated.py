@@ -15,8 +15,7 @@ from random import Random
 from viewstamp.journal.errors import DirectoryInUseError, storage_failed
 from viewstamp.journal.files import Files
 from viewstamp.journal.simulated_faults import Crash, DeadProcessError, Operation, SimulatedCrashError
-
-SECTOR_BYTES = 512
+from viewstamp.journal.simulated_file import SECTOR_BYTES, SimulatedFile
 
 __all__ = [
     "SECTOR_BYTES",
@@ -37,7 +36,7 @@ class SimulatedFiles(Files):
     def __init__(self, platter: _Platter) -> None:
         self._platter = platter
         self._life = platter.life
-        self._handles: dict[int, tuple[_File, str]] = {}
+        self._handles: dict[int, tuple[SimulatedFile, str]] = {}
         self._next_handle = 1
 
     @property
@@ -75,7 +74,7 @@ class SimulatedFiles(Files):
         platter = self._begin()
         if name in platter.names:
             raise storage_failed(self._label(name), Operation.CREATE.value, EEXIST)
-        file = _File()
+        file = SimulatedFile()
         self._change_names(Operation.CREATE, name, [(name, file)])
         return self._opened(name, file)
 
@@ -85,7 +84,7 @@ class SimulatedFiles(Files):
         file.fill_room()
         return self._opened(name, file)
 
-    def _opened(self, name: str, file: _File) -> int:
+    def _opened(self, name: str, file: SimulatedFile) -> int:
         handle = self._next_handle
         self._next_handle += 1
         self._handles[handle] = file, self._label(name)
@@ -174,13 +173,13 @@ class SimulatedFiles(Files):
         if self._life != self._platter.life:
             raise DeadProcessError(f"a process that has crashed used its files in {self.location}")
 
-    def _file(self, name: str, operation: str) -> _File:
+    def _file(self, name: str, operation: str) -> SimulatedFile:
         file = self._platter.names.get(name)
         if file is None:
             raise storage_failed(self._label(name), operation, ENOENT)
         return file
 
-    def _behind(self, handle: int) -> tuple[_File, str]:
+    def _behind(self, handle: int) -> tuple[SimulatedFile, str]:
         if handle not in self._handles:
             raise storage_failed(self.location, "using a closed file of", EBADF)
         return self._handles[handle]
@@ -253,84 +252,7 @@ class SimulatedDisk:
         return {name: bytes(file.current) for name, file in sorted(self._platter.names.items())}
 
 
-class _File:
-    """`current` is what the operating system shows, `durable` what is on the disk; equal up to `clean`, unless a sync
-    failed. Zeros follow up to `room`, and up to `durable_room` once the power was lost."""
-
-    def __init__(self) -> None:
-        self.current = bytearray()
-        self.durable = bytearray()
-        self.clean = 0
-        self.room = self.durable_room = 0
-
-    @property
-    def size(self) -> int:
-        return max(len(self.current), self.room)
-
-    def on_disk(self, offset: int = 0, size: int | None = None) -> bytes:
-        """What is read back when clean pages come from the disk and dirty ones from memory."""
-        end = self.size if size is None else min(offset + size, self.size)
-        data = bytes(self.durable[offset : min(end, self.clean)] + self.current[max(offset, self.clean) : end])
-        return data.ljust(end - offset, b"\x00")
-
-    def fill_room(self) -> None:
-        """Who opens the file anew sees no difference between its room and its contents."""
-        self.current += bytes(self.size - len(self.current))
-
-    def truncate(self, size: int) -> None:
-        del self.current[size:]
-        self.clean = min(self.clean, size)
-        self.room = 0
-
-    def sync(self) -> None:
-        del self.durable[self.clean :]
-        self.durable += self.current[self.clean :]
-        self.clean = len(self.current)
-        self.durable_room = self.room
-
-    def lose_dirty(self, random: Random) -> None:
-        """A sync failed: the disk has whatever it has, and what was dirty counts as clean from now on."""
-        mixed = self._mixed(random, len(self.current))
-        self.durable = mixed
-        self.clean = len(self.current)
-
-    def lose_power(self, random: Random) -> None:
-        if self.clean < max(len(self.current), len(self.durable)):
-            match random.randrange(4):
-                case 0:
-                    survivor = self.durable
-                case 1:
-                    kept = random.randint(self.clean, len(self.current))
-                    survivor = self.durable[: self.clean] + self.current[self.clean : kept]
-                case _:
-                    end = random.randint(self.clean, max(len(self.current), len(self.durable)))
-                    survivor = self._mixed(random, end)
-            self.durable = survivor
-        if self.room != self.durable_room:
-            self.room = self.durable_room = random.choice((self.room, self.durable_room))
-        self.current = bytearray(self.durable)
-        self.clean = len(self.durable)
-
-    def _mixed(self, random: Random, end: int) -> bytearray:
-        """The first `end` bytes, with each sector beyond `clean` new, old, zero or rubbish."""
-        image = self.durable[: self.clean]
-        while len(image) < end:
-            start = len(image)
-            stop = min(end, (start // SECTOR_BYTES + 1) * SECTOR_BYTES)
-            match random.randrange(4):
-                case 0:
-                    sector = bytes(self.durable[start:stop])
-                case 1:
-                    sector = b""
-                case 2:
-                    sector = random.randbytes(stop - start)
-                case _:
-                    sector = bytes(self.current[start:stop])
-            image += sector.ljust(stop - start, b"\x00")
-        return image
-
-
-_Change = list[tuple[str, _File | None]]
+_Change = list[tuple[str, SimulatedFile | None]]
 
 
 class _Fault:
@@ -355,8 +277,8 @@ class _Platter:
         self.forget_everything()
 
     def forget_everything(self) -> None:
-        self.names: dict[str, _File] = {}
-        self.durable_names: dict[str, _File] = {}
+        self.names: dict[str, SimulatedFile] = {}
+        self.durable_names: dict[str, SimulatedFile] = {}
         self.unsynced: list[_Change] = []
 
     def fate(self, operation: Operation, label: str) -> Crash | int | None:
@@ -411,7 +333,7 @@ class _Platter:
         self.unsynced.clear()
 
 
-def _apply(names: dict[str, _File], change: _Change) -> None:
+def _apply(names: dict[str, SimulatedFile], change: _Change) -> None:
     for name, file in change:
         if file is None:
             names.pop(name, None)

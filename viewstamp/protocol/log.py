@@ -31,6 +31,8 @@ class Log:
             check(entries[-1].op >= held, "a log that ends at op {} has lost what follows", entries[-1].op)
             self._base, entries = entries[0].viewstamp, entries[1:]
         self._entries = list(entries)
+        self.op = self._base.op + len(self._entries)
+        """The op-number of the last entry; `base` if there is none."""
         self.bytes = sum(len(entry.encoded) for entry in self._entries)
         self.durable = self.op
         self._in_flight: deque[tuple[int, int]] = deque()
@@ -39,11 +41,6 @@ class Log:
     def base(self) -> int:
         """The op after which the log begins."""
         return self._base.op
-
-    @property
-    def op(self) -> int:
-        """The op-number of the last entry; `base` if there is none."""
-        return self._base.op + len(self._entries)
 
     def entry(self, op: int) -> Entry:
         """The entry at `op`."""
@@ -70,7 +67,8 @@ class Log:
         if entries:
             check(entries[0].op == self.op + 1, "an append at {} would leave a gap after {}", entries[0].op, self.op)
             self._entries.extend(entries)
-            self.bytes += sum(len(entry.encoded) for entry in entries)
+            self.op += len(entries)
+            self.bytes += sum([len(entry.encoded) for entry in entries])
 
     def truncate(self, after: int) -> None:
         """Drop what lies beyond op `after`, also from what writes in flight will have made durable."""
@@ -79,6 +77,7 @@ class Log:
             dropped = self._entries[after - self.base :]
             self.bytes -= sum(len(entry.encoded) for entry in dropped)
             del self._entries[after - self.base :]
+            self.op = after
             self.durable = min(self.durable, after)
             self._in_flight = deque((write, min(op, after)) for write, op in self._in_flight)
 
@@ -97,6 +96,7 @@ class Log:
         check(base.op >= self.base, "a log from {} cannot begin anew at {}", self.base, base.op)
         self._entries = []
         self._base = base
+        self.op = base.op
         self.bytes = 0
         self.durable = 0
         self._in_flight.clear()

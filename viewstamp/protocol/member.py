@@ -197,7 +197,7 @@ class Member(ABC):
         commit = min(commit, self.log.op)
         if commit > self.commit:
             if self.pipeline_bytes:
-                committed = sum(len(entry.encoded) for entry in self.log.entries(self.commit + 1, commit))
+                committed = sum([len(entry.encoded) for entry in self.log.entries(self.commit + 1, commit)])
                 self.pipeline_bytes = max(0, self.pipeline_bytes - committed)
             self.commit = commit
 
@@ -210,8 +210,9 @@ class Member(ABC):
         check(write <= self.write, "write {} was never issued", write)
         self.write_done = max(self.write_done, write)
         self.log.written(write)
-        for number in [number for number in self._issued if number <= write]:
-            self.durable_view = self._issued.pop(number)[1]
+        issued = self._issued
+        while issued and (number := next(iter(issued))) <= write:  # They were issued in order.
+            self.durable_view = issued.pop(number)[1]
 
     def next_write(self) -> int:
         """The number of the write that will hold everything recorded up to now."""
@@ -254,8 +255,10 @@ class Member(ABC):
             self.log.issued(self.write)
             self._issued[self.write] = (self.now.monotonic, self.view)
             self._records = []
-        effects.promises = [SendAfter(self.write, to, message) for to, message in self._promises]
-        self._sends, self._promises, self.transitions = [], [], []
+        if self._promises:
+            effects.promises = [SendAfter(self.write, to, message) for to, message in self._promises]
+            self._promises = []
+        self._sends, self.transitions = [], []
         return effects
 
 

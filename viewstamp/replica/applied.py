@@ -29,6 +29,10 @@ class Applied:
         self.viewstamp = snapshot.viewstamp
         self.stamp = snapshot.stamp
 
+    def is_behind(self, commit: int) -> bool:
+        """Whether there is anything to apply."""
+        return commit > self.executor.applied and self.restoring is None
+
     def advance(self, core: Core, upto: int, executed: Callable[[Sequence[Entry], Sequence[bytes]], None]) -> int:
         """Execute entries up to op `upto`, beyond what is applied, and hand them over with their replies.
 

@@ -242,16 +242,24 @@ class Replica:
         """Everything this turn asks of its shell."""
         self._now = now
         turn = self._turn
-        self._settle_founding()
-        self._home.exchange(self._now)
-        if self._core is not None and self._requests is not None:
-            self._requests.propose(now)
-            if self._core.pending or self._writes.promised or self._requests.pending or self._is_behind:
-                self._carry_out(self._core.drain(), self._core, self._requests)
-                # A reply can let a local caller's next request go: it must not sit here until something else happens.
-                turn.more |= self._home.exchange(self._now)
+        if self._founding is not None:
+            self._settle_founding(self._founding)
+        self._home.exchange(now)
+        core, requests, writes = self._core, self._requests, self._writes
+        if core is not None and requests is not None:
+            requests.propose(now)
+            if core.pending or requests.pending or self._snapshots.fetching:
+                self._carry_out(core.drain(), core, requests)
+            kept = writes.promised and writes.send_kept(self._send)
+            if self._applied.is_behind(self._commit):
+                if requests.leads or not (kept or writes.issued):
+                    self._apply(core, requests)
+                else:
+                    turn.more = True  # A primary waits for what this backup writes and promises: let that go first.
+            # A reply can let a local caller's next request go: it must not sit here until something else happens.
+            turn.more |= self._home.exchange(now)
             self._snapshots.close(now, turn)
-        turn.writes = self._writes.take_issued()
+        turn.writes = writes.take_issued()
         turn.completions = self.session.take_completions()
         turn.datagrams = self.endpoint.flush(now.monotonic)
         self._turn = Turn()
@@ -274,36 +282,25 @@ class Replica:
                 self._founded, self._founding_unwritten = self._founding_unwritten, None
             self._writes.issue(tuple(records), effects.write.number)
         self._writes.promise(effects.promises)
-        for to, message in self._writes.take_kept():
-            self._send(to, message)
-        self._turn.transitions.extend(effects.transitions)
+        if effects.transitions:
+            self._turn.transitions += tuple(effects.transitions)
         self._snapshots.follow(effects, self._writes.last, self._now, self._turn)
         requests.follow_standing()
         self._commit = effects.commit
-        self._apply(core, requests)
         requests.reads(effects.reads)
         requests.serve_reads()
 
     def _apply(self, core: Core, requests: Requests) -> None:
         """Execute what is committed, in order; a long backlog is spread over turns so that heartbeats go on."""
         applied = self._applied
-        if self._commit > applied.executor.applied and applied.restoring is None:
-            upto = min(self._commit, applied.executor.applied + _APPLY_LIMIT)
-            self._snapshots.applied(applied.advance(core, upto, requests.executed))
-            self._turn.more |= upto < self._commit
-
-    @property
-    def _is_behind(self) -> bool:
-        """Whether there is anything to apply, or a snapshot to ask for."""
-        applied = self._applied
-        return (self._commit > applied.executor.applied and applied.restoring is None) or self._snapshots.fetching
+        upto = min(self._commit, applied.executor.applied + _APPLY_LIMIT)
+        self._snapshots.applied(applied.advance(core, upto, requests.executed))
+        requests.serve_reads()
+        self._turn.more |= upto < self._commit
 
     # Founding.
 
-    def _settle_founding(self) -> None:
-        founding = self._founding
-        if founding is None:
-            return
+    def _settle_founding(self, founding: Founding) -> None:
         if founding.superseded_by:
             self._supersede(founding.superseded_by)
             return

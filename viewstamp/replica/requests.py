@@ -122,6 +122,8 @@ class Requests:
         It takes a batch whole or not at all. What came in one turn is retried in one turn: were it only ever tried
         whole, more than the pipeline has room for would never get in, however idle the cluster.
         """
+        if not self._proposals:
+            return
         proposals, self._proposals = self._proposals, []
         start, size = 0, _PROPOSAL_BATCH
         while start < len(proposals) and size:
@@ -164,6 +166,8 @@ class Requests:
 
     def reads(self, decided: list[ReadReady | ReadFailed]) -> None:
         """The protocol confirmed reads, or could not."""
+        if not decided:
+            return
         for decision in decided:
             read = self._reads.pop(decision.read)
             if isinstance(decision, ReadReady):
@@ -192,6 +196,11 @@ class Requests:
     def pending(self) -> bool:
         """Whether a confirmed read waits for the state machine, or somebody was redirected in this turn."""
         return bool(self._served or self._redirected)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this member leads, and so has whom to answer."""
+        return self._leading >= 0
 
     @property
     def in_flight(self) -> int:

@@ -59,6 +59,8 @@ class Snapshots:
         members = cluster.configuration.members
         self._stagger = cluster.snapshot_entries * members.index(me) // (2 * len(members))
         self._log_limit = cluster.limits.log_bytes // 2
+        self._least_entries = self._entries_limit + self._stagger
+        self._least_bytes = min(self._bytes_limit, self._log_limit // 2)
         self._pinned_log = False  # the log is longer than its margin, for a member that is fetching
         self._retry = cluster.timeouts.retry
         self._patience = _PATIENCE_SUSPECTS * cluster.timeouts.suspect
@@ -228,7 +230,9 @@ class Snapshots:
 
     def close(self, now: Time, turn: Turn) -> None:
         """Take a snapshot if it is time, and hand over what is to be done with files."""
-        if self._due():
+        if (
+            self._log_bytes >= self._least_bytes or self._since >= self._least_entries or self._demanded
+        ) and self._due():
             self._begin()
         block = self._collect(turn) if self._taking is not None else None
         if self._taking is None and self._fetching is not None:
@@ -240,8 +244,10 @@ class Snapshots:
         if self._older or self._pinned_log or self._serving.active:
             self._let_go(now, turn)
         self._files += self._serving.take_reads()
-        turn.files, self._files = self._files, []
-        turn.release, self._release = self._release, 0
+        if self._files:
+            turn.files, self._files = self._files, []
+        if self._release:
+            turn.release, self._release = self._release, 0
 
     def _let_go(self, now: Time, turn: Turn) -> None:
         """What was kept for members that were fetching, and are no more."""
@@ -260,9 +266,13 @@ class Snapshots:
         """Take a snapshot at the end of this turn, or as soon as nothing is in the way."""
         self._demanded = True
 
+    @property
+    def _since(self) -> int:
+        """How many entries were applied after the newest snapshot."""
+        return self._applied.executor.applied - (self._current.op if self._current is not None else 0)
+
     def _due(self) -> bool:
-        applied = self._applied.executor.applied
-        since = applied - (self._current.op if self._current is not None else 0)
+        since = self._since
         busy = self._taking is not None or self._recording is not None or self._applied.restoring is not None
         if self._core is None or since <= 0 or busy or (self._wanted and self._fetching is not None):
             return False
@@ -274,7 +284,7 @@ class Snapshots:
         scale = min(max(1, size // self._bytes_limit), _LARGEST_SCALE)
         enough = since >= self._entries_limit * scale + self._stagger
         enough |= self._log_bytes >= min(self._bytes_limit * scale, self._log_limit // 2)
-        return enough and applied >= self._retry_at
+        return enough and self._applied.executor.applied >= self._retry_at
 
     def _begin(self) -> None:
         applied = self._applied

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from statemachine import Executor
 from transport.interface import Address
@@ -12,7 +13,6 @@ from viewstamp.protocol import Entry, Snapshot, Transition, split_entries
 from viewstamp.replica.file_tasks import FileTask
 
 
-@dataclass(slots=True)
 class Turn:
     """What a shell carries out: datagrams now; then the writes, durably, each reported by `Replica.written`.
 
@@ -21,14 +21,17 @@ class Turn:
     given to `Replica.restored`. The journal may drop entries up to op `release`.
     """
 
-    datagrams: list[tuple[bytes, Address]] = field(default_factory=list)
-    writes: list[tuple[int, tuple[JournalRecord, ...]]] = field(default_factory=list)
-    completions: list[Completion] = field(default_factory=list)
-    transitions: list[Transition] = field(default_factory=list)
-    more: bool = False
-    files: list[FileTask] = field(default_factory=list)
-    restore: Snapshot | None = None
-    release: int = 0
+    __slots__ = ("completions", "datagrams", "files", "more", "release", "restore", "transitions", "writes")
+
+    def __init__(self) -> None:
+        self.datagrams: Sequence[tuple[bytes, Address]] = ()
+        self.writes: Sequence[tuple[int, tuple[JournalRecord, ...]]] = ()
+        self.completions: Sequence[Completion] = ()
+        self.transitions: tuple[Transition, ...] = ()
+        self.more = False
+        self.files: Sequence[FileTask] = ()
+        self.restore: Snapshot | None = None
+        self.release = 0
 
 
 @dataclass(frozen=True, slots=True)

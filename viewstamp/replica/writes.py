@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from viewstamp.journal import JournalRecord
 from viewstamp.protocol import Promise, SendAfter
@@ -30,6 +30,11 @@ class Writes:
         self._issued.append((self.last, records))
         return self.last
 
+    @property
+    def issued(self) -> bool:
+        """Whether anything was issued since the last call of `take_issued`."""
+        return bool(self._issued)
+
     def take_issued(self) -> list[Issued]:
         """What was issued since the last call, in order."""
         issued, self._issued = self._issued, []
@@ -52,10 +57,11 @@ class Writes:
         """Whether any promise waits."""
         return bool(self._promises)
 
-    def take_kept(self) -> list[tuple[int, Promise]]:
-        """The promises that may leave now, as (member, message)."""
-        kept: list[tuple[int, Promise]] = []
+    def send_kept(self, send: Callable[[int, Promise], None]) -> bool:
+        """Send the promises that may leave now, to (member, message); whether there was any."""
+        kept = False
         while self._promises and self._promises[0].write <= self._durable:
             promise = self._promises.popleft()
-            kept.append((promise.to, promise.message))
+            send(promise.to, promise.message)
+            kept = True
         return kept

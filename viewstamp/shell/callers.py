@@ -158,7 +158,7 @@ class Callers(ABC):
                 self._deliver(self._session.take_completions())
             raise
 
-    def _deliver(self, completions: list[Completion]) -> None:
+    def _deliver(self, completions: Sequence[Completion]) -> None:
         for completion in completions:
             task = self._parked.pop(completion.handle, None)
             if task is not None:

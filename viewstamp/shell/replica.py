@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
 from random import Random, SystemRandom
@@ -256,7 +256,7 @@ class RunningReplica(Callers):
         self._replica.take_snapshot(read_clock(self._wall_clock))
         self._idle.wake()
 
-    def _announce(self, transitions: list[Transition]) -> None:
+    def _announce(self, transitions: Sequence[Transition]) -> None:
         self._changed.set()
         self._changed = trio.Event()
         for transition in transitions:

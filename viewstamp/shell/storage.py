@@ -10,7 +10,7 @@ would go into it is as durable as it will ever be.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVarTuple
 
 import trio
@@ -22,7 +22,7 @@ _QUICK_S = 0.002
 _QUICK_IN_A_ROW = 32
 
 Ts = TypeVarTuple("Ts")
-Writes = list[tuple[int, tuple[JournalRecord, ...]]]
+Writes = Sequence[tuple[int, tuple[JournalRecord, ...]]]
 
 
 class Storage:
@@ -31,7 +31,7 @@ class Storage:
     def __init__(self, journal: Journal, wake: Callable[[], None]) -> None:
         self._journal = journal
         self._wake = wake
-        self._waiting: Writes = []
+        self._waiting: list[tuple[int, tuple[JournalRecord, ...]]] = []
         self._wanted = trio.Event()
         self._busy = False
         self._finished = 0

@@ -6,7 +6,7 @@ production, down to the journal's files (on a simulated disk) and the datagrams 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from statemachine import Executor, StateMachine
 from transport.network import Network
@@ -335,7 +335,7 @@ class World(Surroundings):
         self._finish(node)
         self._write(node)
 
-    def _use_files(self, node: Node, tasks: list[FileTask], restore: Snapshot | None) -> None:
+    def _use_files(self, node: Node, tasks: Sequence[FileTask], restore: Snapshot | None) -> None:
         """Each task takes its time, one after the other; so does loading, which is done when all before it is."""
         for task in tasks:
             node.files_free_at = max(node.files_free_at, self.now) + self._disk_latency.draw(self.random) + node.hang
