@@ -156,7 +156,7 @@ class Calls:
     def begin(self, client: SimulatedClient) -> None:
         if not self.stopped:
             self.under_way += 1
-            if self.world.random.randrange(4):
+            if client.random.randrange(4):
                 self.world.call(client, ADD)
             else:
                 self.world.read(client, GET)

@@ -1,4 +1,4 @@
-"""What can befall a simulated cluster at once: each method is one fault, drawn from the run's generator."""
+"""What can befall a simulated cluster at once: each method is one fault, drawn from the generator `draw`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Faults:
 
     `without_data` are members whose disk was lost and that have not taken part since: never so many that the others
     could not make up for them. `gone` are those whose protocol cannot bring them back: they stay down. `damaged` are
-    those whose journal has decayed, whether they have noticed or not.
+    those whose journal has decayed, whether they have noticed or not. `draw` may be replaced between two faults.
     """
 
     def __init__(self, world: World, network: FuzzNetwork, load: Load, draw: Random) -> None:
@@ -39,6 +39,8 @@ class Faults:
         self.gone: set[int] = set()
         self.damaged: set[int] = set()
         self.over = False
+        seed = draw.getrandbits(64)
+        self._starts = {member: Random(f"starts of {member} {seed}") for member in self.members}
         self._recovers = protocol_class(world.cluster.protocol).recovers_lost_disk
 
     # Means.
@@ -77,7 +79,7 @@ class Faults:
 
     def start(self, member: int) -> None:
         """Start a member, unless it runs. What others said to it lately may arrive again: it may have forgotten."""
-        world, me = self.world, self.names[member]
+        world, me, draw = self.world, self.names[member], self._starts[member]  # Some come long after their fault.
         if world.nodes[member].replica is not None or member in self.gone:
             return
         world.watch.counts["restarts"] += 1
@@ -89,22 +91,22 @@ class Faults:
                 raise
             world.note(f"member {member}'s journal is damaged: {noticed}")
             world.watch.counts["damage noticed"] += 1
-            self._lose(member)
-        if self.draw.randrange(2):
+            self._lose(member, draw)
+        if draw.randrange(2):
             for other in self.names.values():
                 said = [old for old in list(self.network.said.get(other, ()))[-60:] if old[0] == me]
                 for destination, datagram in said[-12:]:
-                    self.deliver_late(other, destination, datagram)
+                    self.deliver_late(draw, other, destination, datagram)
 
     def start_again(self, members: Iterable[int]) -> None:
         """Start each of these that is down."""
         for member in members:
             self.start(member)
 
-    def deliver_late(self, source: Address, destination: Address, datagram: bytes) -> None:
+    def deliver_late(self, draw: Random, source: Address, destination: Address, datagram: bytes) -> None:
         """What was sent once arrives again, some time from now."""
         world = self.world
-        when = world.now + self.draw.randrange(2 * self.patience)
+        when = world.now + draw.randrange(2 * self.patience)
         world.at(when, lambda: world.deliver(str(source), str(destination), datagram))
 
     def anyone(self) -> int:
@@ -199,7 +201,7 @@ class Faults:
     def _again(self, name: str, times: int) -> None:
         said = list(self.network.said.get(name, ()))
         for destination, datagram in self.draw.sample(said, min(len(said), times)):
-            self.deliver_late(name, destination, datagram)
+            self.deliver_late(self.draw, name, destination, datagram)
 
     # Processes.
 
@@ -302,9 +304,9 @@ class Faults:
     def lose_disk_of(self, member: int) -> None:
         """Likewise, unless too many disks would be lost."""
         if self.can_lose(member):
-            self._lose(member)
+            self._lose(member, self.draw)
 
-    def _lose(self, member: int) -> None:
+    def _lose(self, member: int, draw: Random) -> None:
         world = self.world
         world.watch.counts["lost disks"] += 1
         self.damaged.discard(member)
@@ -318,8 +320,8 @@ class Faults:
             self.gone.add(member)
         world.start(member)
         for destination, datagram in list(self.network.said.get(self.names[member], ()))[-40:]:
-            if self.draw.randrange(2):
-                self.deliver_late(self.names[member], destination, datagram)
+            if draw.randrange(2):
+                self.deliver_late(draw, self.names[member], destination, datagram)
 
     def damage(self) -> None:
         """Bits flip in a journal, before what a crash could have left unfinished: it must notice, and is replaced."""

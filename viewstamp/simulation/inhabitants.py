@@ -65,6 +65,7 @@ class Node:
 
     member: int
     disk: SimulatedDisk
+    random: Random
     replica: Replica | None = None
     journal: Journal | None = None
     files: SnapshotFiles | None = None
@@ -107,6 +108,7 @@ class SimulatedClient:
     number: int
     session: ClientSession
     endpoint: Endpoint
+    random: Random
     started: dict[int, int] = field(default_factory=dict)
     wake_at: int = -1
     alive: bool = True

@@ -104,7 +104,7 @@ class Load(ABC):
         if self._surplus:
             self._surplus -= 1  # One of a burst: the client had others under way.
         elif not self.stopped and client.alive:
-            self._begin(client, reads=self.world.random.randrange(100) < self.habits.reads)
+            self._begin(client, reads=client.random.randrange(100) < self.habits.reads)
 
     def burst(self, client: SimulatedClient, calls: int) -> None:
         """A client calls several times at once."""
@@ -128,8 +128,8 @@ class Load(ABC):
         self.history.append(operation)
         if reads:
             body = self.query(client, operation)
-            if not member and self.habits.read_anywhere and world.random.randrange(2):
-                member = world.random.choice(world.cluster.configuration.members)
+            if not member and self.habits.read_anywhere and client.random.randrange(2):
+                member = client.random.choice(world.cluster.configuration.members)
             handle = world.read(client, body, member)
             if member:
                 self._pinned[client.number, handle] = member
@@ -184,7 +184,7 @@ class Load(ABC):
                 self._last_answer = self.world.now
         if forgotten is None:
             think = self.habits.think if self.begun < self.habits.many else 20 * self.habits.think
-            delay = self.world.random.randrange(think + 1)
+            delay = client.random.randrange(think + 1)
             self.world.at(self.world.now + delay, lambda: self._next(client))
 
     # The end.
@@ -274,7 +274,7 @@ class LedgerLoad(Load):
 
     def command(self, client: SimulatedClient, operation: Operation) -> bytes:
         paddings = self.habits.paddings
-        padding = bytes(paddings[self.world.random.randrange(len(paddings))]) if len(paddings) > 1 else b""
+        padding = bytes(paddings[client.random.randrange(len(paddings))]) if len(paddings) > 1 else b""
         operation.op, operation.arg = "add", 1
         self._token_of[id(operation)] = self.begun
         self._floors[id(operation)] = self._highest

@@ -49,14 +49,15 @@ class MachineLoad(Load):
     def command(self, client: SimulatedClient, operation: Operation) -> bytes:
         if self._own is not None:
             operation.op = "command"
-            return self._own(self.world.random)
-        return self._draw(self._commands, operation)
+            return self._own(client.random)
+        return self._draw(client.random, self._commands, operation)
 
     def query(self, client: SimulatedClient, operation: Operation) -> bytes:
-        return self._draw(self._queries or self._commands, operation)
+        return self._draw(client.random, self._queries or self._commands, operation)
 
-    def _draw(self, signatures: list[tuple[str, list[Callable[[Random], object]]]], operation: Operation) -> bytes:
-        random = self.world.random
+    def _draw(
+        self, random: Random, signatures: list[tuple[str, list[Callable[[Random], object]]]], operation: Operation
+    ) -> bytes:
         name, arguments = signatures[random.randrange(len(signatures))]
         drawn = [draw(random) for draw in arguments]
         operation.op, operation.arg = name, drawn

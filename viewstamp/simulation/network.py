@@ -28,7 +28,8 @@ class FuzzNetwork(Network):
     """A `Network` with a heavy tail, a memory of what each address sent, and ambushes.
 
     `said` holds the last datagrams that each address sent, as (destination, datagram), across restarts. An ambush is
-    (count, strike): `strike` is called as the count-th datagram from now leaves a member for another.
+    (count, strike): `strike` is called as the count-th datagram from now leaves a member for another. Each link
+    draws from a generator of its own: what befalls one does not change what befalls another.
     """
 
     def __init__(self, random: Random, faults: LinkFaults | None = None) -> None:
@@ -37,7 +38,8 @@ class FuzzNetwork(Network):
         self.said: dict[Address, deque[tuple[Address, bytes]]] = {}
         self.ambushes: dict[Address, tuple[int, Callable[[], None]]] = {}
         self.delayed = 0
-        self._draw = random
+        self._seed = random.getrandbits(64)
+        self._streams: dict[tuple[Address, Address], Random] = {}
 
     def transmit(self, source: Address, destination: Address, datagram: bytes, now_ns: int) -> list[tuple[int, bytes]]:
         said = self.said.get(source)
@@ -46,13 +48,20 @@ class FuzzNetwork(Network):
         said.append((destination, datagram))
         if self.ambushes and str(destination).startswith("member"):
             self._spring(source)
+        self._random = draw = self._stream(source, destination)
         arrivals = super().transmit(source, destination, datagram, now_ns)
         tail = self.tail
-        if tail.per_mille and arrivals and self._draw.randrange(1000) < tail.per_mille:
+        if tail.per_mille and arrivals and draw.randrange(1000) < tail.per_mille:
             self.delayed += 1
-            late = tail.unit_ns * _HEAVY_TAIL[self._draw.randrange(64)] // 16
+            late = tail.unit_ns * _HEAVY_TAIL[draw.randrange(64)] // 16
             arrivals = [(arrival + late, data) for arrival, data in arrivals]
         return arrivals
+
+    def _stream(self, source: Address, destination: Address) -> Random:
+        stream = self._streams.get((source, destination))
+        if stream is None:
+            stream = self._streams[source, destination] = Random(f"{source} to {destination} {self._seed}")
+        return stream
 
     def _spring(self, source: Address) -> None:
         ambush = self.ambushes.pop(source, None)

@@ -85,40 +85,33 @@ _BRISK = Timeouts(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. Times in nanoseconds."""
+    """One run. Times in nanoseconds. The defaults are plain ones: what does not matter for a failure gets them."""
 
-    members: int
-    clients: int
-    max_sessions: int
-    window: int
-    habits: Habits
-    timeouts: Timeouts
-    limits: Limits
-    snapshot_entries: int
-    segment_bytes: int
-    datagram_bytes: int
-    disk: DiskLatency
-    weather: LinkFaults
-    tail: Tail
-    clock_rates: tuple[int, ...]
-    clocks_ahead: tuple[int, ...]
-    faults: tuple[Fault, ...]
-    rounds: int
-    longest_burst: int
-    warm_up: int
-    rough_founding: bool
+    members: int = 3
+    clients: int = 1
+    max_sessions: int = 1024
+    window: int = 4096
+    habits: Habits = Habits()  # noqa: RUF009  # immutable, as the others are
+    timeouts: Timeouts = Timeouts()  # noqa: RUF009
+    limits: Limits = Limits()  # noqa: RUF009
+    snapshot_entries: int = 16_384
+    segment_bytes: int = 64 * 1024 * 1024
+    datagram_bytes: int = 1200
+    disk: DiskLatency = DiskLatency()  # noqa: RUF009
+    weather: LinkFaults = LinkFaults()  # noqa: RUF009
+    tail: Tail = Tail()  # noqa: RUF009
+    clock_rates: tuple[int, ...] = ()
+    clocks_ahead: tuple[int, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    rounds: int = 0
+    longest_burst: int = 0
+    warm_up: int = 0
+    rough_founding: bool = False
 
     @property
     def patience(self) -> int:
         """How long after the faults have ended everything must be served, and then be alike: 20 suspect time-outs."""
         return 20 * self.timeouts.suspect
-
-    def __str__(self) -> str:
-        faults = ", ".join(self.faults) or "no faults"
-        return (
-            f"{self.members} members, {self.clients} clients, suspect {self.timeouts.suspect // MILLISECOND} ms, "
-            f"{self.rounds} rounds of: {faults}"
-        )
 
 
 def draw_plan(seed: int) -> Plan:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from types import MappingProxyType
+from typing import assert_never
 
 from statemachine import StateMachine
-from viewstamp.protocol import MILLISECOND, SECOND, InvariantError
+from viewstamp.protocol import SECOND, InvariantError
 from viewstamp.simulation.ledger import Ledger
-from viewstamp.simulation.load import LedgerLoad, Load, Operation, draw_client
+from viewstamp.simulation.load import LedgerLoad, Load, Operation
 from viewstamp.simulation.machine_load import MachineLoad
 from viewstamp.simulation.network import FuzzNetwork
-from viewstamp.simulation.plan import WEIGHTS, Fault, draw_plan
+from viewstamp.simulation.plan import Fault
+from viewstamp.simulation.script import Act, Answered, Befall, Burst, Heal, Pass, Script, Start, Weather, draw_script
 from viewstamp.simulation.stories import Stories
 from viewstamp.simulation.verdict import Kind, Violation, ViolationError
 from viewstamp.simulation.world import World
@@ -30,8 +32,9 @@ class Report:
 
     `digest` is over all datagrams and when they were sent: equal for equal seeds, in any process. `views` is how many
     views (or terms) had a primary, `restarts` how often a member was started again. The healed core had answered
-    everything after `served_after_ns`. `counts` tells by name how often each fault befell the cluster and each rule or
-    rare branch was reached. `story` are the last events that matter.
+    everything after `served_after_ns`. `begun_ns` tells when each act began, as far as the run came. `counts`
+    tells by name how often each fault befell the cluster and each rule or rare branch was reached. `story` are the last
+    events that matter.
     """
 
     seed: int
@@ -45,6 +48,7 @@ class Report:
     views: int
     restarts: int
     served_after_ns: int
+    begun_ns: tuple[int, ...]
     counts: Mapping[str, int]
     story: tuple[str, ...]
     traceback: str
@@ -52,18 +56,16 @@ class Report:
 
 
 class Run:
-    """The world that a seed draws, and its three phases: faults, a healed core that must serve, a final scan."""
+    """The world that a script describes, and its three phases: faults, a healed core that must serve, a final scan."""
 
-    def __init__(self, seed: int, protocol: str, machine: type[StateMachine] = Ledger) -> None:
-        self.seed = seed
-        self.protocol = protocol
-        self.plan = plan = draw_plan(seed)
-        self._draw = draw = Random(f"faults {seed}")
-        self._network = network = FuzzNetwork(Random(draw.getrandbits(64)))
+    def __init__(self, script: Script, machine: type[StateMachine] = Ledger) -> None:
+        self.script = script
+        self.plan = plan = script.plan
+        self._network = network = FuzzNetwork(Random(f"network {script.seed}"))
         self.world = world = World(
-            seed,
+            script.seed,
             members=plan.members,
-            protocol=protocol,
+            protocol=script.protocol,
             machine=machine,
             network=network,
             disk=plan.disk,
@@ -80,11 +82,13 @@ class Run:
             max_command_bytes=min(plan.limits.page_bytes, 64 * 1024),
         )
         world.watch.most_sessions = plan.max_sessions
-        for node, rate, ahead in zip(world.nodes.values(), plan.clock_rates, plan.clocks_ahead, strict=True):
+        for node, rate in zip(world.nodes.values(), plan.clock_rates, strict=False):
             node.clock.set_rate(rate, world.now)
+        for node, ahead in zip(world.nodes.values(), plan.clocks_ahead, strict=False):
             node.clock.ahead = ahead
         self.load: Load | None = None
         self.served_after = 0
+        self.begun: list[int] = []  # when each act began, so far
         self._machine = machine
 
     def play(self) -> None:
@@ -93,50 +97,47 @@ class Run:
         load_class = LedgerLoad if self._machine is Ledger else MachineLoad
         world.start_all()
         self.load = load = load_class(world, plan.clients, plan.habits)
-        faults = Stories(world, self._network, load, self._draw)
-        if plan.rough_founding:
-            self._trouble_founding(faults)
-        world.run_until(lambda: load.answered >= self.plan.warm_up, 5 * SECOND)
-        self._network.faults, self._network.tail = plan.weather, plan.tail
-        self._trouble(faults)
+        faults = Stories(world, self._network, load, Random(f"faults {self.script.seed}"))
+        for act in self.script.acts:
+            self.begun.append(world.now)
+            self._do(act, faults)
         self._serve_with_core(faults)
         faults.heal()
         faults.start_again(faults.members)
         load.agree([member for member in faults.members if member not in faults.gone], plan.patience)
 
-    def _trouble_founding(self, faults: Stories) -> None:
-        """Members fail as they are founded: their disks may not know of it."""
-        draw = self._draw
-        for _ in range(1 + draw.randrange(6)):
-            self.world.run_for(draw.randrange(20 * MILLISECOND))
-            draw.choice((faults.kill, faults.power, faults.planned, faults.midway, faults.partition))()
-            faults.start_again([member for member in faults.members if draw.randrange(2)])
-        faults.heal()
-        faults.start_again(faults.members)
-
-    def _trouble(self, faults: Stories) -> None:
-        world, draw, plan, load = self.world, self._draw, self.plan, faults.load
-        actions = [fault for fault in plan.faults for _ in range(WEIGHTS.get(fault, 1))]
-        for _ in range(plan.rounds):
-            faults.remember_data()
-            if actions:
-                faults.befall(draw.choice(actions))
-            if draw.randrange(2):
-                load.burst(draw_client(draw, load), 1 + draw.randrange(plan.longest_burst))
-            world.run_for(draw.randrange(2 * faults.patience))
-            if draw.randrange(5) < 2:
+    def _do(self, act: Act, faults: Stories) -> None:
+        world, load = self.world, faults.load
+        match act:
+            case Befall(fault, draw):
+                faults.remember_data()
+                faults.draw = Random(draw)
+                faults.befall(fault)
+            case Burst(client, calls):
+                load.burst(load.clients[client % len(load.clients)], calls)
+            case Pass(ns):
+                world.run_for(ns)
+            case Answered(answers):
+                world.run_until(lambda: load.answered >= answers, 5 * SECOND)
+            case Start(members):
+                faults.start_again(members)
+            case Heal():
                 faults.heal()
-            faults.start_again([member for member in faults.members if draw.randrange(3)])
+            case Weather():
+                self._network.faults, self._network.tail = self.plan.weather, self.plan.tail
+            case _:
+                assert_never(act)
 
     def _serve_with_core(self, faults: Stories) -> None:
         """A majority that has its data, or more, is healed; the others are not heard any more. It must serve."""
-        world, draw, load = self.world, self._draw, faults.load
+        world, load, script = self.world, faults.load, self.script
+        draw = Random(f"core {script.seed}")
         faults.end()
         faults.remember_data()
         members, quorum = faults.members, world.cluster.configuration.quorum
         able = [member for member in members if member not in faults.without_data]
         core = set(draw.sample(able, quorum))
-        core |= {member for member in members if draw.randrange(2) and member not in faults.gone}
+        core |= {member for member in members if (draw.randrange(2) or script.heal_all) and member not in faults.gone}
         world.note(f"faults are over; the core is {sorted(core)}")
         outside = [member for member in members if member not in core]
         faults.separate(sorted(core), outside)
@@ -145,7 +146,7 @@ class Run:
                 world.network.isolate(faults.names[member])
         faults.start_again(sorted(core))
         load.stopped = True
-        load.forget_reads_at(outside)
+        load.forget_reads_at({*outside, *faults.gone})  # One that only now notices damage is gone, too.
         load.fresh()
         healed_at = world.now
         load.probe(self.plan.patience)
@@ -160,11 +161,18 @@ def run_seed(
     machine: type[StateMachine] = Ledger,
     prepare: Callable[[World], None] | None = None,
 ) -> Report:
-    """Play one seed. Nothing that the code under test does is raised: it is in the report.
+    """Play what this seed draws: see `run_script`."""
+    return run_script(draw_script(seed, protocol), machine, prepare)
+
+
+def run_script(
+    script: Script, machine: type[StateMachine] = Ledger, prepare: Callable[[World], None] | None = None
+) -> Report:
+    """Play one run. Nothing that the code under test does is raised: it is in the report.
 
     `prepare` may set an observer, before anything happens.
     """
-    run = Run(seed, protocol, machine)
+    run = Run(script, machine)
     world = run.world
     if prepare is not None:
         prepare(world)
@@ -192,9 +200,9 @@ def _report(run: Run, violation: Violation | None, trace: str) -> Report:
         watch.counts[f"network: {name}"] += times
     watch.counts["unknown outcomes"] += load.unknown if load is not None else 0
     return Report(
-        seed=run.seed,
-        protocol=run.protocol,
-        plan=str(run.plan),
+        seed=run.script.seed,
+        protocol=run.script.protocol,
+        plan=str(run.script),
         violation=violation,
         digest=world.digest,
         events=world.events,
@@ -203,6 +211,7 @@ def _report(run: Run, violation: Violation | None, trace: str) -> Report:
         views=len(watch.leaders),
         restarts=watch.counts["restarts"],
         served_after_ns=run.served_after,
+        begun_ns=tuple(run.begun),
         counts=MappingProxyType(dict(sorted((+watch.counts).items()))),
         story=tuple(f"{now / SECOND:10.6f} s  {text}" for now, text in watch.events),
         traceback=trace,

@@ -8,6 +8,7 @@ lost its disk arrives after it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 from transport.network import LinkFaults
 from viewstamp.journal.simulated import Crash
@@ -99,7 +100,7 @@ class Stories(Faults):
         for _ in range(draw.randrange(2, 8)):
             for member in others:
                 if draw.randrange(2):
-                    self._forget_last_words(member)
+                    self._forget_last_words(member, draw)
             world.run_for(draw.randrange(self.patience))
         self.start(primary)
 
@@ -142,24 +143,24 @@ class Stories(Faults):
         world.nodes[middle].hang = draw.choice((5, 20, 60)) * MILLISECOND
         for moment in range(draw.randrange(1, 4)):
             delay = moment * self.patience + draw.randrange(self.patience)
-            world.at(world.now + delay, lambda: self._forget_last_words(middle))
+            world.at(world.now + delay, lambda: self._forget_last_words(middle, draw))
         world.run_for(draw.randrange(2, 6) * self.patience)
 
     def forget_words(self) -> None:
         """A member whose disk lags forgets what it has just said, and is back soon after."""
         member = self.someone() if self.draw.randrange(2) else self.anyone()
         self.world.nodes[member].hang = self.draw.choice((5, 20, 60)) * MILLISECOND
-        self._forget_last_words(member)
+        self._forget_last_words(member, self.draw)
 
-    def _forget_last_words(self, member: int) -> None:
-        world, back_after = self.world, self.draw.randrange(self.patience // 4)
+    def _forget_last_words(self, member: int, draw: Random) -> None:
+        world, back_after = self.world, draw.randrange(self.patience // 4)
 
         def strike() -> None:
             world.at(world.now, lambda: self.strike([member], power=False))
             world.at(world.now + back_after, lambda: self.start(member))
 
         if not self.over:
-            self.network.ambushes[self.names[member]] = (1 + self.draw.randrange(2), strike)
+            self.network.ambushes[self.names[member]] = (1 + draw.randrange(2), strike)
 
     def lose_witness(self) -> None:
         """Whoever alone had acknowledged to the primary loses its disk, and only those that lag can answer it."""

@@ -38,17 +38,19 @@ class Surroundings(Timeline):
     def __init__(self, seed: int, cluster: Cluster, machine: type[StateMachine], network: Network | None) -> None:
         super().__init__()
         self.random = Random(seed)
+        self._seed = seed
         self.cluster = cluster
         self.machine = machine
-        self.network = network if network is not None else Network(self._fork())
+        self.network = network if network is not None else Network(self._stream("network"))
         self.clients: list[SimulatedClient] = []
         self.answers: list[Answer] = []
         self.on_answer: Callable[[Answer], None] | None = None
         self.observer: Observer | None = None
         self._trace = blake2b(digest_size=16)
 
-    def _fork(self) -> Random:
-        return Random(self.random.getrandbits(64))
+    def _stream(self, name: str) -> Random:
+        """A generator for one purpose: how often others draw does not change what it gives."""
+        return Random(f"{name} {self._seed}")
 
     @property
     def digest(self) -> str:
@@ -85,14 +87,16 @@ class Surroundings(Timeline):
 
     def add_client(self) -> SimulatedClient:
         """A new client with a session of its own."""
-        random = self._fork()
+        random = self._stream(f"client {len(self.clients)}")
         sender = FIRST_CLIENT_ID + random.getrandbits(62)
         identity = Identity(self.cluster.cluster_id, self.cluster.digest, 0, 0, sender, 1)
         endpoint = Endpoint(identity, datagram_bytes=self.cluster.datagram_bytes)
         for member in self.cluster.members:
             endpoint.set_peer(member.id, f"member-{member.id}")
         session = ClientSession.of(self.cluster, random=random)
-        client = SimulatedClient(len(self.clients), session, endpoint)
+        client = SimulatedClient(
+            len(self.clients), session, endpoint, self._stream(f"calls of client {len(self.clients)}")
+        )
         self.clients.append(client)
         if self.observer is not None:
             self.observer.joined(client)

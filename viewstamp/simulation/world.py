@@ -7,6 +7,7 @@ production, down to the journal's files (on a simulated disk) and the datagrams 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from random import Random
 
 from statemachine import Executor, StateMachine
 from transport.network import Network
@@ -66,11 +67,14 @@ class World(Surroundings):
         )
         super().__init__(seed, cluster, machine, network)
         self.clock_error = 0  # nanoseconds by which all wall clocks are ahead
-        self.nodes = {member.id: Node(member.id, SimulatedDisk(self._fork())) for member in cluster.members}
+        self.nodes = {member.id: self._make_node(member.id) for member in cluster.members}
         self._core_class = core_class if core_class is not None else protocol_class(protocol)
         self._segment_bytes = segment_bytes
         self._disk_latency = disk if disk is not None else DiskLatency()
         self.watch = Watch(cluster, make_codec(self._core_class))
+
+    def _make_node(self, member: int) -> Node:
+        return Node(member, SimulatedDisk(self._stream(f"disk {member}")), self._stream(f"member {member}"))
 
     @property
     def time(self) -> Time:
@@ -134,7 +138,7 @@ class World(Surroundings):
                 self.start(member)
 
     def _incarnation(self, node: Node) -> int:
-        return (max(0, self._time(node).wall) // MILLISECOND << 20) | self.random.getrandbits(20)
+        return (max(0, self._time(node).wall) // MILLISECOND << 20) | node.random.getrandbits(20)
 
     def _make_replica(self, node: Node, journal: Journal, files: SnapshotFiles) -> Replica:
         recovered = journal.recovered
@@ -148,7 +152,7 @@ class World(Surroundings):
             self._core_class,
             self.machine(),
             stored,
-            random=self._fork(),
+            random=Random(node.random.getrandbits(64)),
             now=self._time(node),
         )
         for other in self.nodes.values():
@@ -304,7 +308,7 @@ class World(Surroundings):
         batch = node.journal.encode_batch(records)
         node.writing = True
         last = writes[-1][0]
-        delay = self._disk_latency.draw(self.random) + node.hang
+        delay = self._disk_latency.draw(node.random) + node.hang
         self.at(self.now + delay, self._in_life(node, lambda node: self._written(node, batch, records, last)))
 
     def _written(self, node: Node, batch: Batch, records: list[JournalRecord], number: int) -> None:
@@ -338,10 +342,10 @@ class World(Surroundings):
     def _use_files(self, node: Node, tasks: Sequence[FileTask], restore: Snapshot | None) -> None:
         """Each task takes its time, one after the other; so does loading, which is done when all before it is."""
         for task in tasks:
-            node.files_free_at = max(node.files_free_at, self.now) + self._disk_latency.draw(self.random) + node.hang
+            node.files_free_at = max(node.files_free_at, self.now) + self._disk_latency.draw(node.random) + node.hang
             self.at(node.files_free_at, self._in_life(node, lambda node, task=task: self._file_task(node, task)))  # type: ignore[misc]  # bound now
         if restore is not None:
-            node.files_free_at = max(node.files_free_at, self.now) + self._disk_latency.draw(self.random) + node.hang
+            node.files_free_at = max(node.files_free_at, self.now) + self._disk_latency.draw(node.random) + node.hang
             self.at(node.files_free_at, self._in_life(node, lambda node: self._restore(node, restore)))
 
     def _file_task(self, node: Node, task: FileTask) -> None:
