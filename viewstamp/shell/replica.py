@@ -25,6 +25,7 @@ from viewstamp.replica.status import ReplicaStatistics, Status
 from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.callers import Callers
 from viewstamp.shell.idle import Idle, WallClock, read_clock
+from viewstamp.shell.parts import REAL, Parts, RunSync
 from viewstamp.shell.scope import background
 from viewstamp.shell.snapshot_work import SnapshotWork, load_snapshot
 from viewstamp.shell.storage import Storage
@@ -61,6 +62,7 @@ class RunningReplica(Callers):
         transport: Transport,
         random: Random,
         wall_clock: WallClock,
+        parts: Parts,
     ) -> None:
         self._make_machine = machine
         self._cluster = cluster
@@ -70,9 +72,10 @@ class RunningReplica(Callers):
         self._transport = transport
         self._random = random
         self._wall_clock = wall_clock
+        self._parts = parts
         self._idle = Idle(transport)
-        self._storage = Storage(journal, self._idle.wake)
-        self._snapshots = SnapshotWork(files, machine, cluster, self._idle.wake)
+        self._storage = Storage(journal, self._idle.wake, parts.run_sync)
+        self._snapshots = SnapshotWork(files, machine, cluster, self._idle.wake, parts.run_sync)
         recovered = journal.recovered
         snapshot = snapshot_of(recovered.snapshot) if recovered.snapshot is not None else None
         self._founding = recovered.founding
@@ -89,7 +92,7 @@ class RunningReplica(Callers):
         self.addresses = Addresses(cluster, self._replica.endpoint, transport, member)
 
     def _make_replica(self, stored: Stored, session: ClientSession | None = None) -> Replica:
-        replica = Replica(
+        replica = self._parts.make_replica(
             self._cluster,
             self._member,
             self._core_class,
@@ -294,12 +297,13 @@ async def open_replica(
     protocol: type[Core] | None = None,
     random: Random | None = None,
     wall_clock: WallClock = time_ns,
+    parts: Parts = REAL,
 ) -> AsyncGenerator[RunningReplica, None]:
     """Run one member of a cluster for as long as the block lasts.
 
     `machine` makes the state machine (its class will do); `data` is this member's own directory, made if it is not
     there; a cluster with `storage = "memory"` needs none, and touches none that is given. The other arguments replace
-    parts of the world: a `Fabric`'s transport, simulated files, a protocol of your own.
+    parts of the world: a `Fabric`'s transport, simulated files, a protocol of your own, the `parts` that simulations need.
 
     Raises:
       UnknownMemberError: the cluster has no such member.
@@ -323,11 +327,12 @@ async def open_replica(
             replica=id,
             protocol=core_class.name,
             create_incarnation=lambda: new_incarnation(seeded, wall_clock),
+            segment_bytes=parts.segment_bytes,
         )
         try:
-            executor = await _restore(journal, directory, machine, cluster)
+            executor = await _restore(journal, directory, machine, cluster, parts.run_sync)
             running = RunningReplica(
-                machine, cluster, id, core_class, journal, directory, executor, opened, seeded, wall_clock
+                machine, cluster, id, core_class, journal, directory, executor, opened, seeded, wall_clock, parts
             )
             journal.release_recovered()
             await running.addresses.resolve_all()
@@ -348,12 +353,14 @@ def _files_of(cluster: Cluster, data: str | os.PathLike[str] | None) -> Files:
 
 
 async def _restore(
-    journal: Journal, files: Files, machine: Callable[[], StateMachine], cluster: Cluster
+    journal: Journal, files: Files, machine: Callable[[], StateMachine], cluster: Cluster, run_sync: RunSync
 ) -> Executor | None:
     """Remove what earlier lives left unfinished, and load the snapshot that the journal names, if there is one."""
     record = journal.recovered.snapshot
     SnapshotFiles(files).sweep(record)
-    return await load_snapshot(files, machine, cluster, snapshot_of(record)) if record is not None else None
+    if record is None:
+        return None
+    return await load_snapshot(files, machine, cluster, snapshot_of(record), run_sync)
 
 
 async def serve_replica(

@@ -14,6 +14,7 @@ from viewstamp.journal import SnapshotFiles
 from viewstamp.journal.files import Files
 from viewstamp.protocol import Snapshot
 from viewstamp.replica import FileTask, load, perform, record_of
+from viewstamp.shell.parts import RunSync
 
 _BREATH_S = 0.0002
 
@@ -22,13 +23,19 @@ class SnapshotWork:
     """Carries out file tasks one after the other, and loads snapshots. `wake` tells the loop that something is done."""
 
     def __init__(
-        self, files: Files, make_machine: Callable[[], StateMachine], cluster: Cluster, wake: Callable[[], None]
+        self,
+        files: Files,
+        make_machine: Callable[[], StateMachine],
+        cluster: Cluster,
+        wake: Callable[[], None],
+        run_sync: RunSync,
     ) -> None:
         self._raw = files
         self._files = SnapshotFiles(files)
         self._make_machine = make_machine
         self._cluster = cluster
         self._wake = wake
+        self._run_sync = run_sync
         self._tasks: deque[FileTask] = deque()
         self._wanted = trio.Event()
         self._done: list[tuple[FileTask, bytes | None]] = []
@@ -75,7 +82,7 @@ class SnapshotWork:
                 if self._raw.in_memory:
                     read = perform(task, self._files)
                 else:
-                    read = await trio.to_thread.run_sync(perform, task, self._files)
+                    read = await self._run_sync(perform, task, self._files)
                 self._done.append((task, read))
                 self._wake()
 
@@ -85,13 +92,13 @@ class SnapshotWork:
             self._load_wanted = trio.Event()
             while (snapshot := self._to_load) is not None:
                 self._to_load = None
-                executor = await load_snapshot(self._raw, self._make_machine, self._cluster, snapshot)
+                executor = await load_snapshot(self._raw, self._make_machine, self._cluster, snapshot, self._run_sync)
                 self._loaded.append((snapshot, executor))
                 self._wake()
 
 
 async def load_snapshot(
-    files: Files, make_machine: Callable[[], StateMachine], cluster: Cluster, snapshot: Snapshot
+    files: Files, make_machine: Callable[[], StateMachine], cluster: Cluster, snapshot: Snapshot, run_sync: RunSync
 ) -> Executor:
     """A new executor that holds what a snapshot's file does, made in a thread. Always a checkpoint.
 
@@ -114,7 +121,7 @@ async def load_snapshot(
         await trio.lowlevel.checkpoint()
         return work()
     # It only reads: one that is cancelled may be left to its end.
-    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+    return await run_sync(work, abandon_on_cancel=True)
 
 
 def _gently(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from typing import TypeVarTuple
 import trio
 
 from viewstamp.journal import Batch, Journal, JournalRecord
+from viewstamp.shell.parts import RunSync
 
 _SLOW_S = 0.008
 _QUICK_S = 0.002
@@ -28,9 +29,10 @@ Writes = Sequence[tuple[int, tuple[JournalRecord, ...]]]
 class Storage:
     """The journal of one replica, written in the loop or beside it."""
 
-    def __init__(self, journal: Journal, wake: Callable[[], None]) -> None:
+    def __init__(self, journal: Journal, wake: Callable[[], None], run_sync: RunSync = trio.to_thread.run_sync) -> None:
         self._journal = journal
         self._wake = wake
+        self._run_sync = run_sync
         self._waiting: list[tuple[int, tuple[JournalRecord, ...]]] = []
         self._wanted = trio.Event()
         self._busy = False
@@ -116,7 +118,7 @@ class Storage:
     async def _beside_loop(self, work: Callable[[*Ts], None], *arguments: *Ts) -> None:
         self._busy = True
         try:
-            await trio.to_thread.run_sync(work, *arguments)
+            await self._run_sync(work, *arguments)
         finally:
             self._busy = False
 
