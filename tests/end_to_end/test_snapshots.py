@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import trio
 
 from statemachine import Counter
-from tests.end_to_end.support import PROTOCOLS, WITHIN_S, open_members, values, wait_agreed
+from tests.end_to_end.support import PROTOCOLS, WITHIN_S, open_members, serve, values, wait_agreed
 from viewstamp.cli.poll import poll, primary_of
 from viewstamp.journal import inspect_journal
 from viewstamp.shell.client import Client, open_client
@@ -64,3 +65,25 @@ async def test_a_member_that_was_down_is_sent_a_snapshot_and_all_restart_from_th
             await add_together(client, 1)
             await wait_agreed(client, list(members.ids), 3500)
         assert await values(members) == {3511}
+
+
+async def test_a_member_with_a_damaged_snapshot_refuses_to_start_and_recovers_on_a_blank_disk(tmp_path: Path) -> None:
+    async with (
+        open_members(tmp_path, snapshot_entries=_OFTEN) as members,
+        open_client(members.cluster, Counter) as client,
+    ):
+        await add_together(client, 1000)
+        await wait_agreed(client, list(members.ids), 1000)
+        await members.kill(1)
+        [file] = [file for file in members.data(1).iterdir() if file.name.startswith("snapshot-")]
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 4
+        file.write_bytes(content)
+        ended = await trio.to_thread.run_sync(serve, members.file, 1, members.data(1))
+        assert ended.returncode == 1
+        assert f"the snapshot up to op {int(file.name.split('-')[1])} cannot be loaded: " in ended.stderr
+        assert "Traceback" not in ended.stderr
+        shutil.rmtree(members.data(1))
+        await members.start(1)
+        await add_together(client, 1)
+        await wait_agreed(client, list(members.ids), 1001)

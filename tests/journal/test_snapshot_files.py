@@ -445,3 +445,59 @@ def test_two_threads_one_for_the_journal_and_one_for_snapshots(tmp_path: Path) -
     journal = open_journal(RealFiles(tmp_path))
     assert journal.recovered.last_op == 199
     journal.close()
+
+
+def _read_in_order(snapshots: SnapshotFiles, record: SnapshotRecord, block: int) -> list[bytes | None]:
+    return [snapshots.read_proved(record, offset, block) for offset in range(0, record.size, block)]
+
+
+@pytest.mark.parametrize("block", [1000, 2980, 3000, 4096])
+def test_a_sound_snapshot_is_given_whole_again_and_again(files: Files, block: int) -> None:
+    snapshots = SnapshotFiles(files)
+    record = write_snapshot(snapshots, 7)
+    for _ in range(3):
+        blocks = _read_in_order(snapshots, record, block)
+        assert b"".join(part for part in blocks if part is not None) == snapshot_at(7)[1]
+        assert None not in blocks
+    assert snapshots.read_proved(snapshot_at(8)[0], 0, block) is None
+    assert snapshots.read_proved(record, 3000, block) == b""
+
+
+@pytest.mark.parametrize("block", [1000, 2980, 3000, 4096])
+def test_of_a_damaged_snapshot_the_end_is_withheld(block: int) -> None:
+    disk = blank_disk()
+    snapshots = SnapshotFiles(disk.files())
+    record = write_snapshot(snapshots, 7)
+    for byte in (0, 999, 1000, 2967, 2968, 2979, 2980, 2999):
+        disk.flip_bit(snapshot_name(record), 8 * byte + byte % 8)
+        for _ in range(2):
+            blocks = _read_in_order(snapshots, record, block)
+            assert blocks[-1] is None, byte
+            assert None not in blocks[:-1]
+        disk.flip_bit(snapshot_name(record), 8 * byte + byte % 8)
+    assert None not in _read_in_order(snapshots, record, block)
+
+
+def test_two_that_read_at_different_places_do_not_hide_damage() -> None:
+    disk = blank_disk()
+    snapshots = SnapshotFiles(disk.files())
+    record = write_snapshot(snapshots, 7)
+    disk.flip_bit(snapshot_name(record), 12_345)
+    assert snapshots.read_proved(record, 2000, 1000) is not None, "one that began elsewhere goes on in the middle"
+    assert snapshots.read_proved(record, 0, 1000) is not None
+    assert snapshots.read_proved(record, 2000, 1000) is not None
+    assert snapshots.read_proved(record, 0, 1000) is not None
+    assert snapshots.read_proved(record, 1000, 1000) is not None
+    assert snapshots.read_proved(record, 2000, 1000) is None
+
+
+def test_of_a_snapshot_that_has_lost_its_end_what_is_short_is_withheld() -> None:
+    disk = blank_disk()
+    snapshots = SnapshotFiles(disk.files())
+    record = write_snapshot(snapshots, 7)
+    disk.cut(snapshot_name(record), 1500)
+    assert snapshots.read_proved(record, 0, 1000) is not None
+    assert snapshots.read_proved(record, 1000, 1000) is None
+    assert snapshots.read_proved(record, 2000, 1000) is None
+    with pytest.raises(JournalCorruptError, match="it ends before its 3000 bytes"):
+        list(snapshots.pieces(record))

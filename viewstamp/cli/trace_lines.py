@@ -16,6 +16,7 @@ _ENDS = {
     "disk_lost": "disk lost",
     "disk_crash": "crashed inside a disk operation",
     "storage_failed": "its disk failed: stopped",
+    "snapshot_damaged": "its snapshot is damaged: stopped",
     "data_lost": "stopped: its data is lost",
     "superseded": "restarts with a newer incarnation",
 }

@@ -247,6 +247,12 @@ class SimulatedDisk:
             if offset // 8 < len(image):
                 image[offset // 8] ^= 1 << (offset % 8)
 
+    def cut(self, name: str, size: int) -> None:
+        """Lose the end of a file, all after its first `size` bytes: another way to decay."""
+        file = self._platter.names[name]
+        file.truncate(size)
+        del file.durable[size:]
+
     def contents(self) -> dict[str, bytes]:
         """Every file as a process would see it now, without the room behind what was appended."""
         return {name: bytes(file.current) for name, file in sorted(self._platter.names.items())}

@@ -53,6 +53,27 @@ def snapshot_problem(files: Files, snapshot: SnapshotRecord) -> str | None:
     return None
 
 
+class _Proof:
+    """What was read of one snapshot from its beginning on, and whether it adds up to its digest."""
+
+    def __init__(self, snapshot: SnapshotRecord) -> None:
+        self.snapshot = snapshot
+        self.position = 0
+        self._whole = blake2b(digest_size=DIGEST_BYTES)
+        self._end = b""
+
+    def add(self, data: bytes) -> None:
+        """The next bytes."""
+        self._whole.update(data[: max(0, self.snapshot.size - DIGEST_BYTES - self.position)])
+        self._end = (self._end + data)[-DIGEST_BYTES:]
+        self.position += len(data)
+
+    @property
+    def holds(self) -> bool:
+        """Whether all of it is what its name says."""
+        return self._end == self._whole.digest() == self.snapshot.digest
+
+
 class SnapshotFiles:
     """Writes, reads and removes a replica's snapshots, over the same `Files` as its journal, which holds the lock.
 
@@ -71,6 +92,7 @@ class SnapshotFiles:
         """The unfinished file's handle and size. None while a call works on it, so that one that was interrupted
         cannot be gone on from."""
         self._failure: StorageFailedError | None = None
+        self._proof: _Proof | None = None
 
     @property
     def failure(self) -> StorageFailedError | None:
@@ -125,6 +147,30 @@ class SnapshotFiles:
                 if error.errno != errno.ENOENT:
                     raise
                 return None
+
+    def read_proved(self, snapshot: SnapshotRecord, offset: int, size: int) -> bytes | None:
+        """Like `read`, to give it to others; None also where the file turns out not to hold that snapshot.
+
+        It does as soon as a read comes short. Blocks that are read one after the other, from the beginning, are also
+        added up, and the last one is withheld if their digest is wrong: a disk that has decayed is noticed by whoever
+        gives, not by whoever receives alone. No more is read for that.
+
+        Raises:
+          StorageFailedError: now, or earlier.
+        """
+        data = self.read(snapshot, offset, size)
+        if data is None or len(data) != min(size, max(0, snapshot.size - offset)):
+            return None
+        proof = self._proof
+        if proof is None or proof.snapshot != snapshot:
+            proof = self._proof = _Proof(snapshot)
+        if offset != proof.position:
+            return data
+        proof.add(data)
+        if proof.position < snapshot.size:
+            return data
+        self._proof = None
+        return data if proof.holds else None
 
     def pieces(self, snapshot: SnapshotRecord, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
         """A whole finished snapshot, in pieces of `piece_bytes`, the last one as long as it is.

@@ -62,7 +62,10 @@ def load(
       SnapshotError: these are not the bytes of this snapshot, or the state machine cannot read them.
     """
     executor = Executor(make_machine(), max_sessions=max_sessions, window=window)
-    executor.restore(_verified(snapshot, pieces))
+    try:
+        executor.restore(_verified(snapshot, pieces))
+    except SnapshotError as error:
+        raise SnapshotError(f"the snapshot up to op {snapshot.op} cannot be loaded: {error}") from error
     return executor
 
 

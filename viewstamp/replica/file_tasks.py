@@ -39,7 +39,7 @@ FileTask = WriteBlock | ReadBlock | RemoveSnapshot
 
 
 def perform(task: FileTask, files: SnapshotFiles) -> bytes | None:
-    """Do it, blocking, in the order asked for; what was read, None if there is no such file.
+    """Do it, blocking, in the order asked for; what was read, None if there is no such file, or a damaged one.
 
     Raises:
       StorageFailedError: the disk refused; the replica must stop.
@@ -50,7 +50,7 @@ def perform(task: FileTask, files: SnapshotFiles) -> bytes | None:
             if finished is not None:
                 files.finish(record_of(finished))
         case ReadBlock(snapshot, offset, size):
-            return files.read(record_of(snapshot), offset, size)
+            return files.read_proved(record_of(snapshot), offset, size)
         case RemoveSnapshot(snapshot):
             files.remove(record_of(snapshot))
         case _:

@@ -64,10 +64,12 @@ class Serving:
         self._send(member, Chunk(snapshot.op, snapshot.digest, offset, part))
 
     def read(self, task: ReadBlock, data: bytes | None) -> None:
-        """A block was read, or is not there."""
+        """A block was read, or is not there, or is not what it should be."""
         block = task.snapshot, task.offset
         waiting = self._waiting.pop(block, {})
         if data is None:
+            for other in [other for other in self._blocks if other[0] == task.snapshot]:
+                del self._blocks[other]
             for member, _ in waiting:
                 self._send(member, NoSnapshot(task.snapshot.op, task.snapshot.digest))
             return

@@ -71,6 +71,7 @@ class Snapshots:
         self._written = 0
         self._log_bytes = 0  # applied since the last one was taken
         self._demanded = False
+        self._decayed = False  # the file of the current one is missing or damaged
         self._taking: Taking | None = None
         self._recording: tuple[int, Snapshot] | None = None  # the write of its record, and the snapshot
         self._retry_at = 0
@@ -94,7 +95,7 @@ class Snapshots:
     def receive(self, sender: int, message: GetChunk | Chunk | NoSnapshot, now: Time) -> bool:
         """A peer asks for a chunk, or answers; False if that was not asked for."""
         if isinstance(message, GetChunk):
-            available = [*self._older, self._current] if self._current is not None else [*self._older]
+            available = [*self._older, self._current] if self._current and not self._decayed else [*self._older]
             self._serving.ask(sender, message, available, now.monotonic)
             return True
         fetching, core = self._fetching, self._core
@@ -120,14 +121,22 @@ class Snapshots:
     # The disk.
 
     def file_done(self, task: FileTask, data: bytes | None, now: Time) -> None:
-        """A task was carried out; `data` is what was read, None if there is no such file."""
+        """A task was carried out; `data` is what was read, None if there is no such file, or a damaged one."""
         if isinstance(task, ReadBlock):
             self._serving.read(task, data)
+            if data is None and task.snapshot == self._current:
+                self._replace(task.snapshot)
         elif isinstance(task, WriteBlock):
             owner = self._blocks.popleft()
             owner.written(now.monotonic)
             if task.finished is not None:
                 self._file_finished(owner, task.finished, now)
+
+    def _replace(self, snapshot: Snapshot) -> None:
+        """The disk has decayed below the snapshot that this member would restart from, and that others need."""
+        if not self._decayed:
+            _log.error("the file of the snapshot up to op %d is missing or damaged: taking it again", snapshot.op)
+        self._decayed = True
 
     def _file_finished(self, owner: Taking | Fetching, snapshot: Snapshot, now: Time) -> None:
         if owner is self._taking:
@@ -149,7 +158,10 @@ class Snapshots:
         if self._recording is None or write < self._recording[0] or core is None:
             return
         snapshot, self._recording = self._recording[1], None
-        if self._current is not None and snapshot.op <= self._current.op:
+        if snapshot == self._current:
+            self._decayed = False  # It was taken again.
+            return
+        if self._current is not None and snapshot.op < self._current.op:
             self._remove(snapshot)  # A newer one was installed meanwhile.
             return
         self._failure = ""
@@ -167,6 +179,7 @@ class Snapshots:
             self._older[self._current] = write
         self._older.pop(snapshot, None)
         self._current = snapshot
+        self._decayed = False
 
     def _keep_after(self, core: Core, snapshot: Snapshot, now: int) -> int:
         """What the log keeps from before its snapshot: a margin, so that a member a little behind needs none, and what
@@ -230,9 +243,8 @@ class Snapshots:
 
     def close(self, now: Time, turn: Turn) -> None:
         """Take a snapshot if it is time, and hand over what is to be done with files."""
-        if (
-            self._log_bytes >= self._least_bytes or self._since >= self._least_entries or self._demanded
-        ) and self._due():
+        perhaps = self._log_bytes >= self._least_bytes or self._since >= self._least_entries
+        if (perhaps or self._demanded or self._decayed) and self._due():
             self._begin()
         block = self._collect(turn) if self._taking is not None else None
         if self._taking is None and self._fetching is not None:
@@ -274,10 +286,13 @@ class Snapshots:
     def _due(self) -> bool:
         since = self._since
         busy = self._taking is not None or self._recording is not None or self._applied.restoring is not None
-        if self._core is None or since <= 0 or busy or (self._wanted and self._fetching is not None):
+        needless = since <= 0 and not self._decayed
+        if self._core is None or needless or busy or (self._wanted and self._fetching is not None):
             return False
         if self._demanded:
             return True
+        if self._decayed:
+            return self._applied.executor.applied >= self._retry_at
         # A large state is written less often: what it costs is to be in proportion to the commands between. But a log
         # that grows towards its bound must not reach it: nothing would be taken any more, and so no snapshot either.
         size = self._current.size if self._current is not None else 0

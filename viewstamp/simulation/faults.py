@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from errno import EIO, ENOSPC
 from random import Random
 
+from statemachine import SnapshotError
 from transport.interface import Address
 from transport.network import LinkFaults
 from viewstamp.journal import JournalError
 from viewstamp.journal.simulated import Crash, Operation
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.registry import protocol_class
+from viewstamp.replica import Replica
+from viewstamp.simulation.decay import is_replaced
 from viewstamp.simulation.load import Load, draw_client
 from viewstamp.simulation.network import FuzzNetwork
 from viewstamp.simulation.world import World
@@ -24,7 +27,8 @@ class Faults:
 
     `without_data` are members whose disk was lost and that have not taken part since: never so many that the others
     could not make up for them. `gone` are those whose protocol cannot bring them back: they stay down. `damaged` are
-    those whose journal has decayed, whether they have noticed or not. `draw` may be replaced between two faults.
+    those whose journal, or the snapshot it names, has decayed, whether they have noticed or not. `draw` may be replaced
+    between two faults.
     """
 
     def __init__(self, world: World, network: FuzzNetwork, load: Load, draw: Random) -> None:
@@ -55,7 +59,10 @@ class Faults:
                 self.network.set_link(node.address, other, None)
 
     def end(self) -> None:
-        """No fault any more, and none planned: right clocks, quiet links, disks that work. What is down stays down."""
+        """No fault any more, and none planned: right clocks, quiet links, disks that work. What is down stays down.
+
+        But for a member that is down with a damaged disk: its operator finds that out, and gives it a blank one.
+        """
         world = self.world
         self.over = True
         self.network.ambushes.clear()
@@ -68,9 +75,20 @@ class Faults:
             node.disk.on_operation = None
             node.dies_after = 0
             node.clock.set_rate(1_000_000, world.now)
+        self.start_again(sorted(self.damaged))
 
     def remember_data(self) -> None:
-        """A member that lost its disk has data again when it takes part, and nothing is on its way to the disk."""
+        """A member that lost its disk has data again when it takes part, and nothing is on its way to the disk.
+
+        One with a damaged snapshot has it when its disk holds a newer one, or the same one anew.
+        """
+        for member in sorted(self.damaged):
+            node = self.world.nodes[member]
+            if is_replaced(node, self.world.watch.disks[member].snapshot):
+                self.world.watch.counts["damaged snapshot replaced"] += 1
+                self.world.note(f"member {member} has another snapshot in the place of the damaged one")
+                node.decayed.clear()
+                self.damaged.remove(member)
         for member in sorted(self.without_data - self.gone - self.damaged):
             node = self.world.nodes[member]
             took_part = node.replica is not None and node.replica.status().status == "normal"
@@ -86,10 +104,10 @@ class Faults:
         world.note(f"member {member} is started")
         try:
             world.start(member)
-        except JournalError as noticed:
+        except (JournalError, SnapshotError) as noticed:
             if member not in self.damaged:
                 raise
-            world.note(f"member {member}'s journal is damaged: {noticed}")
+            world.note(f"member {member}'s disk is damaged: {noticed}")
             world.watch.counts["damage noticed"] += 1
             self._lose(member, draw)
         if draw.randrange(2):
@@ -256,7 +274,7 @@ class Faults:
 
     def resign(self) -> None:
         """An operator asks the primary to let another lead."""
-        self.world.resign(self.someone())
+        self.world.tell(self.someone(), "resign", Replica.resign)
 
     # Disks.
 
@@ -310,6 +328,7 @@ class Faults:
         world = self.world
         world.watch.counts["lost disks"] += 1
         self.damaged.discard(member)
+        world.nodes[member].decayed.clear()
         self.without_data.add(member)
         world.nodes[member].disk.plan_crash(_NEVER_REACHED, Crash.KILLED)
         world.nodes[member].disk.on_operation = None

@@ -6,14 +6,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 
+from statemachine import SnapshotError
 from transport.endpoint import Endpoint
 from viewstamp.client import ClientSession
-from viewstamp.journal import Journal, JournalRecord, SnapshotFiles, StorageFailedError
+from viewstamp.journal import Journal, JournalError, JournalRecord, SnapshotFiles
 from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.protocol import NEVER
 from viewstamp.replica import DataLostError, Replica
 
 _MILLION = 1_000_000
+
+Failure = JournalError | SnapshotError | DataLostError
+"""What can end a life of a member's process for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class Node:
 
     `hang` is added to each write's latency. `failures` are the errors that ended lives of its process; `sizes` were its
     journal's before each of the last writes. Until `paused_until` the process stands still. Unless `dies_after` is 0,
-    it ends when so many more datagrams have left, in the middle of a turn.
+    it ends when so many more datagrams have left, in the middle of a turn. `decayed` are files that hold something else
+    than was written: whoever reads one of them must notice.
     """
 
     member: int
@@ -79,8 +84,9 @@ class Node:
     clock: Clock = field(default_factory=Clock)
     paused_until: int = 0
     dies_after: int = 0
-    failures: list[StorageFailedError | DataLostError] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     sizes: deque[int] = field(default_factory=lambda: deque(maxlen=3))
+    decayed: set[str] = field(default_factory=set)
     address: str = ""
 
     def __post_init__(self) -> None:

@@ -26,8 +26,9 @@ class Observer(Protocol):
     def event(self, who: Node | SimulatedClient, name: str, number: int = 0) -> None:
         """A step begins.
 
-        It is "start", "tick", "resign", "written" (a write's number), "file" (a task with a snapshot's file is done),
-        "restored" (the op of the snapshot that was loaded), "call" or "read" (a client's handle).
+        It is "start", "tick", "resign", "snapshot" (one is wanted), "written" (a write's number), "file" (a task with a
+        snapshot's file is done), "restored" (the op of the snapshot that was loaded), "call" or "read" (a client's
+        handle).
         """
 
     def receives(self, who: Node | SimulatedClient, source: str, datagram: bytes, number: int) -> None:
@@ -49,7 +50,8 @@ class Observer(Protocol):
         """A member's process is about to end, or its disk is lost while none runs.
 
         `why` is "crash" (killed), "power_lost", "disk_lost", "disk_crash" (inside an operation of its disk),
-        "storage_failed", "data_lost" (it cannot go on without its data), or "superseded" (it starts again at once).
+        "storage_failed", "snapshot_damaged" (it cannot load a snapshot that has decayed), "data_lost" (it cannot go on
+        without its data), or "superseded" (it starts again at once).
         """
 
     def note(self, text: str) -> None:

@@ -46,12 +46,14 @@ class Fault(StrEnum):
     FAIL_SYNC = "failed sync"
     FULL_DISK = "full disk"
     DAMAGE = "flipped bits in a journal"
+    DAMAGE_SNAPSHOT = "flipped bits or a lost end in a snapshot"
     LOSE_DISK = "lost disk"
     LOSE_WITNESS = "lost disk of whoever alone acknowledged"
     FORGET_WORDS = "crash that forgets the last words"
     SHORT_REIGNS = "primaries cut off as soon as they lead"
     CLOCK_JUMP = "clock jump"
     RESIGN = "leadership resigned"
+    SNAPSHOT_NOW = "snapshots wanted at once"
     CLIENT_CRASH = "client crash and return"
     CANCEL = "cancelled calls"
     LATE_REQUESTS = "late requests"
@@ -64,6 +66,7 @@ WEIGHTS = {
     Fault.BRIDGE: 2,
     Fault.SHORT_REIGNS: 2,
     Fault.MIDWAY: 2,
+    Fault.DAMAGE_SNAPSHOT: 2,
 }
 _SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 2, 6, 7, 1)
 _WEATHER = (

@@ -28,7 +28,8 @@ from viewstamp.replica import (
     snapshot_of,
 )
 from viewstamp.replica.turn import Turn
-from viewstamp.simulation.inhabitants import DiskLatency, Node
+from viewstamp.simulation.decay import UNREADABLE, noticed_in_loading, withheld
+from viewstamp.simulation.inhabitants import DiskLatency, Failure, Node
 from viewstamp.simulation.ledger import Ledger
 from viewstamp.simulation.surroundings import Surroundings
 from viewstamp.simulation.watch import Watch
@@ -122,8 +123,7 @@ class World(Surroundings):
             self._end_process(member, "disk_crash")
             return
         except StorageFailedError as failure:
-            node.failures.append(failure)
-            self.crash(member, "storage_failed")
+            self._fail(node, failure, "storage_failed")
             return
         node.replica = self._make_replica(node, node.journal, node.files)
         if self.observer is not None:
@@ -161,8 +161,7 @@ class World(Surroundings):
         return replica
 
     def _load(self, node: Node, files: SnapshotFiles, snapshot: Snapshot) -> Executor:
-        limits = self.cluster
-        pieces = files.pieces(record_of(snapshot))
+        limits, pieces = self.cluster, files.pieces(record_of(snapshot))
         executor = load(self.machine, snapshot, pieces, max_sessions=limits.max_sessions, window=limits.window)
         self.watch.jumped(node, executor)
         return executor
@@ -178,6 +177,10 @@ class World(Surroundings):
         node.journal = None
         node.paused_until = 0
         return node.disk
+
+    def _fail(self, node: Node, error: Failure, why: str) -> None:
+        node.failures.append(error)
+        self.crash(node.member, why)
 
     def crash(self, member: int, why: str = "crash") -> None:
         """The process is killed: what was written survives, what was only asked for does not."""
@@ -196,13 +199,13 @@ class World(Surroundings):
         """The process stands still for so many nanoseconds; what arrives meanwhile waits."""
         self.nodes[member].paused_until = self.now + duration
 
-    def resign(self, member: int) -> None:
-        """An operator asks the member to let another lead."""
+    def tell(self, member: int, event: str, order: Callable[[Replica, Time], None]) -> None:
+        """An operator wants something of the member: that another leads ("resign"), or a snapshot ("snapshot")."""
         node = self.nodes[member]
         if node.replica is not None and node.paused_until <= self.now:
             if self.observer is not None:
-                self.observer.event(node, "resign")
-            node.replica.resign(self._time(node))
+                self.observer.event(node, event)
+            order(node.replica, self._time(node))
             self._finish(node)
 
     @property
@@ -224,14 +227,12 @@ class World(Surroundings):
         try:
             turn = replica.finish(self._time(node))
         except IncarnationTooOldError as too_old:
-            self.crash(
-                node.member, "superseded"
-            )  # What it had under way is forgotten: it is blank, and has promised nothing.
+            # What it had under way is forgotten: it is blank, and has promised nothing.
+            self.crash(node.member, "superseded")
             self.start(node.member, too_old.minimum)
             return
         except DataLostError as lost:
-            node.failures.append(lost)
-            self.crash(node.member, "data_lost")
+            self._fail(node, lost, "data_lost")
             return
         if node.dies_after and self._dies_midway(node, turn):
             return
@@ -325,8 +326,7 @@ class World(Surroundings):
             return
         except StorageFailedError as failure:
             self.watch.disks[node.member].tear(records)
-            node.failures.append(failure)
-            self.crash(node.member, "storage_failed")
+            self._fail(node, failure, "storage_failed")
             return
         node.writing = False
         self.watch.durable(node, records)
@@ -357,20 +357,28 @@ class World(Surroundings):
             self._end_process(node.member, "disk_crash")
             return
         except StorageFailedError as failure:
-            node.failures.append(failure)
-            self.crash(node.member, "storage_failed")
+            self._fail(node, failure, "storage_failed")
             return
+        if data is None:
+            withheld(self.watch, node, task)
         if self.observer is not None:
             self.observer.event(node, "file")
         node.replica.file_done(task, data, self._time(node))
         self._finish(node)
 
     def _restore(self, node: Node, snapshot: Snapshot) -> None:
-        if node.replica is not None and node.files is not None:
-            if self.observer is not None:
-                self.observer.event(node, "restored", snapshot.op)
-            node.replica.restored(snapshot, self._load(node, node.files, snapshot), self._time(node))
-            self._finish(node)
+        if node.replica is None or node.files is None:
+            return
+        if self.observer is not None:
+            self.observer.event(node, "restored", snapshot.op)
+        try:
+            executor = self._load(node, node.files, snapshot)
+        except UNREADABLE as damaged:
+            noticed_in_loading(self.watch, node, snapshot, damaged)
+            self._fail(node, damaged, "snapshot_damaged")
+            return
+        node.replica.restored(snapshot, executor, self._time(node))
+        self._finish(node)
 
     def _release(self, node: Node) -> None:
         """Let the journal drop what it needs no more, unless a write is under way: then after that."""
@@ -382,8 +390,7 @@ class World(Surroundings):
         except SimulatedCrashError:
             self._end_process(node.member, "disk_crash")
         except StorageFailedError as failure:
-            node.failures.append(failure)
-            self.crash(node.member, "storage_failed")
+            self._fail(node, failure, "storage_failed")
 
     def _reach_member(self, member: int, source: str, datagram: bytes, number: int) -> None:
         node = self.nodes[member]

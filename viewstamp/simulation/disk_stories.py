@@ -1,0 +1,46 @@
+"""What befalls disks and takes time, so that somebody comes to read what has decayed."""
+
+from __future__ import annotations
+
+from viewstamp.replica import Replica
+from viewstamp.simulation.decay import decay
+from viewstamp.simulation.faults import Faults
+from viewstamp.simulation.load import draw_client
+
+
+class DiskStories(Faults):
+    """Snapshots: taken when an operator wants them, and damaged."""
+
+    def snapshot_now(self) -> None:
+        """Operators ask members for a snapshot, of a log that is still short."""
+        for member in self.draw.sample(self.members, 1 + self.draw.randrange(len(self.members))):
+            self.world.tell(member, "snapshot", Replica.take_snapshot)
+
+    def damage_snapshot(self) -> None:
+        """The snapshot that a member would restart from decays: it must be found out, by whoever reads it.
+
+        Either the member ends at once, finds it as it starts, and is replaced; or it runs on, another that was away
+        needs a snapshot by now, and the first finds it when it gives its own, and takes it again.
+        """
+        draw, world = self.draw, self.world
+        member, away = self.someone(), self.anyone()
+        needed = draw.randrange(2) == 0
+        if needed and away != member:
+            self.strike([away], power=False)
+            self.load.burst(draw_client(draw, self.load), 30)
+            world.run_for(draw.randrange(self.patience))
+        world.tell(member, "snapshot", Replica.take_snapshot)
+        world.run_for(draw.randrange(self.patience // 2))
+        snapshot, node = world.watch.disks[member].snapshot, world.nodes[member]
+        barred = self.gone | self.damaged
+        if snapshot is None or member in barred or not self.can_lose(member) or not decay(node, snapshot, draw):
+            return
+        self.damaged.add(member)
+        self.without_data.add(member)
+        world.watch.counts["damaged snapshots"] += 1
+        world.note(f"member {member}'s snapshot up to op {snapshot.op} decays")
+        if needed:
+            self.start(away)
+        else:
+            self.strike([member], power=bool(draw.randrange(2)))
+            self.start(member)
