@@ -91,11 +91,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants_table", description=__doc__)
     parser.add_argument("--seeds", type=int, default=300, help="give a mutant up after so many")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--level", choices=("core", "cluster", "both"), default="both")
+    parser.add_argument("--protocol", choices=("vsr", "raft", "both"), default="both")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these mutants, whole names")
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
-        hunts = [pool.submit(hunt_core, position, options.seeds) for position in range(len(CORES))]
-        hunts += [pool.submit(hunt_stack, position, options.seeds) for position in range(len(CATALOGUE))]
+        hunts = [
+            pool.submit(hunter, position, options.seeds)
+            for level, hunter, mutants in (("core", hunt_core, CORES), ("cluster", hunt_stack, CATALOGUE))
+            if options.level in (level, "both")
+            for position, mutant in enumerate(mutants)
+            if options.protocol in (mutant.protocol, "both") and (not options.only or mutant.name in options.only)
+        ]
         done = track(as_completed(hunts), "hunting", len(hunts), console=Console(stderr=True))
         rows = [future.result() for future in done]
     table = Table("level", "protocol", "mutant", "found by", "seeds", "seconds")

@@ -6,7 +6,7 @@ the number of seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,8 @@ from raft import election, replication
 from raft.messages import Appended, Vote
 from raft.server import Role, Server
 from statemachine.sessions import Recorded, Sessions, Verdict
+from tests.simulation import stack_mutants_more
+from tests.simulation.changes import Change, after, before, early
 from viewstamp.journal import Journal
 from viewstamp.protocol import Configuration
 from viewstamp.replica.requests import Requests
@@ -27,9 +29,6 @@ from vsr.core import ViewstampedReplication
 from vsr.messages import DoViewChange, PrepareOk, StartView
 from vsr.reads import Rounds
 from vsr.replica import Purpose, Replica, Status
-
-Change = tuple[Any, str, object]
-"""Where, which name, and what is there instead."""
 
 
 @contextmanager
@@ -64,42 +63,6 @@ class Mutant:
             for owner, name, replacement in self.changes:
                 stack.enter_context(patch.object(owner, name, replacement))
             yield
-
-
-def _early(owner: type[Any], kind: type[object]) -> Change:
-    """Messages of one kind leave before what they promise is durable."""
-    promise = owner.promise
-
-    def early(self: Any, to: int, message: Any) -> None:
-        if isinstance(message, kind):
-            self.send(to, message)
-        else:
-            promise(self, to, message)
-
-    return owner, "promise", early
-
-
-def _after(owner: Any, name: str, then: Callable[..., None]) -> Change:
-    """A function, and then something more with the same arguments."""
-    function = getattr(owner, name)
-
-    def both(*arguments: Any, **named: Any) -> Any:
-        result = function(*arguments, **named)
-        then(*arguments)
-        return result
-
-    return owner, name, both
-
-
-def _before(owner: Any, name: str, first: Callable[..., None]) -> Change:
-    """Something with the same arguments, and then the function."""
-    function = getattr(owner, name)
-
-    def both(*arguments: Any, **named: Any) -> Any:
-        first(*arguments)
-        return function(*arguments, **named)
-
-    return owner, name, both
 
 
 # Viewstamped Replication.
@@ -174,32 +137,32 @@ _VSR: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "prepareok-early",
         "PREPAREOK leaves before the entries it acknowledges are durable (VRR 4.1, with a disk).",
-        (_early(Replica, PrepareOk),),
+        (early(Replica, PrepareOk),),
     ),
     (
         "doviewchange-early",
         "DOVIEWCHANGE leaves before its view is durable: a restart comes back to the view that was given up.",
-        (_early(Replica, DoViewChange),),
+        (early(Replica, DoViewChange),),
     ),
     (
         "startview-early",
         "A primary begins its view before log and last normal view are durable: one view can begin twice.",
-        (_after(view_change, "begin_when_durable", _begin_at_once),),
+        (after(view_change, "begin_when_durable", _begin_at_once),),
     ),
     (
         "truncates-before-fetching",
         "State transfer cuts the log back to the commit-number before the new one is in hand (VRR 5.2, as printed).",
-        (_before(state_transfer, "begin", _truncate_before_fetching),),
+        (before(state_transfer, "begin", _truncate_before_fetching),),
     ),
     (
         "joins-before-fetching",
         "View and last normal view are adopted when a view is joined, before its log is in hand.",
-        (_after(state_transfer, "join", _join_before_fetching),),
+        (after(state_transfer, "join", _join_before_fetching),),
     ),
     (
         "appends-across-views",
         "A backup that missed a view change appends what seems to follow its log (VRR 4.2, step 5).",
-        (_before(normal, "heard_primary", _take_part_at_once),),
+        (before(normal, "heard_primary", _take_part_at_once),),
     ),
     (
         "longest-log-wins",
@@ -209,12 +172,12 @@ _VSR: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "restarted-primary-resumes",
         "A restarted primary goes on in its view, though others hold what its own disk lacks.",
-        (_after(ViewstampedReplication, "_restart", _resume_as_primary),),
+        (after(ViewstampedReplication, "_restart", _resume_as_primary),),
     ),
     (
         "startview-applied-again",
         "A delayed duplicate STARTVIEW cuts the log of a view that has gone on since.",
-        (_before(view_change, "on_start_view", _apply_start_view_again),),
+        (before(view_change, "on_start_view", _apply_start_view_again),),
     ),
     (
         "superseded-counted",
@@ -234,7 +197,7 @@ _VSR: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "acknowledges-hearsay",
         "A backup acknowledges what a heartbeat told of, not what its log holds (VRR 4.1, step 4).",
-        (_after(normal, "on_commit", _acknowledge_hearsay),),
+        (after(normal, "on_commit", _acknowledge_hearsay),),
     ),
     (
         "read-without-round",
@@ -303,17 +266,17 @@ _RAFT: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "vote-early",
         "A vote leaves before it is durable: after a restart its member votes again (figure 2).",
-        (_early(Server, Vote),),
+        (early(Server, Vote),),
     ),
     (
         "vote-forgotten",
         "A member that begins to follow within a term forgets its vote (figure 2: one vote per term).",
-        (_after(Server, "become_follower", _forget_vote),),
+        (after(Server, "become_follower", _forget_vote),),
     ),
     (
         "votes-twice",
         "A member votes for every candidate of a term whose log is good enough (5.2).",
-        (_before(election, "on_request_vote", _vote_again),),
+        (before(election, "on_request_vote", _vote_again),),
     ),
     (
         "votes-for-any-log",
@@ -333,12 +296,12 @@ _RAFT: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "appended-early",
         "A follower acknowledges entries before they are durable (dissertation 3.8).",
-        (_early(Server, Appended),),
+        (early(Server, Appended),),
     ),
     (
         "truncates-on-every-append",
         "Every request cuts the log to its own end: an old one drops what was acknowledged since (5.3).",
-        (_before(replication, "_take", _truncate_always),),
+        (before(replication, "_take", _truncate_always),),
     ),
     (
         "keeps-conflicts",
@@ -348,7 +311,7 @@ _RAFT: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "commits-unproved",
         "A follower commits beyond what the request has proved of its log (figure 2, last step).",
-        (_after(replication, "on_append_entries", _commit_unproved),),
+        (after(replication, "on_append_entries", _commit_unproved),),
     ),
     (
         "acknowledges-all",
@@ -480,8 +443,8 @@ def _mutants(protocol: str, bugs: tuple[tuple[str, str, tuple[Change, ...]], ...
 
 
 CATALOGUE = (
-    *_mutants("vsr", _VSR),
-    *_mutants("vsr", _SHARED),
-    *_mutants("raft", _RAFT),
-    *_mutants("raft", _SHARED),
+    *_mutants("vsr", _VSR + stack_mutants_more.VSR),
+    *_mutants("vsr", _SHARED + stack_mutants_more.SHARED),
+    *_mutants("raft", _RAFT + stack_mutants_more.RAFT),
+    *_mutants("raft", _SHARED + stack_mutants_more.SHARED),
 )

@@ -1,0 +1,266 @@
+"""More hand-made bugs for the whole stack, written down before anyone knew which of them would be found.
+
+Each is what somebody might do who wants to slip a bug past the simulation: a rule that matters once in a long while, at
+a place where several things must meet.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import viewstamp.journal.journal as journal_module
+from raft import election, replication, snapshots
+from raft.messages import Appended
+from raft.server import Role, Server
+from statemachine.sessions import Lookup, Sessions
+from tests.simulation.changes import Change, after, early
+from viewstamp.client import ClientSession
+from viewstamp.journal import Journal, SnapshotFiles
+from viewstamp.journal.opening import prepare
+from viewstamp.journal.reading import segment_names
+from viewstamp.protocol import Kind
+from viewstamp.replica.requests import Requests
+from vsr import normal, recovery, state_transfer, view_change
+from vsr.messages import PrepareOk, RecoveryResponse
+from vsr.reads import Rounds
+from vsr.replica import Purpose, Replica
+
+Bugs = tuple[tuple[str, str, tuple[Change, ...]], ...]
+
+# Viewstamped Replication.
+
+_enter, _send_do_view_change = view_change.enter, view_change._send_do_view_change
+_begin_transfer, _promise_vsr = state_transfer.begin, Replica.promise
+_on_recovery_response = recovery.on_recovery_response
+
+
+def _enter_and_remember(r: Any, view: int, reason: str) -> None:
+    r.heard_before = dict(r.do_view_changes)
+    _enter(r, view, reason)
+
+
+def _count_what_was_remembered(r: Any) -> None:
+    if r.is_primary:
+        r.do_view_changes = r.heard_before | r.do_view_changes
+    _send_do_view_change(r)
+
+
+def _trust_the_suffix(r: Replica, purpose: Purpose, view: int, source: int, target: int, follows: int) -> None:
+    if purpose is Purpose.JOIN:
+        follows = max(follows, min(r.log.op, target))
+    _begin_transfer(r, purpose, view, source, target, follows)
+
+
+def _commit_what_it_begins_with(r: Replica, reason: str) -> None:
+    r.advance_commit(r.log.op)
+
+
+def _acknowledge_across_a_gap(self: Any, to: int, message: Any) -> None:
+    if isinstance(message, PrepareOk) and self.early:
+        message = replace(message, op=max(entries[-1].op for entries in self.early.values()))
+    _promise_vsr(self, to, message)
+
+
+def _answer_to_any_question(r: Replica, sender: int, message: Any) -> None:
+    _on_recovery_response(r, sender, replace(message, nonce=r.recovery_nonce))
+
+
+VSR: Bugs = (
+    (
+        "earlier-doviewchanges-counted",
+        "DOVIEWCHANGE messages for an earlier view that this member was to lead count for the next such view.",
+        (
+            (view_change, "enter", _enter_and_remember),
+            (view_change, "_send_do_view_change", _count_what_was_remembered),
+        ),
+    ),
+    (
+        "transfer-trusts-suffix",
+        "A view that has begun is joined by fetching what follows the own log, whatever that ends with.",
+        ((state_transfer, "begin", _trust_the_suffix),),
+    ),
+    (
+        "begins-committed",
+        "A new primary commits what its view begins with, before a majority holds it.",
+        (after(normal, "begin_as_primary", _commit_what_it_begins_with),),
+    ),
+    (
+        "gap-acknowledged",
+        "PREPAREOK names the newest entry that has come, though some before it are missing.",
+        ((Replica, "promise", _acknowledge_across_a_gap),),
+    ),
+    (
+        "any-recovery-answer",
+        "RECOVERYRESPONSE to an earlier question is counted with those to the last one (VRR 4.3, the nonce).",
+        ((recovery, "on_recovery_response", _answer_to_any_question),),
+    ),
+    (
+        "recovery-answered-early",
+        "RECOVERYRESPONSE leaves before its sender knows the new incarnation durably.",
+        (early(Replica, RecoveryResponse),),
+    ),
+)
+
+# Raft.
+
+_become_follower, _on_vote, _on_appended = Server.become_follower, election.on_vote, replication.on_appended
+
+
+def _adopt_in_memory(self: Any, term: int, leader: int, reason: str) -> None:
+    if term > self.view:
+        self.view, self.vote = term, 0
+    _become_follower(self, term, leader, reason)
+
+
+def _vote_of_any_term(s: Server, sender: int, message: Any) -> None:
+    _on_vote(s, sender, replace(message, term=max(message.term, s.view)))
+
+
+def _answer_of_any_term(s: Server, sender: int, message: Any) -> None:
+    _on_appended(s, sender, replace(message, term=max(message.term, s.view)))
+
+
+def _install_over_what_came(s: Server, snapshot: Any) -> None:
+    wanted = s.installing
+    if wanted is None or wanted.snapshot != snapshot or s.role is not Role.FOLLOWER:
+        return
+    s.installing = None
+    if snapshot.op > s.commit:
+        s.install(snapshot)
+    s.promise(wanted.source, Appended(s.view, snapshot.op, s.round_heard))
+
+
+RAFT: Bugs = (
+    (
+        "term-not-saved",
+        "A later term that is heard of goes to disk with the next vote only (figure 2).",
+        ((Server, "become_follower", _adopt_in_memory),),
+    ),
+    (
+        "votes-by-length",
+        "A vote is given to a log that is as long, whatever its last term is (5.4.1).",
+        ((election, "_up_to_date", lambda s, last_term, last_index: last_index >= s.log.op),),
+    ),
+    (
+        "earlier-votes-counted",
+        "A vote given in an earlier term is counted in this one.",
+        ((election, "on_vote", _vote_of_any_term),),
+    ),
+    (
+        "earlier-answers-counted",
+        "What a follower acknowledged to this leader in an earlier term is counted in this one.",
+        ((replication, "on_appended", _answer_of_any_term),),
+    ),
+    (
+        "snapshot-over-newer",
+        "A snapshot takes the log's place, though the log has grown beyond it while it came (section 7).",
+        ((snapshots, "fetched", _install_over_what_came), (snapshots, "drop_needless", lambda s: None)),
+    ),
+)
+
+# What both share.
+
+_lookup, _snapshot, _order = Sessions.lookup, Sessions.snapshot, Requests._order
+
+
+class _Unsynced:
+    """Files whose syncs do nothing."""
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda *_: None) if name.startswith("sync") else getattr(self._files, name)
+
+
+def _trust_what_is_read(files: Any, identity: Any, create_incarnation: Callable[[], int]) -> None:
+    prepare(_Unsynced(files) if segment_names(files) else files, identity, create_incarnation)  # type: ignore[arg-type]  # stands in
+
+
+def _snapshot_without_replies(self: Any) -> Iterator[bytes]:
+    table, large = self._table, self._large
+    try:
+        self._table = OrderedDict((number, type(found)(found.mark, {})) for number, found in table.items())
+        self._large = OrderedDict()
+        return chain(list(_snapshot(self)))
+    finally:
+        self._table, self._large = table, large
+
+
+def _use_by_looking(self: Any, session: int, request: int, mark: int) -> Lookup:
+    if session in self._table:
+        self._table.move_to_end(session)
+    return _lookup(self, session, request, mark)
+
+
+def _raise_the_mark(self: Any, message: Any, now: int) -> None:
+    if message.session == self.session:
+        self._mark = max(self._mark, message.request)
+
+
+def _set_in_memory(self: Any, new: int) -> None:
+    self._encoded = replace(self._encoded, incarnation=new)
+
+
+def _write_unsynced(self: Any, offset: int, data: bytes) -> None:
+    if offset == 0:
+        self._begin()
+    handle, size = self._unfinished
+    self._files.append(handle, data)
+    self._unfinished = (handle, size + len(data))
+
+
+def _one_of_equal_commands(self: Any, source: int, key: tuple[int, int], kind: Kind, mark: int, body: bytes) -> None:
+    if not any(kind is Kind.COMMAND and body == other.body for other in self._proposals):
+        _order(self, source, key, kind, mark, body)
+
+
+SHARED: Bugs = (
+    (
+        "reread-not-synced",
+        "What an earlier life wrote and did not sync is read back and believed, without a sync of its own.",
+        ((journal_module, "prepare", _trust_what_is_read),),
+    ),
+    (
+        "replies-not-in-snapshot",
+        "A snapshot holds the sessions without their recorded replies.",
+        ((Sessions, "snapshot", _snapshot_without_replies),),
+    ),
+    (
+        "lookup-uses-session",
+        "A duplicate that one member answers from its table counts as a use of the session there, and nowhere else.",
+        ((Sessions, "lookup", _use_by_looking),),
+    ),
+    (
+        "mark-raised-early",
+        "A client's low-water mark rises to the newest answer, past requests that have none.",
+        (after(ClientSession, "_replied", _raise_the_mark),),
+    ),
+    (
+        "read-joins-round",
+        "A read counts answers to the round before it as answers to its own.",
+        (
+            (Rounds, "newest_round", property(lambda self: self._r.round - 1)),
+            (Server, "newest_round", property(lambda self: self.round - 1)),
+        ),
+    ),
+    (
+        "snapshot-not-synced",
+        "A snapshot's file is named in the journal without having been synced.",
+        ((SnapshotFiles, "write", _write_unsynced),),
+    ),
+    (
+        "equal-commands-are-one",
+        "Of commands with equal bodies that come together only one is ordered.",
+        ((Requests, "_order", _one_of_equal_commands),),
+    ),
+    (
+        "incarnation-in-memory",
+        "A blank member that learns that its incarnation is too old takes a newer one, and does not keep it.",
+        ((Journal, "set_incarnation", _set_in_memory),),
+    ),
+)
