@@ -222,6 +222,24 @@ class Load(ABC):
                 Kind.LIVENESS,
             )
 
+    def catch_up(self, within: int) -> None:
+        """Let time pass until everything that is outstanding now is answered; clients go on calling meanwhile."""
+        keys = list(self._waiting)
+
+        def answered() -> bool:
+            while keys and keys[-1] not in self._waiting:
+                keys.pop()
+            return not keys
+
+        if not self.world.run_until(answered, within):
+            operation = self._waiting[keys[-1]]
+            raise ViolationError(
+                "service",
+                f"a call ({operation.op}) of client {operation.client}, made {self.world.now - operation.call} ns ago, "
+                f"is not answered {within} ns after all was well; " + self._standings(),
+                Kind.LIVENESS,
+            )
+
     def agree(self, members: Sequence[int], within: int) -> None:
         """Let time pass until these members have all applied the same; then look at each."""
         world = self.world

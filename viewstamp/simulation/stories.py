@@ -14,11 +14,12 @@ from transport.network import LinkFaults
 from viewstamp.journal.simulated import Crash
 from viewstamp.protocol import MILLISECOND
 from viewstamp.simulation.disk_stories import DiskStories
+from viewstamp.simulation.intrigues import Intrigues
 from viewstamp.simulation.load import draw_client
 from viewstamp.simulation.plan import Fault
 
 
-class Stories(DiskStories):
+class Stories(DiskStories, Intrigues):
     """All that can befall a cluster: one method for each `Fault`, by its name."""
 
     def befall(self, fault: Fault) -> None:
@@ -117,16 +118,6 @@ class Stories(DiskStories):
             world.run_for(draw.choice((0, 300_000, MILLISECOND, 4 * MILLISECOND, 20 * MILLISECOND)))
             self.network.heal()
             self.separate([reigning], [member for member in self.members if member != reigning])
-
-    def _await_another(self, reigning: int) -> int:
-        """Wait for another member to lead; which it is, 0 if none does in time."""
-        nodes = [node for member, node in self.world.nodes.items() if member != reigning]
-
-        def leading() -> int:
-            return next((node.member for node in nodes if node.replica is not None and node.replica.leads), 0)
-
-        self.world.run_until(lambda: leading() > 0, 8 * self.patience)
-        return leading()
 
     def bridge(self) -> None:
         """One member hears all, the others two camps; its disk lags, and it forgets what it has just said to one."""

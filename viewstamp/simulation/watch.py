@@ -63,6 +63,11 @@ class Watch:
         self._seen = {member.id: _Seen() for member in cluster.members}
         self._turns = 0
 
+    def view_of(self, member: int) -> int:
+        """The view that a member was in when it last said so; after a restart the one that its disk held."""
+        seen = self._seen[member]
+        return max(seen.view, seen.floor)
+
     def note(self, now: int, text: str) -> None:
         """Something that whoever reads a failure will want to know."""
         self.events.append((now, text))
