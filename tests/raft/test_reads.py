@@ -101,6 +101,32 @@ def test_d6_4_a_follower_takes_no_answer_that_it_did_not_ask_for() -> None:
     assert server.reads == []
 
 
+def test_d6_4_a_question_is_asked_again_and_then_given_up() -> None:
+    server = restarted(2, 1)
+    server.receive(1, heartbeat(1))
+    server.read(5)
+    server.wait(server.configuration.timeouts.retry)
+    first, again = server.sent(ReadIndex)
+    assert first == again
+    for _ in range(10):  # A leader that is heard, and does not answer.
+        server.wait(SECOND // 20)
+        server.receive(1, heartbeat(1))
+    assert [(type(answer), answer.read) for answer in server.reads] == [(ReadFailed, 5)]
+
+
+def test_ours_an_answer_from_before_a_restart_answers_no_question_of_after_it() -> None:
+    """The old answer's index can lack what was acknowledged since: the read would be stale."""
+    server = restarted(2, 1)
+    server.receive(1, heartbeat(1))
+    server.read(5)
+    old = server.last(ReadIndex).number
+    again = server.restarted()
+    again.receive(1, heartbeat(1))
+    again.read(1)
+    again.receive(1, ReadIndexReply(1, old, 0))
+    assert again.reads == []
+
+
 def test_d6_4_a_leader_answers_a_follower_after_a_majority_has_confirmed_it() -> None:
     server = leader(1)
     server.acknowledge(2, 1)

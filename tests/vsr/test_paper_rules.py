@@ -97,6 +97,16 @@ def test_4_1_step_4_a_gap_that_stays_is_fetched_from_the_primary() -> None:
     assert backup.op == 3
 
 
+def test_4_1_step_4_ours_nothing_is_fetched_before_a_gap_has_stayed() -> None:
+    """Messages overtake each other all the time: asking each time, a backup would fetch what is on its way already."""
+    backup = Driven(2)
+    backup.receive(1, Prepare(0, entries(2, 2), 0, 0))
+    backup.core.tick(backup.now)
+    backup.receive(1, Prepare(0, entries(1, 1), 0, 0))
+    assert backup.op == 2
+    assert backup.sent(GetState) == []
+
+
 def test_4_1_step_4_a_duplicate_prepare_is_acknowledged_again_and_changes_nothing() -> None:
     backup = Driven(2)
     backup.receive(1, Prepare(0, entries(1, 2), 0, 0))

@@ -195,6 +195,17 @@ def test_4_3_step_4_it_is_normal_again_once_the_whole_log_is_in_hand_and_promise
     assert third.last(PrepareOk).op == 2
 
 
+def test_4_3_ours_a_recovered_member_knows_who_else_has_lost_a_disk() -> None:
+    """Else what member 5 promised before its loss, and is still under way, would count here."""
+    third = lost(3, members=5)
+    nonce = ask(third)
+    for sender in (1, 2, 4):
+        third.receive(sender, RecoveryResponse(0, nonce, 0, 0, (1, 1, 2, 1, 7)))
+    assert third.status == "normal"
+    third.receive(5, DoViewChange(2, 0, 0, 0, (1, 1, 2, 1, 1)), incarnation=1)
+    assert (third.view, third.status) == (0, "normal")
+
+
 def test_4_3_ours_a_second_loss_with_a_clock_that_went_back_asks_for_a_larger_incarnation() -> None:
     third = lost(3, incarnation=2)
     nonce = ask(third)

@@ -33,6 +33,16 @@ def silence(replica: Driven) -> None:
     replica.wait(timeouts.suspect + timeouts.jitter + 1)
 
 
+def joining_view_1() -> Driven:
+    """A backup of view 0 that fetches the log of view 1, which has begun."""
+    third = Driven(3)
+    third.receive(1, Prepare(0, entries(1, 1), 0, 0))
+    third.receive(2, StartView(1, 1, 0))
+    assert third.status == "state-transfer"
+    third.forget()
+    return third
+
+
 def test_4_2_step_1_a_backup_that_hears_nothing_sends_startviewchange_to_all() -> None:
     backup = Driven(2)
     silence(backup)
@@ -56,6 +66,18 @@ def test_4_2_step_1_prepare_and_commit_put_suspicion_off() -> None:
         backup.wait(200 * MILLISECOND)
         backup.receive(1, Commit(0, 0, 0, 0))
     assert backup.sent(StartViewChange) == []
+
+
+def test_4_2_step_1_ours_a_proposal_is_withdrawn_when_the_primary_is_heard_again() -> None:
+    """Else one slow heartbeat, and then another member's, much later, make a quorum against a working primary."""
+    backup = Driven(2)
+    silence(backup)
+    backup.receive(1, Commit(0, 0, 0, 0))
+    backup.forget()
+    backup.wait(backup.configuration.timeouts.retry + 1)
+    assert backup.sent(StartViewChange) == []
+    propose_view(backup, 3, 1)
+    assert (backup.view, backup.status) == (0, "normal")
 
 
 def test_4_2_step_1_ours_suspicion_is_drawn_anew_each_time() -> None:
@@ -176,6 +198,33 @@ def test_4_2_step_2_ours_joins_a_view_that_the_proposer_has_entered() -> None:
     backup = Driven(3)
     propose_view(backup, 2, 2, entered=1)
     assert (backup.view, backup.status) == (1, "view-change")
+
+
+def test_4_2_step_2_ours_startviewchange_tells_only_of_a_view_that_is_durable() -> None:
+    """Else others enter it on this word, and its sender crashes and comes back without: one member changed the view."""
+    backup = Driven(3, eager=False)
+    backup.finish_writes()
+    propose_view(backup, 1, 1)
+    assert backup.view == 1
+    silence(backup)
+    assert backup.last(StartViewChange) == StartViewChange(2, 0, VECTOR)
+    backup.finish_writes()
+    backup.wait(backup.configuration.timeouts.retry + 1)
+    assert backup.last(StartViewChange) == StartViewChange(2, 1, VECTOR)
+
+
+def test_4_2_step_2_ours_a_view_that_has_begun_is_joined_and_not_entered_anew() -> None:
+    """It fetches that view's log. Its sender is behind: by its word, the fetch would be given up for a view change."""
+    third = joining_view_1()
+    propose_view(third, 1, 2, entered=1)
+    assert (third.view, third.status) == (0, "state-transfer")
+
+
+def test_4_2_step_1_ours_a_view_that_has_begun_is_not_proposed_again() -> None:
+    """Its primary has fallen silent: the view after it is wanted. For view 1 nobody else would ask any more."""
+    third = joining_view_1()
+    silence(third)
+    assert {message.view for _, message in third.sent(StartViewChange)} == {2}
 
 
 def test_4_2_in_a_view_change_nothing_of_the_old_view_is_accepted() -> None:
@@ -440,6 +489,17 @@ def test_restart_ours_late_doviewchange_do_not_start_a_view_a_second_time() -> N
     second.receive(3, DoViewChange(1, 0, 0, 0, VECTOR))
     second.wait(SECOND // 10)
     assert (second.leads, second.op) == (False, 1)
+
+
+def test_restart_ours_a_page_that_comes_when_no_doviewchange_counts_any_more_is_taken() -> None:
+    """Its own is not among them after a restart, and all others have lost their disks since. Input never raises."""
+    second = restarted(2, 1, 0)
+    second.receive(1, DoViewChange(1, 0, 1, 1, VECTOR))
+    second.receive(3, DoViewChange(1, 0, 1, 1, VECTOR))
+    [(to, question)] = second.sent(GetState)
+    second.receive(to, StartViewChange(1, 0, (7, 1, 7)), incarnation=7)
+    second.receive(to, NewState(1, question.nonce, 0, entries(1, 1), 1, 0), incarnation=7)
+    assert second.op == 1
 
 
 def test_restart_what_was_durable_is_there_and_what_was_not_may_be_gone() -> None:

@@ -1,0 +1,264 @@
+"""Snapshots around a protocol: what is durable before what, what of the log stays, and how bytes come from a peer."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import cast
+
+import pytest
+
+from statemachine import Counter, Executor
+from statemachine.executor import AgreedEntry
+from viewstamp.cluster import Cluster, Member
+from viewstamp.journal import JournalRecord
+from viewstamp.protocol import Core, Effects, Entry, Kind, Proposal, Snapshot, Standing, Time, Wanted, make_entry
+from viewstamp.replica.applied import Applied
+from viewstamp.replica.chunks import CHUNK_BYTES
+from viewstamp.replica.file_tasks import FileTask, RemoveSnapshot, WriteBlock
+from viewstamp.replica.records import record_of
+from viewstamp.replica.snapshots import Snapshots
+from viewstamp.replica.turn import Turn
+from viewstamp.wire import Chunk, GetChunk
+
+ENTRIES, PEER, OTHER = 64, 2, 3
+
+
+class Told:
+    """A protocol that remembers what its body tells it; its log holds every entry there ever was."""
+
+    def __init__(self) -> None:
+        self.compacted: list[tuple[int, int]] = []
+        self.here: list[Snapshot] = []
+        self.failed: list[Snapshot] = []
+        self.standing = Standing("normal", "backup", 0, 1, False, 1000, 1000)
+
+    def compact(self, snapshot: Snapshot, keep_after: int, now: Time) -> None:
+        self.compacted.append((snapshot.op, keep_after))
+
+    def entry(self, op: int) -> Entry:
+        return make_entry(op, 0, 0, Proposal(Kind.NOOP, 0, 0, 0, b"", 0))
+
+    def fetched(self, snapshot: Snapshot, now: Time) -> None:
+        self.here.append(snapshot)
+
+    def fetching(self, snapshot: Snapshot, now: Time) -> None:
+        """More has come."""
+
+    def fetch_failed(self, snapshot: Snapshot, now: Time) -> None:
+        self.failed.append(snapshot)
+
+
+class Taker:
+    """The snapshots of member 1, and the test around them: its clock, its journal, its files and its network."""
+
+    def __init__(self) -> None:
+        self.protocol = Told()
+        self.executor = Executor(Counter(), max_sessions=8, window=8)
+        self.applied = Applied(self.executor)
+        self.records: list[tuple[JournalRecord, ...]] = []
+        self.questions: list[tuple[int, int]] = []
+        self.tasks: list[FileTask] = []
+        self.now = Time(0, 0)
+        self.cluster = Cluster(
+            name="test",
+            cluster_id=bytes(8),
+            protocol="vsr",
+            members=tuple(Member(id=number, host="127.0.0.1", port=7000 + number) for number in (1, PEER, OTHER)),
+            snapshot_entries=ENTRIES,
+        )
+        self.snapshots = Snapshots(
+            self.cluster, 1, self.applied, send=self._send, issue=self._issue, measure=lambda: 0, stored=None
+        )
+        self.snapshots.start(cast("Core", self.protocol))
+
+    def _issue(self, records: tuple[JournalRecord, ...]) -> int:
+        self.records.append(records)
+        return len(self.records)
+
+    def _send(self, to: int, message: object) -> None:
+        if isinstance(message, GetChunk):
+            self.questions.append((to, message.offset))
+
+    def turn(self, wanted: Wanted | None = None) -> None:
+        """The turn's end, in which the protocol wants this snapshot."""
+        turn = Turn()
+        self.snapshots.follow(Effects(wanted=wanted), 0, self.now, turn)
+        self.snapshots.close(self.now, turn)
+        self.tasks += turn.files
+
+    def wait(self, duration: int) -> None:
+        self.now = Time(self.now.monotonic + duration, 0)
+
+    def asked(self) -> list[tuple[int, int]]:
+        """Whom it has asked for which offsets since the last look."""
+        asked, self.questions = self.questions, []
+        return asked
+
+    # Its own.
+
+    def take(self, op: int) -> Snapshot:
+        """Come to this op and take a snapshot: its file is written, and its record on its way to the journal."""
+        first = self.executor.applied + 1
+        self.executor.apply([cast("AgreedEntry", self.protocol.entry(each)) for each in range(first, op + 1)])
+        self.applied.viewstamp = self.applied.viewstamp._replace(op=op)
+        self.snapshots.demand()
+        self.turn()
+        finished = self.write_files()
+        assert finished is not None
+        return finished
+
+    def write_files(self) -> Snapshot | None:
+        """Everything that was asked of the files is carried out; the snapshot that is whole by it."""
+        finished = None
+        while self.tasks:
+            task = self.tasks.pop(0)
+            finished = task.finished if isinstance(task, WriteBlock) else finished
+            self.snapshots.file_done(task, None, self.now)
+            self.turn()
+        return finished
+
+    def journal(self) -> None:
+        """The journal has all that it was given."""
+        self.snapshots.written(len(self.records), self.now)
+        self.turn()
+
+
+def large(fill: bytes = b"x") -> tuple[Snapshot, list[bytes]]:
+    """A snapshot of a peer, up to op 500, and its three chunks."""
+    state = fill * (3 * CHUNK_BYTES - 32)
+    digest = blake2b(state, digest_size=32).digest()
+    data = state + digest
+    chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
+    return Snapshot(0, 500, 0, len(data), digest), chunks
+
+
+def give(taker: Taker, snapshot: Snapshot, place: int, chunk: bytes, source: int = PEER) -> bool:
+    return taker.snapshots.receive(source, Chunk(snapshot.op, snapshot.digest, place * CHUNK_BYTES, chunk), taker.now)
+
+
+# What is durable before what.
+
+
+def test_a_snapshot_is_recorded_when_its_file_is_durable() -> None:
+    """A record that names a file that is not there is a journal that cannot be read."""
+    taker = Taker()
+    taker.snapshots.demand()
+    taker.executor.apply([cast("AgreedEntry", taker.protocol.entry(1))])
+    taker.applied.viewstamp = taker.applied.viewstamp._replace(op=1)
+    taker.turn()
+    assert taker.tasks
+    assert taker.records == []
+    finished = taker.write_files()
+    assert finished is not None
+    assert taker.records == [(record_of(finished),)]
+
+
+def test_the_log_goes_when_the_record_of_its_snapshot_is_durable() -> None:
+    """A crash before that would leave neither log nor snapshot."""
+    taker = Taker()
+    taker.take(100)
+    assert taker.protocol.compacted == []
+    taker.journal()
+    assert [op for op, _ in taker.protocol.compacted] == [100]
+
+
+def test_the_file_of_the_snapshot_before_goes_when_the_journal_names_the_next() -> None:
+    """Until then it is what a restart begins with."""
+    taker = Taker()
+    first = taker.take(100)
+    taker.journal()
+    taker.take(200)
+    assert RemoveSnapshot(first) not in taker.tasks
+    taker.journal()
+    assert RemoveSnapshot(first) in taker.tasks
+
+
+def test_a_margin_of_the_log_stays_before_its_snapshot() -> None:
+    """Without it a member that is one entry behind would need the whole state."""
+    taker = Taker()
+    taker.take(100)
+    taker.journal()
+    assert taker.protocol.compacted == [(100, 100 - ENTRIES // 4)]
+
+
+def test_the_log_behind_a_snapshot_that_is_being_fetched_stays_until_that_is_over() -> None:
+    """Else who fetches it finds, when it is done, that it needs the next."""
+    taker = Taker()
+    first = taker.take(100)
+    taker.journal()
+    taker.snapshots.receive(PEER, GetChunk(first.op, first.digest, 0), taker.now)
+    taker.take(200)
+    taker.journal()
+    assert taker.protocol.compacted[-1] == (200, 100)
+    assert RemoveSnapshot(first) not in taker.tasks
+    taker.wait(10 * taker.cluster.timeouts.suspect)
+    taker.turn()
+    assert taker.protocol.compacted[-1] == (200, 200 - ENTRIES // 4)
+    assert RemoveSnapshot(first) in taker.tasks
+
+
+# How a snapshot comes from a peer.
+
+
+def test_a_chunk_that_does_not_come_is_asked_for_again() -> None:
+    taker = Taker()
+    snapshot, chunks = large()
+    taker.turn(Wanted(PEER, snapshot))
+    assert taker.asked() == [(PEER, place * CHUNK_BYTES) for place in range(3)]
+    give(taker, snapshot, 2, chunks[2])
+    taker.wait(taker.cluster.timeouts.retry)
+    taker.turn(Wanted(PEER, snapshot))
+    assert taker.asked() == [(PEER, 0), (PEER, CHUNK_BYTES)]
+
+
+def test_a_fetched_snapshot_is_here_when_its_file_is_durable() -> None:
+    """Installed before, its record could name a file that a crash has cut short."""
+    taker = Taker()
+    snapshot, chunks = large()
+    taker.turn(Wanted(PEER, snapshot))
+    for place, chunk in enumerate(chunks):
+        assert give(taker, snapshot, place, chunk)
+    taker.turn(Wanted(PEER, snapshot))
+    assert taker.protocol.here == []
+    assert taker.write_files() == snapshot
+    assert taker.protocol.here == [snapshot]
+
+
+def test_a_chunk_of_another_snapshot_is_not_taken() -> None:
+    """Both are up to the same op: bytes of two would be mixed."""
+    taker = Taker()
+    snapshot, _ = large()
+    other, chunks = large(b"y")
+    taker.turn(Wanted(PEER, snapshot))
+    assert not give(taker, other, 0, chunks[0])
+    assert taker.snapshots.status.receiving is not None
+    assert taker.snapshots.status.receiving.done == 0
+
+
+@pytest.mark.parametrize("damaged", range(3))
+def test_bytes_that_are_not_those_of_the_name_are_given_up(damaged: int) -> None:
+    taker = Taker()
+    snapshot, chunks = large()
+    taker.turn(Wanted(PEER, snapshot))
+    for place, chunk in enumerate(chunks):
+        flipped = bytes([chunk[0] ^ 1]) + chunk[1:]
+        give(taker, snapshot, place, flipped if place == damaged else chunk)
+    taker.turn()
+    taker.write_files()
+    assert taker.protocol.failed == [snapshot]
+    assert taker.protocol.here == []
+
+
+def test_what_has_come_stays_good_when_another_member_becomes_the_source() -> None:
+    taker = Taker()
+    snapshot, chunks = large()
+    taker.turn(Wanted(PEER, snapshot))
+    give(taker, snapshot, 0, chunks[0])
+    taker.asked()
+    taker.turn(Wanted(OTHER, snapshot))
+    assert taker.asked() == [(OTHER, CHUNK_BYTES), (OTHER, 2 * CHUNK_BYTES)]
+    for place in (1, 2):
+        give(taker, snapshot, place, chunks[place], OTHER)
+    taker.turn(Wanted(OTHER, snapshot))
+    taker.write_files()
+    assert taker.protocol.here == [snapshot]
