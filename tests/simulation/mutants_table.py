@@ -86,6 +86,13 @@ def hunt_core(position: int, seeds: int) -> Row:
     return Row("core", mutant.protocol, mutant.name, found_by, seed + 1, time.monotonic() - started)
 
 
+LEVELS = (
+    ("core", hunt_core, [(mutant.protocol, mutant.name) for mutant in CORES]),
+    ("cluster", hunt_stack, [(mutant.protocol, mutant.name) for mutant in CATALOGUE]),
+)
+"""What there is to hunt, and how; a mutant is found again by its position."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 if a mutant survived."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants_table", description=__doc__)
@@ -99,10 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         hunts = [
             pool.submit(hunter, position, options.seeds)
-            for level, hunter, mutants in (("core", hunt_core, CORES), ("cluster", hunt_stack, CATALOGUE))
+            for level, hunter, names in LEVELS
             if options.level in (level, "both")
-            for position, mutant in enumerate(mutants)
-            if options.protocol in (mutant.protocol, "both") and (not options.only or mutant.name in options.only)
+            for position, (protocol, name) in enumerate(names)
+            if options.protocol in (protocol, "both") and (not options.only or name in options.only)
         ]
         done = track(as_completed(hunts), "hunting", len(hunts), console=Console(stderr=True))
         rows = [future.result() for future in done]

@@ -303,7 +303,8 @@ async def open_replica(
 
     `machine` makes the state machine (its class will do); `data` is this member's own directory, made if it is not
     there; a cluster with `storage = "memory"` needs none, and touches none that is given. The other arguments replace
-    parts of the world: a `Fabric`'s transport, simulated files, a protocol of your own, the `parts` that simulations need.
+    parts of the world: a `Fabric`'s transport, simulated files, a protocol of your own, the `parts` that simulations
+    need.
 
     Raises:
       UnknownMemberError: the cluster has no such member.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from transport.network import LinkFaults
 from viewstamp.protocol import MILLISECOND, SECOND
+from viewstamp.replica import Replica
 from viewstamp.simulation.faults import Faults
 
 _CLIENT_PAUSE = SECOND
@@ -229,7 +230,7 @@ class Intrigues(Faults):
                 break
             if world.primary is not None:
                 leading = world.primary
-                world.resign(leading)
+                world.tell(leading, "resign", Replica.resign)
             self._await_another(leading)
         self.lull()
 
