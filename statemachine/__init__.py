@@ -52,7 +52,7 @@ from statemachine.outcome import (
     encode_outcome,
     unwrap,
 )
-from statemachine.sessions import MAXIMUM_SESSIONS, WINDOW, Lookup, Recorded, Sessions, Verdict
+from statemachine.sessions import MAXIMUM_SESSIONS, WINDOW, Lookup, Recorded, Sessions, Verdict, session_number
 from statemachine.values import Value, decode_value, encode_value
 
 __all__ = [
@@ -115,5 +115,6 @@ __all__ = [
     "encode_value",
     "queries_of",
     "query",
+    "session_number",
     "unwrap",
 ]

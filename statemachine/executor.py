@@ -33,6 +33,8 @@ from statemachine.sessions import (
     Recorded,
     Sessions,
     Verdict,
+    opened_at,
+    session_number,
 )
 from statemachine.snapshot_stream import StreamReader, write_stream
 
@@ -103,8 +105,9 @@ class Executor:
 
         Kind 1 is a command, or a list of them which are executed one after the other, each whatever became of those
         before, with one reply for all, in one context whose randomness goes on along the list. Kind 2 opens a session
-        whose number, its op, the reply returns; any other changes nothing. What a command raises is its reply, as is a
-        body that is no command: entries are agreed, and each replica must get past them, equally.
+        whose number, of its op and the request's number as nonce, the reply returns; any other changes nothing. What a
+        command raises is its reply, as is a body that is no command: entries are agreed, and each replica must get past
+        them, equally.
 
         Raises:
           ApplyOrderError: an op is not the one after `applied`.
@@ -127,8 +130,9 @@ class Executor:
                     else:
                         reply = known
                 elif kind == REGISTER:
-                    self.sessions.register(op)
-                    reply = encode_returned(op)
+                    number = session_number(op, request)
+                    self.sessions.register(number)
+                    reply = encode_returned(number)
                 else:
                     reply = NOTHING_REPLY
                 records += encoded, reply
@@ -148,9 +152,9 @@ class Executor:
     def lookup(self, session: int, request: int, mark: int) -> Lookup:
         """What is already known of a request, so that a duplicate need not be ordered; changes nothing.
 
-        A session number above `applied` is one that this replica has not come to yet: the log decides.
+        A session opened beyond `applied` is one that this replica has not come to yet: the log decides.
         """
-        if session > self._applied:
+        if opened_at(session) > self._applied:
             return Verdict.NEW
         return self.sessions.lookup(session, request, mark)
 

@@ -1,9 +1,10 @@
 """Client sessions: the replicated memory that makes each request execute once, however often it arrives.
 
-A session is opened by an entry of its own and named by that entry's op-number. The client numbers its requests from
-1 and sends with each its low-water mark: it has an answer to, or has given up, every request up to it. Replies above
-the mark are recorded, so a duplicate is answered without being executed again, and several requests may be in flight
-and arrive in any order. (VRR section 4.1 keeps one request per client; Ongaro's dissertation, section 6.3, several.)
+A session is opened by an entry of its own, and numbered by that entry's op and nonce. The client numbers its requests
+from 1 and sends with each its low-water mark: it has an answer to, or has given up, every request up to it. Replies
+above the mark are recorded, so a duplicate is answered without being executed again, and several requests may be in
+flight and arrive in any order. (VRR section 4.1 keeps one request per client; Ongaro's dissertation, section 6.3,
+several.)
 
 All of it changes only as entries are applied, and expiry is by count, never by a clock: replicas would disagree.
 """
@@ -25,6 +26,23 @@ WINDOW = 1024
 MAXIMUM_REPLIES_BYTES = 64 * 1024 * 1024
 SMALL_REPLY_BYTES = 64
 _LARGE_PER_CHUNK = 4096
+_OP_BITS = 44
+_OP_MASK = (1 << _OP_BITS) - 1
+_NONCE_MASK = (1 << 64 - _OP_BITS) - 1
+
+
+def session_number(op: int, nonce: int) -> int:
+    """The number of the session that the entry at `op` opens for the client that asked with this nonce.
+
+    The op alone would do within one history. But a cluster whose data is all lost begins another one under its old
+    name: a client of the first would go on, and find under its number the requests and replies of somebody else.
+    """
+    return (nonce & _NONCE_MASK) << _OP_BITS | op
+
+
+def opened_at(session: int) -> int:
+    """The op of the entry that opened this session."""
+    return session & _OP_MASK
 
 
 class Verdict(enum.Enum):
@@ -95,14 +113,14 @@ class Sessions:
     def __contains__(self, session: object) -> bool:
         return session in self._table
 
-    def register(self, op: int) -> None:
-        """The entry at `op` opened a session of that number."""
-        self._table[op] = _Session(0, {})
+    def register(self, number: int) -> None:
+        """A session of this number was opened."""
+        self._table[number] = _Session(0, {})
         while len(self._table) > self.max_sessions:
-            number, expired = self._table.popitem(last=False)
+            oldest, expired = self._table.popitem(last=False)
             for request, reply in expired.replies.items():
                 if len(reply) > SMALL_REPLY_BYTES:
-                    self._forget_large(number, request, reply)
+                    self._forget_large(oldest, request, reply)
 
     def lookup(self, session: int, request: int, mark: int) -> Lookup:
         """What is known of a request, changing nothing."""

@@ -47,7 +47,7 @@ class Request:
 class Reply:
     """The outcome of a request, with a viewstamp at or after it.
 
-    A session's registration is request `nonce` of session 0, and its op is the session's number.
+    A session's registration is request `nonce` of session 0, and op and nonce are the session's number.
     """
 
     session: int

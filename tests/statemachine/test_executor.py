@@ -29,6 +29,7 @@ from statemachine import (
     decode_outcome,
     encode_command,
     encode_value,
+    session_number,
 )
 from statemachine.executor import REGISTER
 from tests.statemachine.driving import apply
@@ -209,6 +210,20 @@ def test_a_duplicate_is_answered_before_it_is_ordered() -> None:
     assert decode_outcome(expired) == Unknown(UnknownReason.EXPIRED)
     # This replica has applied 2 entries: a session registered at 3 is news to it, not expired.
     assert executor.lookup(3, 1, 0) is Verdict.NEW
+
+
+def test_a_client_of_a_history_that_was_lost_meets_nobody_else_under_its_number() -> None:
+    """All members lose their data and found the cluster anew; its first session is opened at the same op."""
+    histories = [Executor(Counter()), Executor(Counter())]
+    for nonce, executor in zip((1001, 1002), histories, strict=True):
+        apply(executor, 1, REGISTER, 0, nonce, 0, 10, 11, b"")
+    before, after = session_number(1, 1001), session_number(1, 1002)
+    apply(histories[1], 2, 1, after, 1, 0, 20, 21, Counter.add.bind(5))
+    assert histories[0].lookup(before, 1, 0) is Verdict.NEW
+    assert histories[1].lookup(before, 1, 0) is Verdict.EXPIRED
+    late = apply(histories[1], 3, 1, before, 1, 0, 30, 31, Counter.add.bind(7))
+    assert decode_outcome(late) == Unknown(UnknownReason.EXPIRED)
+    assert decode_outcome(histories[1].query(Counter.get.bind())) == Returned(5)
 
 
 def mixed_run() -> Executor:

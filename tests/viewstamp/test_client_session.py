@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from statemachine import session_number
 from viewstamp.client import ClientSession, Failure
 from viewstamp.client.session import ClientMessage
 from viewstamp.protocol import MILLISECOND, NEVER
@@ -26,24 +27,25 @@ def requests(messages: list[tuple[int, ClientMessage]]) -> list[tuple[int, int, 
     return [(to, m.request, m.mark) for to, m in messages if isinstance(m, Request)]
 
 
-def test_the_session_number_is_the_op_of_the_registration() -> None:
+def test_the_session_number_is_made_of_op_and_nonce_of_the_registration() -> None:
     session, _ = opened()
-    assert session.session == 77
+    assert session.session == session_number(77, session._nonce)
     assert requests(session.take_messages()) == [(1, 1, 0)]
 
 
 def test_a_second_answer_to_the_registration_changes_nothing() -> None:
     session, _ = opened()
     session.take_messages()
+    number = session.session
     session.receive(1, Reply(0, session._nonce, 0, 99, b""), 2)
-    assert session.session == 77
+    assert session.session == number
 
 
 def test_a_reply_completes_its_call_once() -> None:
     session, now = opened()
     session.take_messages()
     handle = session.call(b"second", now)
-    reply = Reply(77, 2, 3, 80, b"done")
+    reply = Reply(session.session, 2, 3, 80, b"done")
     session.receive(1, reply, now)
     session.receive(1, reply, now)
     assert [(c.handle, c.outcome, c.viewstamp) for c in session.take_completions()] == [(handle, b"done", (3, 80))]
@@ -54,10 +56,10 @@ def test_the_mark_rises_over_answered_requests_without_a_gap() -> None:
     for body in (b"second", b"third"):
         session.call(body, now)
     session.take_messages()
-    session.receive(1, Reply(77, 2, 0, 81, b""), now)
+    session.receive(1, Reply(session.session, 2, 0, 81, b""), now)
     session.call(b"fourth", now)
     assert requests(session.take_messages()) == [(1, 4, 0)]
-    session.receive(1, Reply(77, 1, 0, 80, b""), now)
+    session.receive(1, Reply(session.session, 1, 0, 80, b""), now)
     session.call(b"fifth", now)
     assert requests(session.take_messages()) == [(1, 5, 2)]
 
@@ -66,7 +68,7 @@ def test_calls_beyond_the_window_wait() -> None:
     session, now = opened(window=2)
     handles = [session.call(b"more", now) for _ in range(3)]
     assert [number for _, number, _ in requests(session.take_messages())] == [1, 2]
-    session.receive(1, Reply(77, 1, 0, 80, b""), now)
+    session.receive(1, Reply(session.session, 1, 0, 80, b""), now)
     assert [number for _, number, _ in requests(session.take_messages())] == [3]
     assert session.in_flight == 3
     assert handles == [handles[0], handles[0] + 1, handles[0] + 2]
@@ -119,7 +121,7 @@ def test_a_probe_that_the_primary_answers_turns_everything_to_it() -> None:
     now = 200 * MILLISECOND
     session.tick(now)
     session.take_messages()
-    session.receive(2, Reply(77, 1, 1, 90, b"done"), now)
+    session.receive(2, Reply(session.session, 1, 1, 90, b"done"), now)
     assert session.target == 2
     assert [(to, number) for to, number, _ in requests(session.take_messages())] == [(2, 2), (2, 3)]
     session.call(b"fourth", now)
@@ -136,7 +138,7 @@ def test_one_lost_request_is_sent_again_although_others_are_answered() -> None:
         if step > 1 and any(number == 1 for _, number, _ in sent):
             break
         for _, number, _ in sent:
-            session.receive(1, Reply(77, number, 0, 80, b""), now)
+            session.receive(1, Reply(session.session, number, 0, 80, b""), now)
         if now >= session.deadline:
             session.tick(now)
             sent = requests(session.take_messages())
@@ -187,7 +189,7 @@ def test_an_abandoned_call_stays_tracked_until_answered() -> None:
     session.abandon(1)
     session.tick(200 * MILLISECOND)
     assert requests(session.take_messages()) == [(1, 1, 0), (2, 1, 0)]
-    session.receive(2, Reply(77, 1, 0, 80, b""), now)
+    session.receive(2, Reply(session.session, 1, 0, 80, b""), now)
     session.call(b"next", now)
     assert requests(session.take_messages())[-1][2] == 1
 
@@ -217,7 +219,7 @@ def test_queries_go_home_and_complete_once() -> None:
 
 def test_an_idle_session_wants_no_tick() -> None:
     session, now = opened()
-    session.receive(1, Reply(77, 1, 0, 80, b""), now)
+    session.receive(1, Reply(session.session, 1, 0, 80, b""), now)
     session.tick(session.deadline)
     assert session.deadline == NEVER
     assert session.in_flight == 0

@@ -14,6 +14,7 @@ from enum import StrEnum
 from random import Random
 from typing import Self
 
+from statemachine import session_number
 from viewstamp.cluster import Cluster
 from viewstamp.protocol import MILLISECOND, NEVER, Viewstamp
 from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
@@ -206,7 +207,7 @@ class ClientSession:
     def _registered(self, message: Reply, now: int) -> None:
         if self.session or message.request != self._nonce or self.expired:
             return
-        self.session = message.op  # A session's number is the op of its registration.
+        self.session = session_number(message.op, self._nonce)
         self._fill(now)
         self._arm(now)
 
