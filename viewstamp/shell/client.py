@@ -92,13 +92,9 @@ class Client(Callers):
         """Turn after turn. Ends only by cancellation."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.addresses.keep_fresh, self._silence)
-            while True:
-                if self._turn():
-                    await self._idle.wait(min(self._client_session.deadline, self._endpoint.deadline))
-                else:
-                    await trio.lowlevel.checkpoint()
+            await self._idle.between(self._turn)
 
-    def _turn(self) -> bool:
+    def _turn(self) -> int | None:
         now = self._now_ns()
         arrived = self._transport.receive(_TURN_DATAGRAMS)
         for datagram, address in arrived:
@@ -112,7 +108,7 @@ class Client(Callers):
         for datagram, address in self._endpoint.flush(now):
             self._transport.send(datagram, address)
         self._deliver(session.take_completions())
-        return len(arrived) < _TURN_DATAGRAMS
+        return min(session.deadline, self._endpoint.deadline) if len(arrived) < _TURN_DATAGRAMS else None
 
     def _dispatch(self, sender: int, data: bytes, now: int) -> None:
         try:

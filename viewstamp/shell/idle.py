@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
 from time import time_ns
 
 import trio
@@ -25,7 +24,7 @@ def read_clock(wall_clock: WallClock = time_ns, current_time: Callable[[], float
 
 
 class Idle:
-    """One loop's sleep. No task and no channel: one cancel scope, and only when there is nothing to do."""
+    """One loop's sleep. No task and no channel, and a cancel scope only when a deadline passes or somebody wakes it."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -38,16 +37,29 @@ class Idle:
         if self._scope is not None:
             self._scope.cancel()
 
-    async def wait(self, deadline_ns: int) -> None:
-        """Sleep; always a checkpoint."""
-        if self._woken:
+    async def between(self, turn: Callable[[], int | None]) -> None:
+        """Sleep between turns, for ever: each gives when the next is due, None if at once. Every turn is followed by a
+        checkpoint. What a turn raises ends this.
+        """
+        while True:
+            with trio.CancelScope() as scope:
+                self._scope = scope
+                try:
+                    await self._until_cancelled(scope, turn)
+                finally:
+                    self._scope = None
+
+    async def _until_cancelled(self, scope: trio.CancelScope, turn: Callable[[], int | None]) -> None:
+        """Turn after turn in one scope. Its deadline only ever comes nearer: to move it with each turn costs more than
+        a turn for nothing when it passes."""
+        armed = NEVER
+        while True:
             self._woken = False
-            await trio.lowlevel.checkpoint()
-            return
-        with trio.CancelScope(deadline=deadline_ns / 1e9 if deadline_ns < NEVER else inf) as scope:
-            self._scope = scope
-            try:
-                await self._transport.wait_readable()
-            finally:
-                self._scope = None
-        self._woken = False
+            deadline = turn()
+            if deadline is None or self._woken:
+                await trio.lowlevel.checkpoint()
+                continue
+            if deadline < armed:
+                armed = deadline
+                scope.deadline = deadline / 1e9
+            await self._transport.wait_readable()

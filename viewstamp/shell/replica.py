@@ -178,16 +178,9 @@ class RunningReplica(Callers):
             nursery.start_soon(self.addresses.keep_fresh, self._replica_silence)
             while True:
                 try:
-                    idle = self._turn()
+                    await self._idle.between(self._turn)
                 except IncarnationTooOldError as too_old:
                     await self._start_again(too_old.minimum)
-                    idle = False
-                # What has changed it since is looked at again when the turn that did so ends.
-                self._deadline = self._replica.deadline
-                if idle:
-                    await self._idle.wait(self._deadline)
-                else:
-                    await trio.lowlevel.checkpoint()
 
     async def _start_again(self, minimum: int) -> None:
         """Begin anew, with a larger incarnation and all that the old one had under way forgotten. It is blank."""
@@ -201,8 +194,8 @@ class RunningReplica(Callers):
     def _now(self) -> Time:
         return read_clock(self._wall_clock, self._current_time)
 
-    def _turn(self) -> bool:
-        """One turn: gather, decide, carry out. True when there is nothing more to do at once."""
+    def _turn(self) -> int | None:
+        """One turn: gather, decide, carry out. When the next is due; None if there is more to do at once."""
         replica = self._replica
         now = self._now()
         arrived = self._transport.receive(_TURN_DATAGRAMS)
@@ -226,7 +219,9 @@ class RunningReplica(Callers):
         if now.monotonic >= self._deadline and (drained or endless):
             replica.tick(now)
         more = self._carry_out()
-        return drained and not more
+        # What changes it before the next turn is looked at again when the turn that does so ends.
+        self._deadline = replica.deadline
+        return self._deadline if drained and not more else None
 
     def _carry_out(self) -> bool:
         replica = self._replica
