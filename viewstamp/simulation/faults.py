@@ -309,11 +309,15 @@ class Faults:
 
         disk.on_operation = wait
 
+    @property
+    def founded(self) -> bool:
+        """Whether all members have been seen once: until then no majority can do without the others."""
+        return all(disk.state is not None or disk.ghost for disk in self.world.watch.disks.values())
+
     def can_lose(self, member: int) -> bool:
         """Whether the others have all that is needed without this disk, and none of them is about to lose its own."""
         spare = len(self.members) - self.world.cluster.configuration.quorum
-        founded = all(disk.state is not None or disk.ghost for disk in self.world.watch.disks.values())
-        return founded and len(self.without_data | {member}) <= spare
+        return self.founded and len(self.without_data | {member}) <= spare
 
     def lose_disk(self) -> None:
         """A member comes back without its data; its last words are still under way."""

@@ -19,6 +19,7 @@ from viewstamp.simulation.network import FuzzNetwork
 from viewstamp.simulation.plan import Fault
 from viewstamp.simulation.script import Act, Answered, Befall, Burst, Heal, Pass, Script, Start, Weather, draw_script
 from viewstamp.simulation.stories import Stories
+from viewstamp.simulation.timeline import MOST_EVENTS
 from viewstamp.simulation.verdict import Kind, Violation, ViolationError
 from viewstamp.simulation.world import World
 
@@ -137,7 +138,8 @@ class Run:
         members, quorum = faults.members, world.cluster.configuration.quorum
         able = [member for member in members if member not in faults.without_data]
         core = set(draw.sample(able, quorum))
-        core |= {member for member in members if (draw.randrange(2) or script.heal_all) and member not in faults.gone}
+        everyone = script.heal_all or not faults.founded
+        core |= {member for member in members if (draw.randrange(2) or everyone) and member not in faults.gone}
         world.note(f"faults are over; the core is {sorted(core)}")
         outside = [member for member in members if member not in core]
         faults.separate(sorted(core), outside)
@@ -166,14 +168,18 @@ def run_seed(
 
 
 def run_script(
-    script: Script, machine: type[StateMachine] = Ledger, prepare: Callable[[World], None] | None = None
+    script: Script,
+    machine: type[StateMachine] = Ledger,
+    prepare: Callable[[World], None] | None = None,
+    most_events: int = MOST_EVENTS,
 ) -> Report:
     """Play one run. Nothing that the code under test does is raised: it is in the report.
 
-    `prepare` may set an observer, before anything happens.
+    `prepare` may set an observer, before anything happens. More than `most_events` are a violation of liveness.
     """
     run = Run(script, machine)
     world = run.world
+    world.most_events = most_events
     if prepare is not None:
         prepare(world)
     violation, trace = None, ""

@@ -18,6 +18,7 @@ class Timeline:
     def __init__(self) -> None:
         self.now = BOOT
         self.events = 0
+        self.most_events = MOST_EVENTS
         self._sequence = 0
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
 
@@ -44,7 +45,7 @@ class Timeline:
                 return condition()
             self.now, _, action = heapq.heappop(self._heap)
             self.events += 1
-            if self.events > MOST_EVENTS:
-                raise ViolationError("bounds", f"more than {MOST_EVENTS} events", Kind.LIVENESS)
+            if self.events > self.most_events:
+                raise ViolationError("bounds", f"more than {self.most_events} events", Kind.LIVENESS)
             action()
         return True
