@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import Future
+from itertools import chain, repeat
 from pathlib import Path
+from typing import Self
 from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner, Result
 
-from viewstamp.cli import fuzz
+from tests.simulation.stack_mutants import CATALOGUE, from_outside
+from viewstamp.cli import fuzz, fuzz_campaign
 from viewstamp.cli.command_line import main
+from viewstamp.cli.fuzz_result import Job, Outcome, machine_of
 from viewstamp.simulation.load import LedgerLoad
+from viewstamp.simulation.run import run_seed
 from viewstamp.simulation.verdict import Kind, ViolationError
+from vsr.replica import Replica
+
+PROMISE = Replica.promise  # before any test changes it
 
 
 def run(*arguments: str) -> Result:
@@ -54,7 +65,7 @@ def test_history_and_trace_are_written(tmp_path: Path) -> None:
 def test_a_failure_says_what_and_how_to_see_it_again(kind: Kind, code: int) -> None:
     failure = ViolationError("a property", "this was seen", kind)
     with patch.object(LedgerLoad, "judge", side_effect=failure):
-        result = run("--protocol", "vsr", "--seed", "4")
+        result = run("--protocol", "vsr", "--seed", "4", "--no-shrink")
     assert result.exit_code == code
     assert f"{kind} of 'a property': this was seen" in result.output
     assert "Replay: viewstamp fuzz --protocol vsr --seed 4" in result.output
@@ -62,7 +73,7 @@ def test_a_failure_says_what_and_how_to_see_it_again(kind: Kind, code: int) -> N
 
 def test_an_exception_is_a_crash() -> None:
     with patch.object(LedgerLoad, "judge", side_effect=KeyError("unexpected")):
-        result = run("--protocol", "raft", "--seed", "4")
+        result = run("--protocol", "raft", "--seed", "4", "--no-shrink")
     assert result.exit_code == fuzz.CRASH
     assert "Traceback" in result.output
 
@@ -72,12 +83,151 @@ def test_an_exception_is_a_crash() -> None:
     [
         (("--seeds", "5:5"), "A:B"),
         (("--seeds", "1:2", "--seed", "1"), "exclude each other"),
-        (("--seeds", "1:2", "--history", "file"), "need --seed"),
+        (("--seeds", "1:2", "--history", "file"), "they need"),
         (("--seed", "1", "--history", "file"), "--protocol"),
         (("--seed", "1", "--machine", "nonsense"), "package.module:Class"),
+        (("--seed", "1", "--scenario", "file"), "exclude each other"),
+        (("--scenario", "file", "--protocol", "vsr"), "are in the scenario's file"),
+        (("--scenario", "file", "--machine", "kv"), "are in the scenario's file"),
     ],
 )
 def test_what_is_typed_wrongly_is_said(arguments: tuple[str, ...], complaint: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert complaint in result.output
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Backups acknowledge what is not yet on their disks; the folder that files go to."""
+    monkeypatch.chdir(tmp_path)
+    mutant = next(mutant for mutant in CATALOGUE if (mutant.protocol, mutant.name) == ("vsr", "prepareok-early"))
+    with from_outside(), mutant.applied():
+        yield tmp_path
+
+
+def test_a_failing_run_is_shrunk_and_its_file_replays_it(broken: Path) -> None:
+    found = run("--protocol", "vsr", "--seed", "0")
+    assert found.exit_code == fuzz.SAFETY
+    file = broken / "viewstamp-vsr-0.scenario.toml"
+    assert f"Replay what is left: viewstamp fuzz --scenario {file.name}" in found.output
+    assert "Shrunk from" in found.output
+    held = tomllib.loads(file.read_text())
+    assert held["schedule"]["acts"] == []
+    assert held["failure"]["property"] == "majority"
+    assert {"python", "viewstamp", "cbor2"} <= held["versions"].keys()
+    told = run("--scenario", file.name)
+    assert told.exit_code == fuzz.SAFETY
+    assert "as recorded: the same failure, the same digest" in told.output
+    arguments = ("--scenario", file.name, "--trace", "trace.jsonl", "--history", "history.jsonl", "--json")
+    recorded = run(*arguments)
+    assert recorded.exit_code == fuzz.SAFETY
+    assert json.loads(recorded.stdout)["digest"] == held["failure"]["digest"]
+    end = json.loads((broken / "trace.jsonl").read_text().splitlines()[-1])
+    assert (end["digest"], end["failure"][:6]) == (held["failure"]["digest"], "safety")
+    assert (broken / "history.jsonl").read_text()
+
+
+def test_the_first_failure_of_a_campaign_is_kept_with_its_machine(broken: Path) -> None:
+    def play_here(job: Job) -> Outcome:
+        return Outcome.of(run_seed(job.seed, job.protocol, machine_of(job.machine)), 0.0)
+
+    class Here:
+        """A pool whose only process is this one, in which the code is broken."""
+
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def submit(self, _: object, job: Job) -> Future[Outcome]:
+            future: Future[Outcome] = Future()
+            future.set_result(play_here(job))
+            return future
+
+        def shutdown(self, **_: object) -> None:
+            pass
+
+    with patch.object(fuzz_campaign, "ProcessPoolExecutor", Here):
+        found = run("--protocol", "vsr", "--seeds", "0:1", "--machine", "kv", "--scenario-out", "it.toml", "--json")
+    assert found.exit_code == fuzz.SAFETY
+    told = json.loads(found.stdout)
+    assert told["failure"]["seed"] == 0
+    assert told["scenario"]["replay"] == "viewstamp fuzz --scenario it.toml"
+    assert tomllib.loads((broken / "it.toml").read_text())["machine"] == "kv"
+    replayed = run("--scenario", "it.toml", "--json")
+    assert replayed.exit_code == fuzz.SAFETY
+    assert json.loads(replayed.stdout)["digest"] == told["scenario"]["digest"]
+
+
+def test_a_failing_run_can_be_kept_as_it_is_and_shrunk_later(broken: Path) -> None:
+    assert run("--protocol", "vsr", "--seed", "0", "--no-shrink").exit_code == fuzz.SAFETY
+    assert list(broken.iterdir()) == []
+    assert (
+        run("--protocol", "vsr", "--seed", "0", "--no-shrink", "--scenario-out", "large.toml").exit_code == fuzz.SAFETY
+    )
+    large = tomllib.loads((broken / "large.toml").read_text())
+    assert len(large["schedule"]["acts"]) > 10
+    assert run("--scenario", "large.toml", "--scenario-out", "small.toml").exit_code == fuzz.SAFETY
+    small = tomllib.loads((broken / "small.toml").read_text())
+    assert small["schedule"]["acts"] == []
+    assert small["failure"]["property"] == large["failure"]["property"]
+
+
+def test_a_file_whose_failure_is_mended_passes(broken: Path) -> None:
+    assert run("--protocol", "vsr", "--seed", "0", "--scenario-out", "it.toml").exit_code == fuzz.SAFETY
+    with pytest.MonkeyPatch.context() as mended:
+        mended.setattr(Replica, "promise", PROMISE)
+        told = run("--scenario", "it.toml")
+    assert told.exit_code == 0, told.output
+    assert "not as recorded, which was the safety of 'majority'" in told.output
+
+
+def test_a_run_that_does_not_fail_again_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    failures = chain([ViolationError("a property", "this was seen")], repeat(None))
+    with patch.object(LedgerLoad, "judge", side_effect=failures):
+        result = run("--protocol", "vsr", "--seed", "4")
+    assert result.exit_code == fuzz.SAFETY
+    assert "No scenario file: played again, the run ends otherwise (nothing is wrong)" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_changes_no_exit_code(broken: Path) -> None:
+    result = run("--protocol", "vsr", "--seed", "0", "--no-shrink", "--scenario-out", "missing/it.toml")
+    assert result.exit_code == fuzz.SAFETY
+    assert "No scenario file: missing/it.toml: No such file or directory" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "No such file or directory"),
+        (b"\xff", "not UTF-8"),
+        (b"format = 3", "expected 1, found 3"),
+        (b"format =", "it.toml:1: expected"),
+    ],
+)
+def test_a_scenario_file_that_is_wrong_is_refused(
+    content: bytes | None, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("it.toml").write_bytes(content)
+    result = run("--scenario", "it.toml")
+    assert result.exit_code == 1
+    assert "it.toml" in result.output
+    assert complaint in result.output
+
+
+def test_a_scenario_of_a_machine_that_is_not_there_is_refused(broken: Path) -> None:
+    assert run("--protocol", "vsr", "--seed", "0", "--no-shrink", "--scenario-out", "it.toml").exit_code == fuzz.SAFETY
+    file = broken / "it.toml"
+    file.write_text(file.read_text().replace('machine = ""', 'machine = "nowhere:Own"'))
+    result = run("--scenario", "it.toml")
+    assert result.exit_code == 1
+    assert "it.toml: machine: No module named 'nowhere'" in result.output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -12,14 +11,13 @@ import click
 from rich.console import Console
 
 from viewstamp.cli.errors import Failed, Misused
-from viewstamp.cli.fuzz_campaign import Campaign, show_failure
-from viewstamp.cli.fuzz_result import Job, Outcome, machine_of, quiet_logging, versions
+from viewstamp.cli.fuzz_campaign import Campaign
+from viewstamp.cli.fuzz_replay import Records, Teller
+from viewstamp.cli.fuzz_result import Job, machine_of, quiet_logging
+from viewstamp.cli.fuzz_scenario import Keeper
 from viewstamp.cli.options import json_option
 from viewstamp.registry import protocol_names
-from viewstamp.simulation.run import Report, run_seed
-from viewstamp.simulation.trace import TraceRecorder
 from viewstamp.simulation.verdict import Kind
-from viewstamp.simulation.world import World
 
 SAFETY = 3
 LIVENESS = 4
@@ -79,14 +77,36 @@ def _seed_range(ctx: click.Context, param: click.Parameter, value: str | None) -
     "--history",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE",
-    help="With --seed: write every call and its outcome to FILE, a JSON object a line.",
+    help="With --seed or --scenario: write every call and its outcome to FILE, a JSON object a line.",
 )
 @click.option(
     "--trace",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     metavar="FILE",
-    help="With --seed: write every step of every member to FILE, a JSON object a line.",
+    help="With --seed or --scenario: write every step of every member to FILE, a JSON object a line.",
 )
+@click.option(
+    "--scenario",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Play the run that FILE holds: protocol and machine are in it.",
+)
+@click.option(
+    "--scenario-out",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    metavar="FILE",
+    help="Keep a failing run in FILE, viewstamp-PROTOCOL-SEED.scenario.toml unless told. With --scenario: shrink that "
+    "further, into FILE.",
+)
+@click.option(
+    "--shrink-minutes",
+    type=click.FloatRange(min=0.01),
+    default=2.0,
+    show_default=True,
+    metavar="M",
+    help="Try for so long to make a failing run smaller.",
+)
+@click.option("--no-shrink", is_flag=True, help="Keep a failing run only if --scenario-out says where, and as it is.")
 @json_option
 def fuzz_command(
     protocol: str,
@@ -97,6 +117,10 @@ def fuzz_command(
     machine: str,
     history: Path | None,
     trace: Path | None,
+    scenario: Path | None,
+    scenario_out: Path | None,
+    shrink_minutes: float,
+    no_shrink: bool,
     as_json: bool,
 ) -> None:
     """Simulate whole clusters in one process with no real time: real replicas, clients, sessions, journals and
@@ -106,6 +130,10 @@ def fuzz_command(
     whether each acknowledged effect is there exactly once and all members agree. The same seed gives the same run, to
     the byte, in any process.
 
+    The first run that fails is made smaller: fewer faults, members and clients, shorter, with defaults where nothing
+    else is needed, as long as it violates the same property. Ctrl-C ends that, and keeps what there is. The smallest is
+    written to a file, in TOML, that --scenario plays again, to the byte.
+
     A machine's commands and queries get arguments of the annotated types; one that needs others has a static method
     fuzz_command(random) that returns an encoded call (Machine.add.bind(5)).
 
@@ -114,6 +142,7 @@ def fuzz_command(
       viewstamp fuzz --minutes 10 --jobs 8
       viewstamp fuzz --protocol raft --seeds 0:1000 --json
       viewstamp fuzz --protocol vsr --seed 4711 --history history.jsonl
+      viewstamp fuzz --scenario viewstamp-raft-1234.scenario.toml --trace trace.jsonl
 
     \b
     Exit codes: 0 nothing was wrong, and
@@ -121,36 +150,34 @@ def fuzz_command(
       4 liveness: a healed majority did not serve, or did not agree, in time
       5 crash: an invariant inside, or an exception nobody expected
     """
-    if sum(choice is not None for choice in (seeds, minutes, seed)) > 1:
-        raise Misused("--seeds, --minutes and --seed exclude each other")
-    if seed is None and (history is not None or trace is not None):
-        raise Misused("--history and --trace need --seed: they are of one run")
-    machine_of(machine)  # Said here if there is no such machine, not in each process.
-    quiet_logging()
     protocols = protocol_names() if protocol == "both" else (protocol,)
+    of_one_run = seed is not None and len(protocols) == 1, scenario is not None
+    if sum(choice is not None for choice in (seeds, minutes, seed, scenario)) > 1:
+        raise Misused("--seeds, --minutes, --seed and --scenario exclude each other")
+    if (history is not None or trace is not None) and not any(of_one_run):
+        raise Misused("--history and --trace are of one run: they need --scenario, or --seed and --protocol")
+    if scenario is not None and (protocol != "both" or machine):
+        raise Misused("--protocol and --machine are in the scenario's file")
+    quiet_logging()
     console = Console(stderr=as_json, highlight=False)
-    if seed is not None:
-        if len(protocols) > 1 and (history is not None or trace is not None):
-            raise Misused("--history and --trace are of one run: name a --protocol, too")
-        outcomes = [_replay(Job(seed, name, machine), history, trace) for name in protocols]
-        for outcome in outcomes:
-            _tell(console, outcome, as_json=as_json)
-        failed = next((outcome for outcome in outcomes if outcome.violation is not None), None)
+    keeper = Keeper(console, None if no_shrink else shrink_minutes, scenario_out)
+    teller = Teller(console, keeper, as_json=as_json)
+    records = Records(history, trace)
+    if scenario is not None:
+        failed = teller.scenario(scenario, records, shrink=scenario_out is not None)
     else:
-        campaign = Campaign(console, jobs)
-        seconds = None if seeds is not None else 60 * (minutes if minutes is not None else 2.0)
-        campaign.run(_jobs(seeds, protocols, machine), seconds, None if seeds is None else len(seeds) * len(protocols))
-        failed = campaign.tally.failure
-        if as_json:
-            result = campaign.as_json()
-            click.echo(json.dumps(result))
+        machine_of(machine)  # Said here if there is no such machine, not in each process.
+        if seed is not None:
+            failed = teller.seeds([Job(seed, name, machine) for name in protocols], records)
         else:
-            campaign.show()
-        if failed is not None:
-            show_failure(console, failed, machine)
+            campaign = Campaign(console, jobs)
+            seconds = None if seeds is not None else 60 * (minutes if minutes is not None else 2.0)
+            total = None if seeds is None else len(seeds) * len(protocols)
+            campaign.run(_jobs(seeds, protocols, machine), seconds, total)
+            failed = teller.campaign(campaign, machine)
     if failed is not None and failed.violation is not None:
-        summary = f"seed {failed.seed} of {failed.protocol} violates the {failed.violation}"
-        raise _FAILURES[failed.violation.kind](summary)
+        source = f"seed {failed.seed} of {failed.protocol}" if scenario is None else str(scenario)
+        raise _FAILURES[failed.violation.kind](f"{source} violates the {failed.violation}")
 
 
 def _jobs(seeds: range | None, protocols: tuple[str, ...], machine: str) -> Iterator[Job]:
@@ -158,52 +185,3 @@ def _jobs(seeds: range | None, protocols: tuple[str, ...], machine: str) -> Iter
     for seed in seeds if seeds is not None else count(int(time.time())):
         for protocol in protocols:
             yield Job(seed, protocol, machine)
-
-
-def _replay(job: Job, history: Path | None, trace: Path | None) -> Outcome:
-    began = time.process_time()
-    report = _record(job, trace) if trace is not None else run_seed(job.seed, job.protocol, machine_of(job.machine))
-    if history is not None:
-        lines = [json.dumps(operation.as_json(), default=repr) for operation in report.history]
-        _write(history, "".join(f"{line}\n" for line in lines))
-    return Outcome.of(report, time.process_time() - began)
-
-
-def _record(job: Job, path: Path) -> Report:
-    recorders: list[TraceRecorder] = []
-    try:
-        with path.open("w", encoding="utf-8") as file:
-
-            def prepare(world: World) -> None:
-                recorders.append(TraceRecorder(world, file, seed=job.seed))
-
-            report = run_seed(job.seed, job.protocol, machine_of(job.machine), prepare)
-            for recorder in recorders:
-                recorder.close(failure=str(report.violation) if report.violation is not None else None)
-    except OSError as error:
-        raise Failed(f"{path}: {error.strerror}") from error
-    return report
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise Failed(f"{path}: {error.strerror}") from error
-
-
-def _tell(console: Console, outcome: Outcome, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(outcome.as_json()))
-        return
-    console.print(f"seed {outcome.seed} of {outcome.protocol}: {outcome.plan}", markup=False, soft_wrap=True)
-    console.print(
-        f"  {outcome.commits} commits, {outcome.views} views, {outcome.restarts} restarts, {outcome.events} events in "
-        f"{outcome.cpu_s:.2f} s, digest {outcome.digest}",
-        markup=False,
-        soft_wrap=True,
-    )
-    if outcome.violation is not None:
-        show_failure(console, outcome, "")
-    else:
-        console.print("  passed, with " + ", ".join(f"{n} {v}" for n, v in versions().items()), markup=False)

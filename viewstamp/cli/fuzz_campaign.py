@@ -81,8 +81,8 @@ def replay_command(outcome: Outcome, machine: str) -> str:
     return shlex.join([*words, "--machine", machine] if machine else words)
 
 
-def show_failure(console: Console, outcome: Outcome, machine: str) -> None:
-    """Which property, in a sentence; what led to it; how to see it again."""
+def show_failure(console: Console, outcome: Outcome, replay: str) -> None:
+    """Which property, in a sentence; what led to it; how to see it again, with the command `replay`."""
     if outcome.violation is None:
         return
     lines = ["", f"FAILED: seed {outcome.seed} of {outcome.protocol}: {outcome.plan}", f"  {outcome.violation}"]
@@ -90,6 +90,6 @@ def show_failure(console: Console, outcome: Outcome, machine: str) -> None:
     if outcome.traceback:
         lines.append(outcome.traceback)
     lines.append("with " + ", ".join(f"{name} {number}" for name, number in versions().items()))
-    lines.append(f"Replay: {replay_command(outcome, machine)}")
+    lines.append(f"Replay: {replay}")
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
