@@ -13,40 +13,33 @@ from itertools import chain
 from typing import Any
 
 import viewstamp.journal.journal as journal_module
-from raft import election, replication, snapshots
-from raft.messages import Appended
-from raft.server import Role, Server
+from raft import election, replication
+from raft.server import Server
+from statemachine.executor import Executor
 from statemachine.sessions import Lookup, Sessions
 from tests.simulation.changes import Change, after, early
 from viewstamp.client import ClientSession
 from viewstamp.journal import Journal, SnapshotFiles
 from viewstamp.journal.opening import prepare
 from viewstamp.journal.reading import segment_names
-from viewstamp.protocol import Kind
-from viewstamp.replica.requests import Requests
 from vsr import normal, recovery, state_transfer, view_change
 from vsr.messages import PrepareOk, RecoveryResponse
 from vsr.reads import Rounds
-from vsr.replica import Purpose, Replica
+from vsr.replica import Purpose, Replica, Status
 
 Bugs = tuple[tuple[str, str, tuple[Change, ...]], ...]
 
 # Viewstamped Replication.
 
-_enter, _send_do_view_change = view_change.enter, view_change._send_do_view_change
+_on_do_view_change = view_change.on_do_view_change
 _begin_transfer, _promise_vsr = state_transfer.begin, Replica.promise
 _on_recovery_response = recovery.on_recovery_response
 
 
-def _enter_and_remember(r: Any, view: int, reason: str) -> None:
-    r.heard_before = dict(r.do_view_changes)
-    _enter(r, view, reason)
-
-
-def _count_what_was_remembered(r: Any) -> None:
-    if r.is_primary:
-        r.do_view_changes = r.heard_before | r.do_view_changes
-    _send_do_view_change(r)
+def _count_those_of_any_view(r: Replica, sender: int, message: Any) -> None:
+    if message.view < r.view and r.status is Status.VIEW_CHANGE and r.is_primary:
+        message = replace(message, view=r.view)
+    _on_do_view_change(r, sender, message)
 
 
 def _trust_the_suffix(r: Replica, purpose: Purpose, view: int, source: int, target: int, follows: int) -> None:
@@ -72,11 +65,8 @@ def _answer_to_any_question(r: Replica, sender: int, message: Any) -> None:
 VSR: Bugs = (
     (
         "earlier-doviewchanges-counted",
-        "DOVIEWCHANGE messages for an earlier view that this member was to lead count for the next such view.",
-        (
-            (view_change, "enter", _enter_and_remember),
-            (view_change, "_send_do_view_change", _count_what_was_remembered),
-        ),
+        "DOVIEWCHANGE for an earlier view counts for the present one.",
+        ((view_change, "on_do_view_change", _count_those_of_any_view),),
     ),
     (
         "transfer-trusts-suffix",
@@ -124,16 +114,6 @@ def _answer_of_any_term(s: Server, sender: int, message: Any) -> None:
     _on_appended(s, sender, replace(message, term=max(message.term, s.view)))
 
 
-def _install_over_what_came(s: Server, snapshot: Any) -> None:
-    wanted = s.installing
-    if wanted is None or wanted.snapshot != snapshot or s.role is not Role.FOLLOWER:
-        return
-    s.installing = None
-    if snapshot.op > s.commit:
-        s.install(snapshot)
-    s.promise(wanted.source, Appended(s.view, snapshot.op, s.round_heard))
-
-
 RAFT: Bugs = (
     (
         "term-not-saved",
@@ -155,16 +135,11 @@ RAFT: Bugs = (
         "What a follower acknowledged to this leader in an earlier term is counted in this one.",
         ((replication, "on_appended", _answer_of_any_term),),
     ),
-    (
-        "snapshot-over-newer",
-        "A snapshot takes the log's place, though the log has grown beyond it while it came (section 7).",
-        ((snapshots, "fetched", _install_over_what_came), (snapshots, "drop_needless", lambda s: None)),
-    ),
 )
 
 # What both share.
 
-_lookup, _snapshot, _order = Sessions.lookup, Sessions.snapshot, Requests._order
+_lookup, _snapshot, _run = Sessions.lookup, Sessions.snapshot, Executor._run
 
 
 class _Unsynced:
@@ -191,6 +166,15 @@ def _snapshot_without_replies(self: Any) -> Iterator[bytes]:
         self._table, self._large = table, large
 
 
+def _snapshot_in_order(self: Any) -> Iterator[bytes]:
+    table = self._table
+    try:
+        self._table = OrderedDict(sorted(table.items()))
+        return chain(list(_snapshot(self)))
+    finally:
+        self._table = table
+
+
 def _use_by_looking(self: Any, session: int, request: int, mark: int) -> Lookup:
     if session in self._table:
         self._table.move_to_end(session)
@@ -214,9 +198,13 @@ def _write_unsynced(self: Any, offset: int, data: bytes) -> None:
     self._unfinished = (handle, size + len(data))
 
 
-def _one_of_equal_commands(self: Any, source: int, key: tuple[int, int], kind: Kind, mark: int, body: bytes) -> None:
-    if not any(kind is Kind.COMMAND and body == other.body for other in self._proposals):
-        _order(self, source, key, kind, mark, body)
+def _run_equal_ones_once(self: Any, table: Any, body: bytes) -> bytes:
+    if table is self._commands and self.__dict__.get("last", (b"",))[0] == body:
+        return bytes(self.last[1])
+    reply = _run(self, table, body)
+    if table is self._commands:
+        self.last = body, reply
+    return reply
 
 
 SHARED: Bugs = (
@@ -229,6 +217,11 @@ SHARED: Bugs = (
         "replies-not-in-snapshot",
         "A snapshot holds the sessions without their recorded replies.",
         ((Sessions, "snapshot", _snapshot_without_replies),),
+    ),
+    (
+        "use-not-in-snapshot",
+        "A snapshot holds the sessions in the order of their numbers, not in that of their use.",
+        ((Sessions, "snapshot", _snapshot_in_order),),
     ),
     (
         "lookup-uses-session",
@@ -255,8 +248,8 @@ SHARED: Bugs = (
     ),
     (
         "equal-commands-are-one",
-        "Of commands with equal bodies that come together only one is ordered.",
-        ((Requests, "_order", _one_of_equal_commands),),
+        "A command that equals the one before is taken for its duplicate, whoever calls it.",
+        ((Executor, "_run", _run_equal_ones_once),),
     ),
     (
         "incarnation-in-memory",

@@ -63,9 +63,10 @@ class Node:
     """One member: its disk, and the life of its process, if it has one.
 
     `hang` is added to each write's latency. `failures` are the errors that ended lives of its process; `sizes` were its
-    journal's before each of the last writes. Until `paused_until` the process stands still. Unless `dies_after` is 0,
-    it ends when so many more datagrams have left, in the middle of a turn. `decayed` are files that hold something else
-    than was written: whoever reads one of them must notice.
+    journal's before each of the last writes. Until `paused_until` the process stands still, and `backlog` holds what
+    has arrived meanwhile, as (source, datagram, its number). Unless `dies_after` is 0, it ends when so many more
+    datagrams have left, in the middle of a turn. `decayed` are files that hold something else than was written:
+    whoever reads one of them must notice.
     """
 
     member: int
@@ -83,6 +84,7 @@ class Node:
     hang: int = 0
     clock: Clock = field(default_factory=Clock)
     paused_until: int = 0
+    backlog: list[tuple[str, bytes, int]] = field(default_factory=list)
     dies_after: int = 0
     failures: list[Failure] = field(default_factory=list)
     sizes: deque[int] = field(default_factory=lambda: deque(maxlen=3))

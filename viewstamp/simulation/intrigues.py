@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from transport.interface import Address
 from transport.network import LinkFaults
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.replica import Replica
@@ -103,10 +104,22 @@ class Intrigues(Faults):
         for other in others:
             self.network.set_link(self.names[other], self.names[primary], None)
 
+    def _resign(self, member: int) -> None:
+        """An operator asks a member to let another lead."""
+        self.world.tell(member, "resign", Replica.resign)
+
     def _keep_apart(self, one: int, others: Iterable[int]) -> None:
         """Everything is healed, but for this member, which no other hears, and which hears no other."""
         self.network.heal()
         self.separate([one], [other for other in others if other != one])
+
+    def _last_words(self, member: int, count: int) -> list[tuple[Address, bytes]]:
+        """What a member has said last, heard or not, as (destination, datagram)."""
+        return list(self.network.said.get(self.names[member], ()))[-count:]
+
+    def _deliver_at(self, when: int, source: Address, destination: Address, datagram: bytes) -> None:
+        world = self.world
+        world.at(when, lambda: world.deliver(str(source), str(destination), datagram))
 
     # Stories.
 
@@ -145,13 +158,9 @@ class Intrigues(Faults):
             self.network.heal()
         self.strike(self.members if draw.randrange(4) else asked, power=False)
         self.start_again(rivals)
-        before = max(self._view(member) for member in self.members)
-        for rival in rivals:
-            world.pause(rival, 2 * self.patience)
-        world.nodes[rivals[0]].hang = draw.choice((0, 0, 5, 20, 60)) * MILLISECOND
-        self.separate(rivals[:1], rivals[1:])
-        world.run_for(2 * self.patience - 1)
-        self.start_again(asked)
+        if draw.randrange(3) == 0:
+            self._answer_late(rivals, asked)
+        before = self._wake_together(rivals, asked)
         if draw.randrange(2):
             forgetful = self._await_view(asked, before)
             self.strike(forgetful, power=False)
@@ -160,6 +169,32 @@ class Intrigues(Faults):
         if first and draw.randrange(4):
             self.separate([first], self._others(first))
         world.run_for(draw.randrange(1, 4) * self.patience)
+
+    def _wake_together(self, rivals: Sequence[int], asked: Sequence[int]) -> int:
+        """Two stand still until they have lost patience, while the others are down; the highest view until then."""
+        before = max(self._view(member) for member in self.members)
+        self.strike(asked, power=False)
+        for rival in rivals:
+            self.world.pause(rival, 2 * self.patience)
+        self.world.nodes[rivals[0]].hang = self.draw.choice((0, 0, 5, 20, 60)) * MILLISECOND
+        self.separate(rivals[:1], rivals[1:])
+        self.world.run_for(2 * self.patience - 1)
+        self.start_again(asked)
+        return before
+
+    def _answer_late(self, rivals: Sequence[int], asked: Sequence[int]) -> None:
+        """The rivals stand once more: what the others answered the first time arrives as they stand the second."""
+        world, draw = self.world, self.draw
+        if not self._await_view(asked, self._wake_together(rivals, asked)):
+            return
+        self.separate(asked, rivals, both_ways=False)
+        world.run_for(draw.choice((5, 30)) * MILLISECOND)
+        names = [self.names[rival] for rival in rivals]
+        late = [(self.names[m], *said) for m in asked for said in self._last_words(m, 40) if said[0] in names]
+        wake = world.now + 2 * self.patience
+        for source, destination, datagram in late[-12:]:
+            self._deliver_at(wake + draw.randrange(self.patience // 4), source, destination, datagram)
+        self.network.heal()
 
     def _reign_alone(self, calls: int) -> tuple[int, str]:
         """The primary is cut off with a client that hears no other, and many calls. Which both are; 0 for none."""
@@ -214,51 +249,83 @@ class Intrigues(Faults):
         world.run_for(draw.randrange(2, 6) * self.patience)
 
     def comeback(self) -> None:
-        """A primary loses what it took in, and leads again, with its only client still waiting."""
-        world = self.world
-        first, client = self._reign_alone(1 + self.draw.randrange(3))
-        leading = self._await_another(first) if first else 0
+        """A primary loses what it took in, and leads again, with its only client still waiting.
+
+        Of five members one was with it. What that one answered then arrives in the second reign, when it is away.
+        """
+        world, draw = self.world, self.draw
+        first, client = self._reign_alone(draw.choice((1, 3, 40)))
+        if not first:
+            return
+        companion, *rest = draw.sample(self._others(first), len(self.members) - 1)
+        accompanied = len(self.members) > 4 and draw.randrange(3) > 0
+        if accompanied:
+            self._hush(client)
+            self.network.heal(self.names[first], self.names[companion])
+            self.network.heal(self.names[companion], self.names[first])
+            self.separate([companion], rest)
+        leading = self._await_another(first)
         if not leading:
             return
+        words = [said for said in self._last_words(companion, 40) if said[0] == self.names[first]]
         self.network.heal()
         self._bind_client(client, first)
-        view = self._view(leading)
-        world.run_until(lambda: self._view(first) >= view, 4 * self.patience)
-        for _ in self.members * 2:
+        if accompanied:
+            self._hush(client)
+        self._lead_again(first, leading)
+        if accompanied:
+            self.separate([companion, *rest[1:]], [first, rest[0]])
+            for destination, datagram in words:
+                when = world.now + draw.randrange(self.patience // 2)
+                self._deliver_at(when, self.names[companion], destination, datagram)
             world.run_for(self.patience // 2)
-            if world.primary == first:
-                break
-            if world.primary is not None:
-                leading = world.primary
-                world.tell(leading, "resign", Replica.resign)
-            self._await_another(leading)
         self.lull()
 
-    def lost_promise(self) -> None:
-        """A member gives its primary up, which is heard late, loses its disk, and is with the primary again."""
+    def _hush(self, but: str) -> None:
+        """No client is heard but this one."""
+        for client in self.load.clients:
+            if client.address != but:
+                self.network.isolate(client.address)
+
+    def _lead_again(self, member: int, leading: int) -> None:
+        """Whoever leads resigns, until this member does, which first follows the one that leads now."""
+        world, view = self.world, self._view(leading)
+        world.run_until(lambda: self._view(member) >= view, 4 * self.patience)
+        world.run_for(self.patience // 4)
+        for _ in self.members * 2:
+            leading = world.primary or leading
+            if leading == member:
+                return
+            self._resign(leading)
+            if self._await_another(leading) != member:
+                world.run_for(self.patience // 4)
+
+    def deserter(self) -> None:
+        """Of five: who has just helped a second primary to commit forgets, and is with the first, who knows of none."""
         world, draw = self.world, self.draw
-        if not self._recovers or not self._settle():
+        if len(self.members) < 5 or not self._settle():
             return
-        primary = self.someone()
-        others = self._others(primary)
-        loser, *rest = draw.sample(others, len(others))
-        if not self.can_lose(loser):
+        first = self.someone()
+        deserter, *rest = draw.sample(self._others(first), len(self.members) - 1)
+        self._strand(first)
+        self.separate([deserter], rest)
+        self._call_at(first, draw.choice((1, 10, 30)))
+        second = self._await_another(first)
+        if not second:
             return
-        late = LinkFaults(delay_base_ns=draw.randrange(2, 6) * self.patience // 2)
-        for other in rest:
-            self.network.set_link(self.names[loser], self.names[other], late)
-        self._strand(primary)
-        if not self._await_view([loser], self._view(primary)):
-            return
-        node = world.nodes[loser]
-        world.run_until(lambda: not node.writing and not node.waiting, self.patience // 4)
-        self.lose_disk_of(loser)
-        for other in rest:
-            self.network.set_link(self.names[loser], self.names[other], None)
+        absent = draw.choice([member for member in rest if member != second])
         self.network.heal()
-        self.separate([primary], rest)
-        self._call_at(primary, 1 + draw.randrange(5))
-        world.run_for(draw.randrange(1, 5) * self.patience)
+        self.separate([first, absent], self._others(first, absent))
+        self._call_at(second, 1 + draw.randrange(3))
+        self._await_commit(self.patience)
+        self.strike([deserter], power=bool(draw.randrange(2)))
+        self.network.heal()
+        self.separate([first, deserter], rest)
+        self.start(deserter)
+        world.run_for(self.patience // 2)
+        self.network.heal()
+        self.separate([first, deserter, absent], [member for member in rest if member != absent])
+        world.run_for(draw.randrange(2, 6) * self.patience)
 
     def lull(self) -> None:
         """All is well for a while: whatever anybody waits for must be answered, whatever happened before."""

@@ -57,6 +57,12 @@ class Fault(StrEnum):
     OVERWRITE = "a primary returns with what another has put something in the place of"
     COMEBACK = "a primary leads again, with its old client"
     LOST_PROMISE = "lost disk of whoever has given up a primary"
+    LOSE_TWICE = "a disk lost twice, and answers from between"
+    DESERTER = "whoever helped one primary forgets, and is with another"
+    STANDSTILL = "the primary stands still, and is asked"
+    OVERTAKEN = "what was said overtakes what was said before"
+    RELAPSE = "killed, back, and without power"
+    DEAF_CLIENT = "a client that is not told"
     LULL = "all is well for a while"
     CLOCK_JUMP = "clock jump"
     RESIGN = "leadership resigned"
@@ -74,6 +80,15 @@ WEIGHTS = {
     Fault.SHORT_REIGNS: 2,
     Fault.MIDWAY: 2,
     Fault.DAMAGE_SNAPSHOT: 2,
+    Fault.TURNCOAT: 3,
+    Fault.RIVALS: 3,
+    Fault.LONE_REIGN: 2,
+    Fault.OVERWRITE: 2,
+    Fault.COMEBACK: 2,
+    Fault.DESERTER: 2,
+    Fault.LOST_PROMISE: 3,
+    Fault.LOSE_TWICE: 2,
+    Fault.STANDSTILL: 2,
 }
 _SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 2, 6, 7, 1)
 _WEATHER = (
@@ -169,7 +184,7 @@ def draw_plan(seed: int) -> Plan:
         clock_rates=tuple(1_000_000 + (0 if steady else random.randint(-drift, drift)) for _ in range(members)),
         clocks_ahead=tuple(0 if steady else random.randint(-drift, drift) * MILLISECOND for _ in range(members)),
         faults=faults,
-        rounds=random.choice((12, 16, 20)),
+        rounds=random.choice((10, 13, 16)),
         longest_burst=random.choice((8, 30, 60)),
         warm_up=random.choice((5, 60, 150)),
         rough_founding=not calm and random.randrange(6) == 0,

@@ -3,7 +3,7 @@
 They know nothing of a protocol's private state. What clients were told is the load's to check (`load.py`).
 
 - agreement: every member, in every life, applies the same entry at an op, and holds the same state there;
-- durability: a journal gives back what it reported durable, across every crash;
+- durability: a journal gives back what it reported durable, across every crash, and cuts off nothing committed;
 - majority: an entry is on a majority of disks when it is first committed;
 - one primary: no view (or term) is led by two members, or by one member in two lives;
 - monotone: a member's view never goes back, across restarts too; what it applied not within a life;
@@ -21,8 +21,8 @@ from re import sub
 from statemachine import Executor
 from transport.codec import MessageCodec
 from viewstamp.cluster import Cluster
-from viewstamp.journal import JournalRecord, Recovered, SnapshotRecord, StateRecord
-from viewstamp.protocol import State, Transition
+from viewstamp.journal import JournalRecord, Recovered, SnapshotRecord, StateRecord, TruncateRecord
+from viewstamp.protocol import Entry, Kind, State, Transition
 from viewstamp.replica import Replica
 from viewstamp.simulation.disk_image import DiskImage
 from viewstamp.simulation.inhabitants import Node
@@ -53,6 +53,7 @@ class Watch:
         self.events: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_EVENTS)
         self.leaders: dict[int, tuple[int, int]] = {}
         self.committed = 0
+        self.sessions_opened = 0
         self.most_sessions = cluster.max_sessions
         self._codec = codec
         self._quorum = cluster.configuration.quorum
@@ -99,7 +100,15 @@ class Watch:
 
     def durable(self, node: Node, records: Sequence[JournalRecord]) -> None:
         """A member's journal reports these durable."""
-        self.disks[node.member].add(records)
+        disk = self.disks[node.member]
+        kept = [record.after for record in records if isinstance(record, TruncateRecord)]
+        ops = range(min(kept) + 1, min(disk.last_op, self.committed) + 1) if kept else ()
+        held = [op for op in ops if disk.entries.get(op) == self._entries[op]]
+        disk.add(records)
+        for op in held:
+            require(
+                disk.holds(op, self._entries[op]), "durability", "member {} cut off committed op {}", node.member, op
+            )
         for record in records:
             if isinstance(record, SnapshotRecord):
                 self.counts["snapshots stored"] += 1
@@ -151,13 +160,14 @@ class Watch:
             if self._entries.setdefault(op, entry.encoded) != entry.encoded:
                 raise ViolationError("agreement", f"member {member} applied another entry at op {op}")
             if op > self.committed:
-                self._first_commit(member, op, entry.encoded, entry.stamp)
+                self._first_commit(member, op, entry)
         self._compare(member, executor, look_at_state=applied % _STATE_EVERY == 0)
         seen.applied = applied
 
-    def _first_commit(self, member: int, op: int, encoded: bytes, stamp: int) -> None:
-        self.committed = op
-        holders = [holder for holder, disk in self.disks.items() if disk.holds(op, encoded)]
+    def _first_commit(self, member: int, op: int, entry: Entry) -> None:
+        self.committed, stamp = op, entry.stamp
+        self.sessions_opened += entry.kind is Kind.REGISTER
+        holders = [holder for holder, disk in self.disks.items() if disk.holds(op, entry.encoded)]
         if len(holders) < self._quorum:
             raise ViolationError("majority", f"member {member} committed op {op}, which only disks {holders} hold")
         require(stamp >= self._stamp, "agreed time", "the time of op {} is before that of the op before it", op)

@@ -29,9 +29,9 @@ from viewstamp.replica import (
 )
 from viewstamp.replica.turn import Turn
 from viewstamp.simulation.decay import UNREADABLE, noticed_in_loading, withheld
+from viewstamp.simulation.hearing import Hearing
 from viewstamp.simulation.inhabitants import DiskLatency, Failure, Node
 from viewstamp.simulation.ledger import Ledger
-from viewstamp.simulation.surroundings import Surroundings
 from viewstamp.simulation.watch import Watch
 from viewstamp.wire import make_codec
 
@@ -39,7 +39,7 @@ _EPOCH = 1_700_000_000_000_000_000
 _ROOM_BYTES = 8_000  # Small: a disk that loses its power draws the fate of each sector.
 
 
-class World(Surroundings):
+class World(Hearing):
     """The cluster and its surroundings. Drive it with `run_for` and `run_until` and the fault methods.
 
     `watch` is what looks for violations, and raises ViolationError; `observer`, if there is one, is told every step.
@@ -173,6 +173,7 @@ class World(Surroundings):
         if self.observer is not None:
             self.observer.ended(node, why)
         node.life += 1
+        node.backlog = []
         node.replica = None
         node.journal = None
         node.paused_until = 0
@@ -391,16 +392,3 @@ class World(Surroundings):
             self._end_process(node.member, "disk_crash")
         except StorageFailedError as failure:
             self._fail(node, failure, "storage_failed")
-
-    def _reach_member(self, member: int, source: str, datagram: bytes, number: int) -> None:
-        node = self.nodes[member]
-        if node.paused_until > self.now:
-            self.at(node.paused_until, lambda: self._reach_member(member, source, datagram, number))
-            return
-        if node.replica is not None:
-            if self.observer is not None:
-                self.observer.receives(node, source, datagram, number)
-            node.replica.receive(datagram, source, self._time(node))
-            self._finish(node)
-        elif self.observer is not None:
-            self.observer.unheard(node, source, datagram, number)

@@ -1,0 +1,143 @@
+"""Stories of what comes after: lost disks, second crashes, words that arrive when their time is over."""
+
+from __future__ import annotations
+
+from transport.network import LinkFaults
+from viewstamp.journal.simulated import Crash
+from viewstamp.protocol import MILLISECOND
+from viewstamp.simulation.intrigues import Intrigues
+
+
+class Aftermath(Intrigues):
+    """More stories that wait for their moment."""
+
+    def lost_promise(self) -> None:
+        """A member gives its primary up, which is heard late, loses its disk, and is with the primary again."""
+        world, draw = self.world, self.draw
+        if not self._recovers or not self._settle():
+            return
+        primary = self.someone()
+        others = self._others(primary)
+        loser, *rest = draw.sample(others, len(others))
+        if not self.can_lose(loser):
+            return
+        late = LinkFaults(delay_base_ns=draw.randrange(2, 6) * self.patience // 2)
+        for other in rest:
+            self.network.set_link(self.names[loser], self.names[other], late)
+        self._strand(primary)
+        if not self._await_view([loser], self._view(primary)):
+            return
+        node = world.nodes[loser]
+        world.run_until(lambda: not node.writing and not node.waiting, self.patience // 4)
+        self.lose_disk_of(loser)
+        for other in rest:
+            self.network.set_link(self.names[loser], self.names[other], None)
+        self.network.heal()
+        self.separate([primary], rest)
+        self._call_at(primary, 1 + draw.randrange(5))
+        if draw.randrange(2):  # Those who answer its question forget that they did.
+            for other in rest:
+                world.nodes[other].hang = 60 * MILLISECOND
+            self._await_ready(loser)
+            self.strike(rest, power=False)
+            self.start_again(rest)
+        world.run_for(draw.randrange(1, 5) * self.patience)
+
+    def _await_ready(self, member: int) -> bool:
+        """Wait until a member takes part and knows a primary."""
+        node = self.world.nodes[member]
+        return self.world.run_until(lambda: node.replica is not None and node.replica.ready, 2 * self.patience)
+
+    def lose_twice(self) -> None:
+        """A member loses its disk and takes part again; then the primary changes, and it loses its disk once more.
+
+        It meets nobody now but the primary that was deposed, and all that was answered the first time.
+        """
+        world, draw = self.world, self.draw
+        if not self._recovers or not self._settle():
+            return
+        primary = self.someone()
+        loser, *rest = draw.sample(self._others(primary), len(self.members) - 1)
+        if not self.can_lose(loser):
+            return
+        me = self.names[loser]
+        self.lose_disk_of(loser)
+        if not self._await_ready(loser):
+            return
+        words = [(self.names[m], said) for m in (primary, *rest) for said in self._last_words(m, 60) if said[0] == me]
+        world.run_for(self.patience // 4)
+        self.remember_data()
+        self._strand(primary)
+        self._call_at(primary, 3)
+        if not self._await_another(primary) or not self._await_commit(self.patience):
+            return
+        world.run_for(self.patience // 8)
+        self.lose_disk_of(loser)
+        self.network.heal()
+        self.separate([primary, loser], rest)
+        for source, (destination, datagram) in words:
+            self._deliver_at(world.now + draw.randrange(self.patience // 2), source, destination, datagram)
+        world.run_for(draw.randrange(1, 4) * self.patience)
+
+    def relapse(self) -> None:
+        """Killed inside a disk operation, back at once, and without power a moment later: was all of it still there?"""
+        world, draw = self.world, self.draw
+        member = self.someone() if draw.randrange(2) else self.anyone()
+        node = world.nodes[member]
+        life = node.life
+        self.plan_crash(member, 1 + draw.randrange(6), Crash.KILLED)
+        if world.run_until(lambda: node.life != life, self.patience):
+            self.start(member)
+            world.run_for(draw.choice((0, 0, MILLISECOND, 20 * MILLISECOND)))
+            self.strike([member], power=True)
+            self.start(member)
+
+    def overtaken(self) -> None:
+        """What the primary says to one is under way for long, and what it says later, and its snapshot, come first."""
+        world, draw = self.world, self.draw
+        if not self._settle():
+            return
+        primary = self.someone()
+        slow = draw.choice(self._others(primary))
+        duration = draw.randrange(1, 4) * self.patience
+        self.network.set_link(self.names[primary], self.names[slow], LinkFaults(delay_base_ns=duration))
+        for _ in range(4):
+            self._call_at(primary, 1 + draw.randrange(30))
+            world.run_for(duration // 4 - MILLISECOND)
+        world.nodes[slow].hang = draw.choice((0, 10, 30, 60)) * MILLISECOND
+        self.network.set_link(self.names[primary], self.names[slow], None)
+        self._call_at(primary, 1 + draw.randrange(30))
+        world.run_for(draw.randrange(1, 3) * self.patience)
+
+    def deaf_client(self) -> None:
+        """A client is not told what became of its calls; then all members begin again, and it asks again."""
+        world, draw = self.world, self.draw
+        client = draw.choice(self.load.clients)
+        for name in self.names.values():
+            self.network.cut(name, client.address)
+        self.load.burst(client, 1 + draw.randrange(10))
+        for _ in range(2):
+            self._call_at(self.someone(), 1 + draw.randrange(20))
+            world.run_for(draw.randrange(1, 3) * self.patience // 2)
+        members = self.members if draw.randrange(2) else [self.someone()]
+        self.strike(members, power=bool(draw.randrange(2)))
+        self.start_again(members)
+        for name in self.names.values():
+            self.network.heal(name, client.address)
+        world.run_for(draw.randrange(1, 3) * self.patience)
+
+    def standstill(self) -> None:
+        """The primary stands still with answers unheard. Others go on without it, and somebody reads there."""
+        world, draw = self.world, self.draw
+        if not self._settle():
+            return
+        primary = self.someone()
+        self._call_at(primary, 1 + draw.randrange(3))
+        world.run_for(draw.randrange(2 * MILLISECOND))
+        world.pause(primary, 4 * self.patience)
+        self.separate([primary], self._others(primary))
+        if self._await_another(primary):
+            self._await_commit(self.patience)
+            for _ in range(3):
+                self.load.read_at(draw.choice(self.load.clients), primary)
+        world.run_for(4 * self.patience)
