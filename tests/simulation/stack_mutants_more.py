@@ -14,7 +14,7 @@ from typing import Any
 
 import viewstamp.journal.journal as journal_module
 from raft import election, replication
-from raft.server import Server
+from raft.server import Role, Server
 from statemachine.executor import Executor
 from statemachine.sessions import Lookup, Sessions
 from tests.simulation.changes import Change, after, early
@@ -111,7 +111,9 @@ def _vote_of_any_term(s: Server, sender: int, message: Any) -> None:
 
 
 def _answer_of_any_term(s: Server, sender: int, message: Any) -> None:
-    _on_appended(s, sender, replace(message, term=max(message.term, s.view)))
+    if message.term < s.view and s.role is Role.LEADER:
+        message = replace(message, term=s.view, round=s.progress[sender].round)
+    _on_appended(s, sender, message)
 
 
 RAFT: Bugs = (

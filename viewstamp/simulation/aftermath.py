@@ -141,3 +141,31 @@ class Aftermath(Intrigues):
             for _ in range(3):
                 self.load.read_at(draw.choice(self.load.clients), primary)
         world.run_for(4 * self.patience)
+
+    def rerun(self) -> None:
+        """A primary is away while each of the others leads once. What made it primary comes again with its turn."""
+        world, draw = self.world, self.draw
+        if not self._settle():
+            return
+        before = self.someone()
+        world.resign(before)
+        again = self._await_another(before)
+        if not again:
+            return
+        me, others = self.names[again], self._others(again)
+        words = [(self.names[m], *said) for m in others for said in self._last_words(m, 12) if said[0] == me]
+        self.separate([again], others)
+        leading = self._await_another(again)
+        for _ in others[1:]:
+            if leading:
+                world.resign(leading)
+                leading = self._await_another(leading)
+        if not leading or not self._await_commit(self.patience):
+            return
+        for other in others:
+            world.nodes[other].hang = draw.choice((30, 60)) * MILLISECOND
+        self.network.heal()
+        world.resign(leading)
+        for source, destination, datagram in words:
+            self._deliver_at(world.now + draw.randrange(60 * MILLISECOND), source, destination, datagram)
+        world.run_for(draw.randrange(1, 3) * self.patience)

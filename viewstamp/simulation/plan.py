@@ -60,6 +60,7 @@ class Fault(StrEnum):
     LOSE_TWICE = "a disk lost twice, and answers from between"
     DESERTER = "whoever helped one primary forgets, and is with another"
     STANDSTILL = "the primary stands still, and is asked"
+    RERUN = "old promises, as the turn comes round again"
     OVERTAKEN = "what was said overtakes what was said before"
     RELAPSE = "killed, back, and without power"
     DEAF_CLIENT = "a client that is not told"
@@ -89,6 +90,7 @@ WEIGHTS = {
     Fault.LOST_PROMISE: 3,
     Fault.LOSE_TWICE: 2,
     Fault.STANDSTILL: 2,
+    Fault.RERUN: 2,
 }
 _SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 2, 6, 7, 1)
 _WEATHER = (
