@@ -148,7 +148,7 @@ class Aftermath(Intrigues):
         if not self._settle():
             return
         before = self.someone()
-        world.resign(before)
+        self._resign(before)
         again = self._await_another(before)
         if not again:
             return
@@ -158,14 +158,14 @@ class Aftermath(Intrigues):
         leading = self._await_another(again)
         for _ in others[1:]:
             if leading:
-                world.resign(leading)
+                self._resign(leading)
                 leading = self._await_another(leading)
         if not leading or not self._await_commit(self.patience):
             return
         for other in others:
             world.nodes[other].hang = draw.choice((30, 60)) * MILLISECOND
         self.network.heal()
-        world.resign(leading)
+        self._resign(leading)
         for source, destination, datagram in words:
             self._deliver_at(world.now + draw.randrange(60 * MILLISECOND), source, destination, datagram)
         world.run_for(draw.randrange(1, 3) * self.patience)
