@@ -148,6 +148,37 @@ def test_sessions_do_what_the_model_says_through_a_snapshot_anywhere(history: li
     assert other.state_digest() == executor.state_digest()
 
 
+def test_requests_of_one_session_are_executed_in_any_order() -> None:
+    """Three are under way and arrive in another order: none is a duplicate because a later one was executed."""
+    sessions = Sessions()
+    sessions.register(1)
+    for request in (3, 1, 2):
+        assert sessions.lookup(1, request, 0) is Verdict.NEW
+        assert sessions.admit(1, request, 0) is None
+        sessions.record(1, request, b"done")
+
+
+def test_a_request_that_was_executed_gets_the_same_reply_again() -> None:
+    """Each of them above the mark, however many came after it."""
+    sessions = Sessions()
+    sessions.register(1)
+    for request in (1, 2, 3):
+        assert sessions.admit(1, request, 0) is None
+        sessions.record(1, request, b"%d" % request)
+    for request in (1, 2, 3):
+        assert sessions.lookup(1, request, 0) == Recorded(b"%d" % request)
+        assert sessions.admit(1, request, 0) == b"%d" % request
+
+
+def test_a_request_beyond_the_window_is_not_executed() -> None:
+    """What a session remembers is bounded by its window."""
+    sessions = Sessions(window=4)
+    sessions.register(1)
+    assert sessions.admit(1, 4, 0) is None
+    assert sessions.lookup(1, 5, 0) is Verdict.BEYOND_WINDOW
+    assert sessions.admit(1, 5, 0) is not None
+
+
 def test_a_request_given_up_is_not_executed_when_it_arrives_late() -> None:
     sessions = Sessions()
     sessions.register(1)

@@ -1,4 +1,7 @@
-"""What a member knows of requests under way, with a protocol that is told when it leads and what is in its log."""
+"""What a member knows of requests under way, with a protocol that is told when it leads and what is in its log.
+
+And what waits for a disk: `Writes`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,15 @@ from random import Random
 from typing import cast
 
 from statemachine import Counter, Executor
-from viewstamp.protocol import Core, Entry, Kind, Proposal, Standing, Time, make_entry
+from statemachine.executor import AgreedEntry
+from viewstamp.client import ClientSession
+from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadReady, SendAfter, Standing, Time, make_entry
 from viewstamp.replica.applied import Applied
+from viewstamp.replica.local import LocalSession
 from viewstamp.replica.requests import ClientAnswer, Requests
+from viewstamp.replica.writes import Writes
+from viewstamp.wire import Query, QueryReply
+from vsr import PrepareOk
 
 NOW = Time(0, 0)
 NONCE = 77
@@ -21,19 +30,25 @@ class Ordering:
 
     def __init__(self) -> None:
         self.leading = -1
+        self.base = 0
         self.log: list[Entry] = []
         self.ordered: list[int] = []
 
     @property
     def standing(self) -> Standing:
-        return Standing("normal", "primary", self.leading, 1, self.leading >= 0, len(self.log), 0)
+        leads, op = self.leading >= 0, self.base + len(self.log)
+        return Standing("normal", "primary", self.leading, 1, leads, op, self.base, base=self.base)
 
     def propose(self, proposals: Sequence[Proposal], now: Time) -> int:
         self.ordered += [proposal.request for proposal in proposals]
         return 1
 
     def entry(self, op: int) -> Entry:
-        return self.log[op - 1]
+        [entry] = [entry for entry in self.log if entry.op == op]
+        return entry
+
+    def read(self, read: int, now: Time) -> None:
+        """Somebody wants to read."""
 
 
 def member() -> tuple[Ordering, Requests, list[ClientAnswer]]:
@@ -81,6 +96,54 @@ def test_a_new_primary_knows_the_requests_of_the_log_that_it_takes_over() -> Non
     lead(ordering, requests, 3)
     ask(requests)
     assert ordering.ordered == []
+
+
+def test_a_new_primary_that_still_loads_its_snapshot_looks_at_its_log_alone() -> None:
+    """Nothing is applied yet, and what the snapshot holds is in no log: duplicates of that the sessions find, later."""
+    ordering, requests, _ = member()
+    ordering.base = 5
+    ordering.log = [make_entry(6, 0, 0, Proposal(Kind.REGISTER, 0, NONCE, 0, b"", 0))]
+    lead(ordering, requests, 3)
+    ask(requests)
+    assert ordering.ordered == []
+
+
+def test_a_confirmed_read_waits_for_the_state_machine() -> None:
+    """It may not miss what was acknowledged before it was asked, which this member has not applied yet."""
+    _, requests, answers = member()
+    requests.query(CLIENT, Query(5, Counter.get.bind()), NOW)
+    requests.reads([ReadReady(1, 1)])
+    requests.serve_reads()
+    assert answers == []
+    noop = make_entry(1, 0, 0, Proposal(Kind.NOOP, 0, 0, 0, b"", 0))
+    requests._applied.executor.apply([cast("AgreedEntry", noop)])
+    requests.serve_reads()
+    assert [answer.number for answer in answers if isinstance(answer, QueryReply)] == [5]
+
+
+def test_promises_leave_when_what_they_promise_is_durable() -> None:
+    """The protocol's second write is the third here: founding and snapshots write between them."""
+    writes = Writes()
+    for core_write in (1, 0, 2):
+        writes.issue((), core_write)
+    promise = PrepareOk(0, 1, 0, 0, (1, 1, 1))
+    writes.promise([SendAfter(2, 1, promise)])
+    for number in (1, 2):
+        writes.written(number)
+        assert writes.take_kept() == []
+    writes.written(3)
+    assert writes.take_kept() == [(1, promise)]
+
+
+def test_a_member_knows_when_its_own_callers_ask_it() -> None:
+    """Else what they ask would sit there until something else happens."""
+    asked: list[object] = []
+    session = ClientSession((1, 2, 3), random=Random(1), window=8, home=1)
+    local = LocalSession(1, session, lambda source, message: asked.append(message), lambda to, message: None)
+    session.call(b"x", 0)
+    assert local.exchange(NOW)
+    assert len(asked) == 1
+    assert not local.exchange(NOW)
 
 
 def test_who_does_not_lead_says_so() -> None:

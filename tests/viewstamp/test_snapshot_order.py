@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import blake2b
 from typing import cast
 
@@ -11,7 +12,19 @@ from statemachine import Counter, Executor
 from statemachine.executor import AgreedEntry
 from viewstamp.cluster import Cluster, Member
 from viewstamp.journal import JournalRecord
-from viewstamp.protocol import Core, Effects, Entry, Kind, Proposal, Snapshot, Standing, Time, Wanted, make_entry
+from viewstamp.protocol import (
+    Core,
+    Effects,
+    Entry,
+    Kind,
+    Limits,
+    Proposal,
+    Snapshot,
+    Standing,
+    Time,
+    Wanted,
+    make_entry,
+)
 from viewstamp.replica.applied import Applied
 from viewstamp.replica.chunks import CHUNK_BYTES
 from viewstamp.replica.file_tasks import FileTask, RemoveSnapshot, WriteBlock
@@ -51,7 +64,7 @@ class Told:
 class Taker:
     """The snapshots of member 1, and the test around them: its clock, its journal, its files and its network."""
 
-    def __init__(self) -> None:
+    def __init__(self, me: int = 1) -> None:
         self.protocol = Told()
         self.executor = Executor(Counter(), max_sessions=8, window=8)
         self.applied = Applied(self.executor)
@@ -65,9 +78,10 @@ class Taker:
             protocol="vsr",
             members=tuple(Member(id=number, host="127.0.0.1", port=7000 + number) for number in (1, PEER, OTHER)),
             snapshot_entries=ENTRIES,
+            limits=Limits(log_bytes=64 * 1024 * 1024),
         )
         self.snapshots = Snapshots(
-            self.cluster, 1, self.applied, send=self._send, issue=self._issue, measure=lambda: 0, stored=None
+            self.cluster, me, self.applied, send=self._send, issue=self._issue, measure=lambda: 0, stored=None
         )
         self.snapshots.start(cast("Core", self.protocol))
 
@@ -98,14 +112,18 @@ class Taker:
 
     def take(self, op: int) -> Snapshot:
         """Come to this op and take a snapshot: its file is written, and its record on its way to the journal."""
-        first = self.executor.applied + 1
-        self.executor.apply([cast("AgreedEntry", self.protocol.entry(each)) for each in range(first, op + 1)])
-        self.applied.viewstamp = self.applied.viewstamp._replace(op=op)
+        self.come_to(op)
         self.snapshots.demand()
         self.turn()
         finished = self.write_files()
         assert finished is not None
         return finished
+
+    def come_to(self, op: int) -> None:
+        """Everything up to this op is applied."""
+        first = self.executor.applied + 1
+        self.executor.apply([cast("AgreedEntry", self.protocol.entry(each)) for each in range(first, op + 1)])
+        self.applied.viewstamp = self.applied.viewstamp._replace(op=op)
 
     def write_files(self) -> Snapshot | None:
         """Everything that was asked of the files is carried out; the snapshot that is whole by it."""
@@ -142,9 +160,8 @@ def give(taker: Taker, snapshot: Snapshot, place: int, chunk: bytes, source: int
 def test_a_snapshot_is_recorded_when_its_file_is_durable() -> None:
     """A record that names a file that is not there is a journal that cannot be read."""
     taker = Taker()
+    taker.come_to(1)
     taker.snapshots.demand()
-    taker.executor.apply([cast("AgreedEntry", taker.protocol.entry(1))])
-    taker.applied.viewstamp = taker.applied.viewstamp._replace(op=1)
     taker.turn()
     assert taker.tasks
     assert taker.records == []
@@ -195,6 +212,46 @@ def test_the_log_behind_a_snapshot_that_is_being_fetched_stays_until_that_is_ove
     taker.turn()
     assert taker.protocol.compacted[-1] == (200, 200 - ENTRIES // 4)
     assert RemoveSnapshot(first) in taker.tasks
+
+
+def test_the_log_waits_for_nobody_once_it_comes_near_its_bound() -> None:
+    """A primary whose log is at its bound takes no commands: who is slow begins again, with the newest snapshot."""
+    taker = Taker()
+    first = taker.take(100)
+    taker.journal()
+    taker.snapshots.receive(PEER, GetChunk(first.op, first.digest, 0), taker.now)
+    taker.protocol.standing = replace(taker.protocol.standing, log_bytes=taker.cluster.limits.log_bytes)
+    taker.take(200)
+    taker.journal()
+    assert taker.protocol.compacted[-1] == (200, 200 - ENTRIES // 4)
+
+
+def test_a_large_state_is_written_less_often_but_before_the_log_comes_to_its_bound() -> None:
+    """At the bound nothing would be taken any more, and so no snapshot either."""
+    taker = Taker()
+    taker.take(1)
+    taker.journal()
+    assert taker.snapshots._current is not None
+    taker.snapshots._current = replace(taker.snapshots._current, size=100 * taker.cluster.snapshot_bytes)
+    taker.come_to(2 + ENTRIES)
+    taker.turn()
+    assert taker.tasks == []
+    for _ in range(4):
+        taker.snapshots.applied(taker.cluster.limits.log_bytes // 16)
+    taker.turn()
+    assert taker.tasks
+
+
+def test_members_take_their_snapshots_at_different_ops() -> None:
+    """A state machine that is written down at once holds its member up: never a majority at the same time."""
+    begun = []
+    for me in (1, PEER, OTHER):
+        taker = Taker(me)
+        while not taker.tasks:
+            taker.come_to(taker.executor.applied + 1)
+            taker.turn()
+        begun.append(taker.executor.applied)
+    assert begun == [ENTRIES, ENTRIES + ENTRIES // 6, ENTRIES + ENTRIES // 3]
 
 
 # How a snapshot comes from a peer.

@@ -372,6 +372,21 @@ def test_4_1_malformed_messages_are_counted_and_change_nothing() -> None:
     assert sum(backup.core.ignored.values()) == 6
 
 
+def test_4_1_ours_no_view_is_believed_that_is_thousands_of_years_ahead() -> None:
+    """One damaged message would use the numbers up: no view after it has an encoding, or is believed by others."""
+    backup = Driven(3)
+    far = (1 << 63) + 1  # one that member 2 leads
+    for message in (
+        Commit(far, 1, 0, 0),
+        StartViewChange(far, 0, VECTOR),
+        StartViewChange(1, far, VECTOR),
+        DoViewChange(far + 1, 0, 0, 0, VECTOR),
+    ):
+        backup.receive(2, message)
+    assert (backup.view, backup.status, backup.core.standing.waiting) == (0, "normal", "")
+    assert backup.core.ignored["malformed: a view out of range"] == 4
+
+
 def test_4_1_messages_of_strangers_are_ignored() -> None:
     backup = Driven(3)
     backup.receive(9, Prepare(0, entries(1, 1), 0, 0))
