@@ -128,11 +128,14 @@ def test_promises_leave_when_what_they_promise_is_durable() -> None:
         writes.issue((), core_write)
     promise = PrepareOk(0, 1, 0, 0, (1, 1, 1))
     writes.promise([SendAfter(2, 1, promise)])
+    sent: list[tuple[int, object]] = []
     for number in (1, 2):
         writes.written(number)
-        assert writes.take_kept() == []
+        assert not writes.send_kept(lambda to, message: sent.append((to, message)))
     writes.written(3)
-    assert writes.take_kept() == [(1, promise)]
+    assert writes.send_kept(lambda to, message: sent.append((to, message)))
+    assert sent == [(1, promise)]
+    assert not writes.promised
 
 
 def test_a_member_knows_when_its_own_callers_ask_it() -> None:
