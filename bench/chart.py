@@ -28,6 +28,8 @@ _PANELS = (
     ("reads", "per_second", "Linearizable reads, per second"),
     ("puts", "p50_us", "Latency of a write, p50, microseconds"),
     ("increments", "per_second", "Increments, and the floor, per second"),
+    ("shared", "per_second", "Puts of tasks that share one client, per second"),
+    ("lists", "commands_per_second", "Increments handed over in lists, per second"),
     ("inside", "per_second", "Calls inside the primary's process, per second"),
     ("failover", "gap_ms", "Gap after SIGKILL of the primary, milliseconds"),
 )
