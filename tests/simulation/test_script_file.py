@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from viewstamp.simulation.plan import draw_plan
-from viewstamp.simulation.run import Report, run_script, run_seed
+from viewstamp.simulation.run import Report, run_script
 from viewstamp.simulation.script import ONLY_DRAWN_FROM, Befall, Script, draw_script
 from viewstamp.simulation.script_file import ScenarioFile, ScenarioFileError, parse_scenario, scenario_toml
 from viewstamp.simulation.verdict import Kind, Violation
@@ -47,11 +47,6 @@ def test_a_file_holds_only_what_is_not_as_usual(report: Report) -> None:
     assert tomllib.loads(text)["plan"]["habits"]["think"] == 77
     assert "log_bytes" not in text
     assert not set(ONLY_DRAWN_FROM) & set(tomllib.loads(text)["plan"])
-
-
-def test_a_script_is_the_run_of_its_seed(report: Report) -> None:
-    text = scenario_toml(_scenario(draw_script(4, "vsr")), report, "a file")
-    assert run_script(parse_scenario(text, "a file").script).digest == run_seed(4, "vsr").digest
 
 
 def test_acts_draw_for_themselves() -> None:

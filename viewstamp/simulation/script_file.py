@@ -6,6 +6,7 @@ Version 1. Of the plan a file holds what differs from the defaults; all times ar
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -76,7 +77,7 @@ def scenario_toml(scenario: ScenarioFile, report: Report, name: str) -> str:
         f"events = {scenario.events}",
         "",
         "[versions]",
-        *(f"{_text(name)} = {_text(number)}" for name, number in scenario.versions.items()),
+        *(f"{_key(name)} = {_text(number)}" for name, number in scenario.versions.items()),
         "",
         "[plan]",
         *(f"{name} = {_value(value)}" for name, value in _plan_items(script.plan)),
@@ -95,6 +96,10 @@ def scenario_toml(scenario: ScenarioFile, report: Report, name: str) -> str:
 def _text(text: str) -> str:
     sound = text.encode("utf-8", "replace").decode()
     return json.dumps(sound, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _text(name)
 
 
 def _comment(text: str) -> str:
