@@ -17,8 +17,9 @@ class Aftermath(Intrigues):
         if not self._recovers or not self._settle():
             return
         primary = self.someone()
-        others = self._others(primary)
-        loser, *rest = draw.sample(others, len(others))
+        [loser] = self._not_next(primary, 1)
+        rest = self._others(primary, loser)
+        self._await_data()
         if not self.can_lose(loser):
             return
         late = LinkFaults(delay_base_ns=draw.randrange(2, 6) * self.patience // 2)
@@ -37,7 +38,7 @@ class Aftermath(Intrigues):
         self._call_at(primary, 1 + draw.randrange(5))
         if draw.randrange(2):  # Those who answer its question forget that they did.
             for other in rest:
-                world.nodes[other].hang = 60 * MILLISECOND
+                world.nodes[other].hang = draw.choice((15, 30)) * MILLISECOND
             self._await_ready(loser)
             self.strike(rest, power=False)
             self.start_again(rest)
@@ -58,6 +59,7 @@ class Aftermath(Intrigues):
             return
         primary = self.someone()
         loser, *rest = draw.sample(self._others(primary), len(self.members) - 1)
+        self._await_data()
         if not self.can_lose(loser):
             return
         me = self.names[loser]
@@ -65,8 +67,7 @@ class Aftermath(Intrigues):
         if not self._await_ready(loser):
             return
         words = [(self.names[m], said) for m in (primary, *rest) for said in self._last_words(m, 60) if said[0] == me]
-        world.run_for(self.patience // 4)
-        self.remember_data()
+        self._await_data()
         self._strand(primary)
         self._call_at(primary, 3)
         if not self._await_another(primary) or not self._await_commit(self.patience):

@@ -16,7 +16,7 @@ from viewstamp.replica import Replica
 from viewstamp.simulation.faults import Faults
 
 _CLIENT_PAUSE = SECOND
-_SLOW = 850_000
+_SLOW = 700_000
 
 
 class Intrigues(Faults):
@@ -104,6 +104,24 @@ class Intrigues(Faults):
         for other in others:
             self.network.set_link(self.names[other], self.names[primary], None)
 
+    def _not_next(self, primary: int, count: int) -> list[int]:
+        """Some others, of which none is the next in order more often than not: that one may be whom they turn to."""
+        others = self._others(primary)
+        following = self.members[(self.members.index(primary) + 1) % len(self.members)]
+        chosen = self.draw.sample(others, len(others))
+        if self.draw.randrange(4):
+            chosen.sort(key=lambda other: other == following)
+        return chosen[:count]
+
+    def _await_data(self) -> None:
+        """Wait until all have data again, or not for long."""
+
+        def remembered() -> bool:
+            self.remember_data()
+            return not self.without_data
+
+        self.world.run_until(remembered, self.patience)
+
     def _resign(self, member: int) -> None:
         """An operator asks a member to let another lead."""
         self.world.tell(member, "resign", Replica.resign)
@@ -130,7 +148,7 @@ class Intrigues(Faults):
             return
         primary = self.someone()
         others = self._others(primary)
-        turncoats = draw.sample(others, world.cluster.configuration.quorum - 1)
+        turncoats = self._not_next(primary, world.cluster.configuration.quorum - 1)
         self._strand(primary)
         self._call_at(primary, 1 + draw.randrange(3))
         if not self._await_view(turncoats, self._view(primary)):

@@ -92,7 +92,7 @@ WEIGHTS = {
     Fault.STANDSTILL: 2,
     Fault.RERUN: 2,
 }
-_SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 4, 5, 5, 5, 5, 2, 6, 7, 1)
+_SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 2, 6, 7, 1)
 _WEATHER = (
     LinkFaults(),
     LinkFaults(loss=0.02, duplicate=0.05, reorder=0.1),
