@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import Future
-from itertools import chain, repeat
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Self
 from unittest.mock import patch
@@ -18,7 +18,11 @@ from tests.simulation.stack_mutants import CATALOGUE, from_outside
 from viewstamp.cli import fuzz, fuzz_campaign
 from viewstamp.cli.command_line import main
 from viewstamp.cli.fuzz_result import Job, Outcome, machine_of
-from viewstamp.simulation.load import LedgerLoad
+from viewstamp.simulation.history import read_history
+from viewstamp.simulation.linearizability import Linearizable, check_history
+from viewstamp.simulation.load import Load
+from viewstamp.simulation.models import COUNTER, KEY_VALUE
+from viewstamp.simulation.plan import draw_plan
 from viewstamp.simulation.run import run_seed
 from viewstamp.simulation.verdict import Kind, ViolationError
 from vsr.replica import Replica
@@ -54,9 +58,19 @@ def test_history_and_trace_are_written(tmp_path: Path) -> None:
     result = run("--protocol", "vsr", "--seed", "4", "--history", str(history), "--trace", str(trace))
     assert result.exit_code == 0, result.output
     operations = [json.loads(line) for line in history.read_text().splitlines()]
-    assert {operation["op"] for operation in operations} <= {"add", "read"}
     assert {"client", "op", "key", "arg", "arg2", "call", "ret", "out", "ok"} == operations[0].keys()
     assert json.loads(trace.read_text().splitlines()[-1])["event"] == "end"
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_a_history_can_be_read_and_judged_again(tmp_path: Path, store: bool) -> None:
+    seed = next(seed for seed in count() if draw_plan(seed).store is store)
+    file = tmp_path / "history.jsonl"
+    assert run("--protocol", "raft", "--seed", str(seed), "--history", str(file)).exit_code == 0
+    operations = read_history(file)
+    assert {operation.op for operation in operations} <= (KEY_VALUE if store else COUNTER).operations
+    assert sum(operation.ok is True for operation in operations) > 50
+    assert isinstance(check_history(operations), Linearizable)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +78,7 @@ def test_history_and_trace_are_written(tmp_path: Path) -> None:
 )
 def test_a_failure_says_what_and_how_to_see_it_again(kind: Kind, code: int) -> None:
     failure = ViolationError("a property", "this was seen", kind)
-    with patch.object(LedgerLoad, "judge", side_effect=failure):
+    with patch.object(Load, "agree", side_effect=failure):
         result = run("--protocol", "vsr", "--seed", "4", "--no-shrink")
     assert result.exit_code == code
     assert f"{kind} of 'a property': this was seen" in result.output
@@ -72,7 +86,7 @@ def test_a_failure_says_what_and_how_to_see_it_again(kind: Kind, code: int) -> N
 
 
 def test_an_exception_is_a_crash() -> None:
-    with patch.object(LedgerLoad, "judge", side_effect=KeyError("unexpected")):
+    with patch.object(Load, "agree", side_effect=KeyError("unexpected")):
         result = run("--protocol", "raft", "--seed", "4", "--no-shrink")
     assert result.exit_code == fuzz.CRASH
     assert "Traceback" in result.output
@@ -190,7 +204,7 @@ def test_a_file_whose_failure_is_mended_passes(broken: Path) -> None:
 def test_a_run_that_does_not_fail_again_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     failures = chain([ViolationError("a property", "this was seen")], repeat(None))
-    with patch.object(LedgerLoad, "judge", side_effect=failures):
+    with patch.object(Load, "agree", side_effect=failures):
         result = run("--protocol", "vsr", "--seed", "340")
     assert result.exit_code == fuzz.SAFETY
     assert "No scenario file: played again, the run ends otherwise (nothing is wrong)" in result.output

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from statemachine import KeyValueStore, StateMachine, command
+from statemachine import Counter, StateMachine, command
 from tests.simulation.other_processes import outputs_of
 from viewstamp.simulation.disk_image import DiskImage
 from viewstamp.simulation.load import LedgerLoad
@@ -39,6 +39,7 @@ def test_plans_are_drawn_swarm_style() -> None:
     assert any(not plan.faults for plan in plans)
     assert any(len(plan.faults) == len(Fault) for plan in plans)
     assert any(plan.clients > plan.max_sessions for plan in plans)
+    assert {plan.store for plan in plans} == {True, False}
     assert {fault for plan in plans for fault in plan.faults} == set(Fault)
 
 
@@ -63,6 +64,26 @@ def test_each_fault_can_be_carried_out_and_recovered_from(fault: Fault, protocol
     assert load.acknowledged > 10
 
 
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+def test_some_seeds_draw_a_key_value_store_and_everything_clients_can_ask_of_it(protocol: str) -> None:
+    seeds = [seed for seed in range(40) if draw_plan(seed).store][:3]
+    reports = [run_seed(seed, protocol) for seed in seeds]
+    assert [report.violation for report in reports] == [None] * len(seeds)
+    assert {operation.op for report in reports for operation in report.history} == {
+        "get",
+        "put",
+        "append",
+        "cas",
+        "delete",
+    }
+    reached = {name for report in reports for name in report.counts if name.startswith("key-value")}
+    assert {"key-value: cas: swapped", "key-value: cas: not swapped"} <= reached
+
+
+class Any(Counter):
+    """A machine that the fuzzer has no model of."""
+
+
 class Own(StateMachine):
     """A machine of a user, with a defect: what it holds depends on the process, not on its commands."""
 
@@ -77,7 +98,7 @@ class Own(StateMachine):
 
 @pytest.mark.parametrize("protocol", ["vsr", "raft"])
 def test_a_machine_of_a_user_is_fuzzed(protocol: str) -> None:
-    assert run_seed(4, protocol, KeyValueStore).violation is None
+    assert run_seed(4, protocol, Any).violation is None
     found = [run_seed(seed, protocol, Own).violation for seed in range(3)]
     assert {violation.property for violation in found if violation is not None} == {"equal states"}
 

@@ -71,7 +71,7 @@ def _seed_range(ctx: click.Context, param: click.Parameter, value: str | None) -
     "--machine",
     default="",
     metavar="package.module:Class",
-    help="Replicate this state machine; a ledger of tokens that remembers who counted unless told.",
+    help="Replicate this state machine; else each seed draws a ledger of tokens or a key-value store.",
 )
 @click.option(
     "--history",

@@ -14,7 +14,6 @@ import click
 
 from statemachine import StateMachine
 from viewstamp.cli.options import find_machine
-from viewstamp.simulation.ledger import Ledger
 from viewstamp.simulation.run import Report, known_faults, run_seed
 from viewstamp.simulation.verdict import Violation
 
@@ -23,7 +22,7 @@ _LIBRARIES = ("viewstamp", "cbor2")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to be played by a process of its own; `machine` "" is the ledger."""
+    """One run to be played by a process of its own; `machine` "" is what the seed draws."""
 
     seed: int
     protocol: str
@@ -76,9 +75,9 @@ class Outcome:
         return asdict(self) | {"versions": versions()}
 
 
-def machine_of(name: str) -> type[StateMachine]:
-    """The class that --machine names, the ledger for none."""
-    return find_machine(click.Context(click.Command("fuzz")), click.Argument(["machine"]), name) if name else Ledger
+def machine_of(name: str) -> type[StateMachine] | None:
+    """The class that --machine names, if it names one."""
+    return find_machine(click.Context(click.Command("fuzz")), click.Argument(["machine"]), name) if name else None
 
 
 def play(job: Job) -> Outcome:

@@ -132,7 +132,7 @@ class Keeper:
         self._console.print(line, markup=False, soft_wrap=True)
 
 
-def _shrink(script: Script, first: Report, machine: type[StateMachine], minutes: float) -> Shrunk:
+def _shrink(script: Script, first: Report, machine: type[StateMachine] | None, minutes: float) -> Shrunk:
     """Make it smaller, and show on standard error how that goes. Ctrl-C ends it."""
     began, seconds = time.monotonic(), 60 * minutes
     columns = TextColumn("shrinking: {task.description}"), BarColumn(), TimeRemainingColumn()

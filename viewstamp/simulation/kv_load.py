@@ -2,179 +2,112 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from random import Random
 from typing import cast
 
-from statemachine import KeyValueStore, OutcomeUnknownError, SessionExpiredError
-from viewstamp.protocol import MILLISECOND, SECOND
-from viewstamp.simulation.checkers import PropertyError
-from viewstamp.simulation.history import Json, Operation, OperationName
-from viewstamp.simulation.inhabitants import Answer, SimulatedClient
+from statemachine import KeyValueStore
+from viewstamp.replica import Replica
+from viewstamp.simulation.history import Json, OperationName
+from viewstamp.simulation.inhabitants import SimulatedClient
 from viewstamp.simulation.linearizability import BUDGET, Linearizable, check_history
+from viewstamp.simulation.load import Habits, Load, Operation
 from viewstamp.simulation.models import KEY_VALUE
+from viewstamp.simulation.verdict import ViolationError, require
 from viewstamp.simulation.world import World
 
-_MIX: tuple[tuple[OperationName, int], ...] = (("get", 32), ("put", 22), ("append", 22), ("cas", 18), ("delete", 6))
+_MIX: tuple[tuple[OperationName, int], ...] = (("put", 22), ("append", 22), ("cas", 18), ("delete", 6))
 _NAMES = tuple(name for name, _ in _MIX)
 _WEIGHTS = tuple(weight for _, weight in _MIX)
+_KEYS = 3
+_COMMANDS_PER_KEY = 60
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """An operation under way."""
+class KeyValueLoad(Load):
+    """Clients that read and change a few keys; the world's machine is the store.
 
-    client: int
-    op: OperationName
-    key: str
-    arg: Json
-    arg2: Json
-    call: int
-
-    def ended(self, ret: int | None, out: Json, ok: bool | None) -> Operation:
-        return Operation(self.client, self.op, self.key, self.arg, self.arg2, self.call, ret, out, ok)
-
-
-class KeyValueLoad:
-    """Clients that read and change a few keys, each client one operation at a time; the world's machine is the store.
-
-    What is asked is drawn from the world's seed; each value that is written is a new one and no part of another, so
-    that a read tells which writes it saw. A client never asks again itself: its session does. Where a session has
-    expired, the outcome of what was asked is unknown, and the client goes on in a new session.
+    Each value that is written is a new one and no part of another, so that a read tells which writes it saw. Keys are
+    left for new ones after a while, so that one unknown outcome does not blur a whole run. At the end what the members
+    hold is read as well: whatever was acknowledged must be in it.
     """
 
-    def __init__(self, world: World, clients: int = 3, *, keys: int = 3, think_ns: int = 2 * MILLISECOND) -> None:
-        self.world = world
-        self.stopped = False
-        self.acknowledged = 0
-        self.unknown = 0
-        self._keys = tuple(f"key {number}" for number in range(keys))
-        self._think_ns = think_ns
-        self._random = Random(world.random.getrandbits(64))
-        self._asked: dict[tuple[int, int], _Asked] = {}
-        self._over: list[Operation] = []
+    budget = BUDGET
+
+    def __init__(self, world: World, clients: int = 3, habits: Habits | None = None) -> None:
         self._values = 0
         self._last_seen: dict[str, Json] = {}
-        world.on_answer = self._answered
-        self.clients = [world.add_client() for _ in range(clients)]
-        for client in self.clients:
-            self._next(client)
+        self._scanned = False
+        super().__init__(world, clients, habits)
 
-    @property
-    def idle(self) -> bool:
-        """Whether every operation has been answered."""
-        return not self._asked
+    def _key(self) -> str:
+        generation = self.begun // (_KEYS * _COMMANDS_PER_KEY)
+        return f"key {generation * _KEYS + self.world.random.randrange(_KEYS)}"
 
-    def history(self) -> list[Operation]:
-        """All operations so far: those that are over in the order of their answers, then those under way."""
-        return [*self._over, *(asked.ended(None, None, None) for asked in self._asked.values())]
+    def _new_value(self, padding: str = "") -> str:
+        self._values += 1
+        return f"({self._values}{padding})"
 
-    def settle(self, within: int = 20 * SECOND, *, budget: int = BUDGET) -> None:
-        """Stop the load and look at what it did: call it when the cluster is healthy, with all members running.
-
-        Within so many nanoseconds everything must be answered, and again all members be equal; then each key is read
-        once more. `budget` bounds the check of the history.
-
-        Raises:
-          PropertyError: an operation was not answered, the members did not become equal, or the history is not
-            linearizable, or is undecided.
-        """
-        self.stopped = True
-        self._await_answers(within)
-        if not self.world.run_until(self._abreast, within):
-            raise PropertyError("convergence", "members did not all apply the same operations:\n" + self._members())
-        if len({replica.executor.state_digest() for replica in self.world.running}) > 1:
-            raise PropertyError("convergence", "members hold different states:\n" + self._members())
-        reader = self.clients[0] if self.clients else self.world.add_client()
-        for key in self._keys:
-            self._ask(reader, "get", key, None, None)
-        self._await_answers(within)
-        verdict = check_history(self.history(), KEY_VALUE, budget=budget)
-        if not isinstance(verdict, Linearizable):
-            raise PropertyError("linearizability", str(verdict))
-
-    def _await_answers(self, within: int) -> None:
-        if not self.world.run_until(lambda: self.idle, within):
-            waiting = "\n".join(str(asked.ended(None, None, None)) for asked in self._asked.values())
-            raise PropertyError("liveness", f"not answered:\n{waiting}\n{self._members()}")
-
-    def _abreast(self) -> bool:
-        replicas = self.world.running
-        return len(replicas) == len(self.world.nodes) and len({replica.executor.applied for replica in replicas}) == 1
-
-    def _members(self) -> str:
-        nodes = self.world.nodes.items()
-        return "\n".join(f"{m}: {n.replica.status() if n.replica is not None else 'not running'}" for m, n in nodes)
-
-    def _next(self, client: SimulatedClient) -> None:
-        if self.stopped:
-            return
-        draw = self._random
-        key = draw.choice(self._keys)
+    def command(self, client: SimulatedClient, operation: Operation) -> bytes:
+        draw, key = self.world.random, self._key()
         [op] = draw.choices(_NAMES, _WEIGHTS)
+        operation.op, operation.key = op, key
         match op:
-            case "put" | "append":
-                self._ask(client, op, key, self._new_value(), None)
+            case "put":
+                paddings = self.habits.paddings
+                padding = "." * paddings[draw.randrange(len(paddings))]
+                value = operation.arg = self._new_value(padding)
+                return KeyValueStore.put.bind(key, value)
+            case "append":
+                value = operation.arg = self._new_value()
+                return KeyValueStore.append.bind(key, value)
             case "cas":
                 # What was last seen there is often still there; nothing at all, and a value long gone, rarely.
-                expected = self._last_seen.get(key) if draw.randrange(8) else None
-                self._ask(client, op, key, expected, self._new_value())
-            case _:
-                self._ask(client, op, key, None, None)
+                operation.arg = self._last_seen.get(key) if draw.randrange(8) else None
+                operation.arg2 = self._new_value()
+                return KeyValueStore.compare_and_swap.bind(key, cast("str | None", operation.arg), operation.arg2)
+        return KeyValueStore.delete.bind(key)
 
-    def _new_value(self) -> str:
-        self._values += 1
-        return f"({self._values})"
+    def query(self, client: SimulatedClient, operation: Operation) -> bytes:
+        operation.op, operation.key = "get", self._key()
+        return KeyValueStore.get.bind(operation.key)
 
-    def _ask(self, client: SimulatedClient, op: OperationName, key: str, arg: Json, arg2: Json) -> None:
-        client.session.renew()  # Nothing, unless it has expired.
-        asked = _Asked(client.number, op, key, arg, arg2, self.world.now)
-        if op == "get":
-            handle = self.world.read(client, KeyValueStore.get.bind(key))
-        else:
-            handle = self.world.call(client, _body(op, key, arg, arg2))
-        self._asked[client.number, handle] = asked
-
-    def _answered(self, answer: Answer) -> None:
-        asked = self._asked.pop((answer.client, answer.handle))
-        client = self.clients[answer.client]
-        if isinstance(answer.value, OutcomeUnknownError):
-            self.unknown += 1
-            self._over.append(asked.ended(answer.returned_at, None, None))
-            if isinstance(answer.value, SessionExpiredError):
-                client.session.expire()
+    def check(self, operation: Operation, *, forgotten: bool) -> None:
+        out = operation.out
+        require(not isinstance(out, Exception), "exactly once", "client {} was told {}", operation.client, out)
+        outcome = ""
+        if operation.op == "cas" and isinstance(out, dict):
+            outcome = ": swapped" if out.get("swapped") is True else ": not swapped"
+        self.world.watch.counts[f"key-value: {operation.op}{outcome}"] += 1
+        if operation.op == "get":
+            self.reads += 1
         else:
             self.acknowledged += 1
-            out = cast("Json", answer.value)
-            self._over.append(asked.ended(answer.returned_at, out, True))
-            self._learn(asked, out)
-        # At least a nanosecond later: what touches in time counts as concurrent, and this is not.
-        delay_ns = 1 + self._random.randrange(self._think_ns + 1)
-        self.world.at(self.world.now + delay_ns, lambda: self._next(client))
+        self._learn(operation)
 
-    def _learn(self, asked: _Asked, out: Json) -> None:
-        match asked.op, out:
+    def _learn(self, operation: Operation) -> None:
+        key = operation.key
+        match operation.op, operation.out:
             case "put", _:
-                self._last_seen[asked.key] = asked.arg
+                self._last_seen[key] = cast("Json", operation.arg)
             case "cas", {"swapped": True}:
-                self._last_seen[asked.key] = asked.arg2
-            case "get", {"value": value}:
-                self._last_seen[asked.key] = value
-            case "cas", {"current": {"value": value}}:
-                self._last_seen[asked.key] = value
+                self._last_seen[key] = cast("Json", operation.arg2)
+            case ("get", {"value": value}) | ("cas", {"current": {"value": value}}):
+                self._last_seen[key] = cast("Json", value)
             case ("delete", _) | ("get", None) | ("cas", {"current": None}):
-                self._last_seen.pop(asked.key, None)
+                self._last_seen.pop(key, None)
             case _:
                 pass
 
+    def scan(self, replica: Replica) -> None:
+        """What the first of the members holds, which are all equal, becomes part of the history."""
+        store = replica.executor.machine
+        if self._scanned or not isinstance(store, KeyValueStore):
+            return
+        self._scanned = True
+        now = self.world.now
+        for key in dict.fromkeys(operation.key for operation in self.history):
+            held = KeyValueStore.get.function(store, key)
+            self.history.append(Operation(0, "get", key, None, now, now + 1, held, True))
 
-def _body(op: OperationName, key: str, arg: Json, arg2: Json) -> bytes:
-    # What is bound travels as it is; a store's Value is any JSON value, and more.
-    match op:
-        case "put":
-            return KeyValueStore.put.bind(key, arg)  # type: ignore[arg-type]  # mypy has no equality of recursive types
-        case "append":
-            return KeyValueStore.append.bind(key, arg)  # type: ignore[arg-type]  # the same
-        case "cas":
-            return KeyValueStore.compare_and_swap.bind(key, arg, arg2)  # type: ignore[arg-type]  # the same
-    return KeyValueStore.delete.bind(key)
+    def judge(self) -> None:
+        verdict = check_history(self.told(), KEY_VALUE, budget=self.budget)
+        if not isinstance(verdict, Linearizable):
+            raise ViolationError("linearizability", str(verdict))

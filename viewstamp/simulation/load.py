@@ -11,7 +11,7 @@ from typing import cast
 from statemachine import OutcomeUnknownError, SessionExpiredError
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.replica import Replica
-from viewstamp.simulation.history import Json
+from viewstamp.simulation.history import Json, OperationName
 from viewstamp.simulation.history import Operation as Told
 from viewstamp.simulation.inhabitants import Answer, SimulatedClient
 from viewstamp.simulation.ledger import Ledger
@@ -36,11 +36,21 @@ class Operation:
     ret: int | None = None
     out: object = None
     ok: bool | None = None
+    arg2: object = None
 
     def as_json(self) -> dict[str, object]:
         """One line of a history file."""
         names = ("client", "op", "key", "arg", "arg2", "call", "ret", "out", "ok")
-        return {name: getattr(self, name, None) for name in names}
+        return {name: getattr(self, name) for name in names}
+
+    def told(self) -> Told:
+        """As it stands in a history.
+
+        Raises:
+          HistoryError: it is none of the operations that histories have.
+        """
+        arg, arg2, out = cast("Json", self.arg), cast("Json", self.arg2), cast("Json", self.out)
+        return Told(self.client, cast("OperationName", self.op), self.key, arg, arg2, self.call, self.ret, out, self.ok)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,10 @@ class Load(ABC):
     @abstractmethod
     def scan(self, replica: Replica) -> None:
         """At the end, when all is still: what was acknowledged is there, exactly once. Raises ViolationError."""
+
+    def told(self) -> list[Told]:
+        """The whole history, for a checker."""
+        return [operation.told() for operation in self.history]
 
     # Clients.
 
@@ -346,13 +360,7 @@ class LedgerLoad(Load):
             require(found == expected, "nothing acknowledged is lost", "token {} is not at its place {}", token, place)
 
     def judge(self) -> None:
-        history = [
-            Told(o.client, "add", "", 1, None, o.call, o.ret, cast("Json", o.out), o.ok)
-            if o.op == "add"
-            else Told(o.client, "read", "", None, None, o.call, o.ret, cast("Json", o.out), o.ok)
-            for o in self.history
-        ]
-        verdict = check_history(history, COUNTER)
+        verdict = check_history(self.told(), COUNTER)
         if not isinstance(verdict, Linearizable):
             raise ViolationError("linearizability", str(verdict))
 

@@ -112,7 +112,10 @@ _BRISK = Timeouts(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. Times in nanoseconds. The defaults are plain ones: what does not matter for a failure gets them."""
+    """One run. Times in nanoseconds. The defaults are plain ones: what does not matter for a failure gets them.
+
+    `store`: the machine is a key-value store, unless the caller says which.
+    """
 
     members: int = 3
     clients: int = 1
@@ -134,6 +137,7 @@ class Plan:
     longest_burst: int = 0
     warm_up: int = 0
     rough_founding: bool = False
+    store: bool = False
 
     @property
     def patience(self) -> int:
@@ -190,4 +194,5 @@ def draw_plan(seed: int) -> Plan:
         longest_burst=random.choice((8, 30, 60)),
         warm_up=random.choice((5, 60, 150)),
         rough_founding=not calm and random.randrange(6) == 0,
+        store=Random(f"store {seed}").randrange(4) == 0,
     )

@@ -10,8 +10,9 @@ from random import Random
 from types import MappingProxyType
 from typing import assert_never
 
-from statemachine import StateMachine
+from statemachine import KeyValueStore, StateMachine
 from viewstamp.protocol import SECOND, InvariantError
+from viewstamp.simulation.kv_load import KeyValueLoad
 from viewstamp.simulation.ledger import Ledger
 from viewstamp.simulation.load import LedgerLoad, Load, Operation
 from viewstamp.simulation.machine_load import MachineLoad
@@ -25,6 +26,8 @@ from viewstamp.simulation.world import World
 
 _CLIENT_PAUSE = SECOND
 """A client that has found nobody for long pauses for up to this between two retries; no cluster can answer sooner."""
+
+_LOADS: dict[type[StateMachine], type[Load]] = {Ledger: LedgerLoad, KeyValueStore: KeyValueLoad}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,10 @@ class Report:
 class Run:
     """The world that a script describes, and its three phases: faults, a healed core that must serve, a final scan."""
 
-    def __init__(self, script: Script, machine: type[StateMachine] = Ledger) -> None:
+    def __init__(self, script: Script, machine: type[StateMachine] | None = None) -> None:
         self.script = script
         self.plan = plan = script.plan
+        machine = machine or (KeyValueStore if plan.store else Ledger)
         self._network = network = FuzzNetwork(Random(f"network {script.seed}"))
         self.world = world = World(
             script.seed,
@@ -95,7 +99,7 @@ class Run:
     def play(self) -> None:
         """Play it. Raises ViolationError, and whatever the code under test raises."""
         world, plan = self.world, self.plan
-        load_class = LedgerLoad if self._machine is Ledger else MachineLoad
+        load_class = _LOADS.get(self._machine, MachineLoad)
         world.start_all()
         self.load = load = load_class(world, plan.clients, plan.habits)
         faults = Stories(world, self._network, load, Random(f"faults {self.script.seed}"))
@@ -160,7 +164,7 @@ class Run:
 def run_seed(
     seed: int,
     protocol: str,
-    machine: type[StateMachine] = Ledger,
+    machine: type[StateMachine] | None = None,
     prepare: Callable[[World], None] | None = None,
 ) -> Report:
     """Play what this seed draws: see `run_script`."""
@@ -169,13 +173,14 @@ def run_seed(
 
 def run_script(
     script: Script,
-    machine: type[StateMachine] = Ledger,
+    machine: type[StateMachine] | None = None,
     prepare: Callable[[World], None] | None = None,
     most_events: int = MOST_EVENTS,
 ) -> Report:
     """Play one run. Nothing that the code under test does is raised: it is in the report.
 
-    `prepare` may set an observer, before anything happens. More than `most_events` are a violation of liveness.
+    Without a `machine` the script says whether that is the ledger or the key-value store. `prepare` may set an
+    observer, before anything happens. More than `most_events` are a violation of liveness.
     """
     run = Run(script, machine)
     world = run.world

@@ -92,10 +92,11 @@ class Script:
     def __str__(self) -> str:
         plan = self.plan
         kinds = sorted({act.fault for act in self.acts if isinstance(act, Befall)}, key=list(Fault).index)
+        machine = " of a key-value store" if plan.store else ""
         return (
-            f"{plan.members} members, {plan.clients} clients, suspect {plan.timeouts.suspect // MILLISECOND} ms, "
-            f"{len(self.acts)} acts, of which {sum(isinstance(act, Befall) for act in self.acts)} are faults: "
-            f"{', '.join(kinds) or 'none'}"
+            f"{plan.members} members, {plan.clients} clients{machine}, "
+            f"suspect {plan.timeouts.suspect // MILLISECOND} ms, {len(self.acts)} acts, of which "
+            f"{sum(isinstance(act, Befall) for act in self.acts)} are faults: {', '.join(kinds) or 'none'}"
         )
 
 
