@@ -9,7 +9,7 @@ import pytest
 from viewstamp.journal import SnapshotRecord
 from viewstamp.protocol import SECOND
 from viewstamp.replica import Replica
-from viewstamp.simulation.decay import UNREADABLE, decay, is_replaced, is_sound
+from viewstamp.simulation.decay import UNREADABLE, decay, is_sound
 from viewstamp.simulation.load import LedgerLoad
 from viewstamp.simulation.verdict import ViolationError
 from viewstamp.simulation.world import World
@@ -47,7 +47,7 @@ def test_a_member_refuses_to_start_on_a_damaged_snapshot(protocol: str, seed: in
     node = world.nodes[1]
     assert is_sound(node.disk, snapshot_of(world, 1))
     assert decay(node, snapshot_of(world, 1), Random(seed))
-    assert not is_replaced(node, snapshot_of(world, 1))
+    assert not is_sound(node.disk, snapshot_of(world, 1))
     world.crash(1)
     with pytest.raises(UNREADABLE):
         world.start(1)
@@ -67,7 +67,7 @@ def test_a_member_that_gives_a_damaged_snapshot_notices_and_takes_it_again(proto
     world.start(3)
     load.settle()
     assert world.watch.counts["damaged snapshot noticed by whoever gives it"] >= 1
-    replaced = [member for member in (1, 2) if is_replaced(world.nodes[member], snapshot_of(world, member))]
+    replaced = [member for member in (1, 2) if is_sound(world.nodes[member].disk, snapshot_of(world, member))]
     assert replaced
     for member in replaced:
         world.lose_power(member)

@@ -21,8 +21,10 @@ UNREADABLE = (JournalCorruptError, SnapshotError)
 """What loading a damaged snapshot raises."""
 
 
-def is_sound(disk: SimulatedDisk, snapshot: SnapshotRecord) -> bool:
+def is_sound(disk: SimulatedDisk, snapshot: SnapshotRecord | None) -> bool:
     """Whether a disk holds this snapshot as it was written."""
+    if snapshot is None:
+        return False
     content = disk.contents().get(snapshot_name(snapshot), b"")
     digest = blake2b(content[:-DIGEST_BYTES], digest_size=DIGEST_BYTES).digest()
     return len(content) == snapshot.size and content[-DIGEST_BYTES:] == digest == snapshot.digest
@@ -40,11 +42,6 @@ def decay(node: Node, snapshot: SnapshotRecord, draw: Random) -> bool:
         return False  # The same bit twice.
     node.decayed.add(name)
     return True
-
-
-def is_replaced(node: Node, snapshot: SnapshotRecord | None) -> bool:
-    """Whether what had decayed does not matter any more: the snapshot that the journal names is sound."""
-    return bool(node.decayed) and snapshot is not None and is_sound(node.disk, snapshot)
 
 
 def withheld(watch: Watch, node: Node, task: FileTask) -> None:

@@ -32,10 +32,10 @@ class DiskStories(Faults):
         world.tell(member, "snapshot", Replica.take_snapshot)
         world.run_for(draw.randrange(self.patience // 2))
         snapshot, node = world.watch.disks[member].snapshot, world.nodes[member]
-        barred = self.gone | self.damaged
+        barred = self.gone | self.damaged | self.decayed
         if snapshot is None or member in barred or not self.can_lose(member) or not decay(node, snapshot, draw):
             return
-        self.damaged.add(member)
+        self.decayed.add(member)
         self.without_data.add(member)
         world.watch.counts["damaged snapshots"] += 1
         world.note(f"member {member}'s snapshot up to op {snapshot.op} decays")

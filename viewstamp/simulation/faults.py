@@ -14,7 +14,7 @@ from viewstamp.journal.simulated import Crash, Operation
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.registry import protocol_class
 from viewstamp.replica import Replica
-from viewstamp.simulation.decay import is_replaced
+from viewstamp.simulation.decay import is_sound
 from viewstamp.simulation.load import Load, draw_client
 from viewstamp.simulation.network import FuzzNetwork
 from viewstamp.simulation.world import World
@@ -27,8 +27,8 @@ class Faults:
 
     `without_data` are members whose disk was lost and that have not taken part since: never so many that the others
     could not make up for them. `gone` are those whose protocol cannot bring them back: they stay down. `damaged` are
-    those whose journal, or the snapshot it names, has decayed, whether they have noticed or not. `draw` may be replaced
-    between two faults.
+    those whose journal has decayed, whether they have noticed or not, `decayed` those whose snapshot has. `draw` may be
+    replaced between two faults.
     """
 
     def __init__(self, world: World, network: FuzzNetwork, load: Load, draw: Random) -> None:
@@ -42,6 +42,7 @@ class Faults:
         self.without_data: set[int] = set()
         self.gone: set[int] = set()
         self.damaged: set[int] = set()
+        self.decayed: set[int] = set()
         self.over = False
         seed = draw.getrandbits(64)
         self._starts = {member: Random(f"starts of {member} {seed}") for member in self.members}
@@ -75,21 +76,19 @@ class Faults:
             node.disk.on_operation = None
             node.dies_after = 0
             node.clock.set_rate(1_000_000, world.now)
-        self.start_again(sorted(self.damaged))
+        self.start_again(sorted(self.damaged | self.decayed))
 
     def remember_data(self) -> None:
         """A member that lost its disk has data again when it takes part, and nothing is on its way to the disk.
 
         One with a damaged snapshot has it when its disk holds a newer one, or the same one anew.
         """
-        for member in sorted(self.damaged):
-            node = self.world.nodes[member]
-            if is_replaced(node, self.world.watch.disks[member].snapshot):
+        for member in sorted(self.decayed):
+            if is_sound(self.world.nodes[member].disk, self.world.watch.disks[member].snapshot):
                 self.world.watch.counts["damaged snapshot replaced"] += 1
                 self.world.note(f"member {member} has another snapshot in the place of the damaged one")
-                node.decayed.clear()
-                self.damaged.remove(member)
-        for member in sorted(self.without_data - self.gone - self.damaged):
+                self.decayed.remove(member)
+        for member in sorted(self.without_data - self.gone - self.damaged - self.decayed):
             node = self.world.nodes[member]
             took_part = node.replica is not None and node.replica.status().status == "normal"
             if took_part and not node.writing and not node.waiting:
@@ -105,7 +104,7 @@ class Faults:
         try:
             world.start(member)
         except (JournalError, SnapshotError) as noticed:
-            if member not in self.damaged:
+            if member not in self.damaged | self.decayed:
                 raise
             world.note(f"member {member}'s disk is damaged: {noticed}")
             world.watch.counts["damage noticed"] += 1
@@ -332,6 +331,7 @@ class Faults:
         world = self.world
         world.watch.counts["lost disks"] += 1
         self.damaged.discard(member)
+        self.decayed.discard(member)
         world.nodes[member].decayed.clear()
         self.without_data.add(member)
         world.nodes[member].disk.plan_crash(_NEVER_REACHED, Crash.KILLED)
