@@ -19,6 +19,7 @@ from viewstamp.cli.soak import soak
 from viewstamp.cli.soak.findings import SAFETY
 from viewstamp.cli.soak.machine import SoakStore
 from viewstamp.cli.soak.soak import Plan, Soak
+from viewstamp.simulation.history import read_history
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slow
 def test_both_protocols_hold(tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    command = [sys.executable, "-m", "viewstamp", "soak", "--minutes", "0.4", "--seed", "11", "--json"]
+    command = [sys.executable, "-m", "viewstamp", "soak", "--minutes", "0.2", "--seed", "11", "--json"]
     result = subprocess.run(
         [*command, "--history", str(tmp_path / "history")],
         capture_output=True,
@@ -41,12 +42,11 @@ def test_both_protocols_hold(tmp_path: Path) -> None:
     assert [each["protocol"] for each in answer["results"]] == ["raft", "vsr"]
     for each in answer["results"]:
         assert each["verdict"] == "good"
-        assert each["acknowledged"] > 200
-        assert sum(each["faults"].values()) >= 3
-        lines = (tmp_path / f"history-{each['protocol']}").read_text().splitlines()
-        calls = [json.loads(line) for line in lines]
-        assert sum(1 for call in calls if call["ok"]) == each["acknowledged"]
-        assert {call["op"] for call in calls} == {"get", "put", "append", "cas", "delete", "add", "read"}
+        assert each["acknowledged"] > 100
+        assert sum(each["faults"].values()) >= 1
+        calls = read_history(tmp_path / f"history-{each['protocol']}")
+        assert sum(1 for call in calls if call.ok) == each["acknowledged"]
+        assert {call.op for call in calls} == {"get", "put", "append", "cas", "delete", "add", "read"}
     assert os.listdir(temporary) == []
     assert processes_that_mention(temporary) == []
 
