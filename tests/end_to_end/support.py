@@ -17,6 +17,8 @@ from viewstamp.cli.demo.members import Members
 from viewstamp.cli.poll import Sighting, poll
 from viewstamp.cluster import ClusterOptions
 from viewstamp.shell.client import Client, open_client
+from viewstamp.simulation.history import Operation, read_history
+from viewstamp.simulation.linearizability import Linearizable, check_history
 
 WITHIN_S = 8.0
 PROTOCOLS = pytest.mark.parametrize("protocol", ["vsr", "raft"])
@@ -68,6 +70,15 @@ async def values(members: Members) -> set[int]:
                 if state == "running":
                     found.add(await client.read_from(member, Counter.get))
     return found
+
+
+def assert_linearizable(file: Path, final: int) -> None:
+    """A history file of counts must be linearizable, and so must a read of `final` after all of it."""
+    history = read_history(file)
+    over = max([operation.ret or operation.call for operation in history], default=0) + 1
+    history.append(Operation(0, "read", history[0].key, None, None, over, over + 1, final, ok=True))
+    verdict = check_history(history)
+    assert isinstance(verdict, Linearizable), str(verdict)
 
 
 def serve(file: Path, member: int, data: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -9,10 +9,18 @@ import pytest
 import trio
 
 from statemachine import Counter
-from tests.end_to_end.support import PROTOCOLS, WITHIN_S, increment, open_members, values, wait_agreed
+from tests.end_to_end.support import (
+    PROTOCOLS,
+    WITHIN_S,
+    assert_linearizable,
+    increment,
+    open_members,
+    values,
+    wait_agreed,
+)
 from viewstamp.cli.demo.load import Load
 from viewstamp.cli.demo.result import count_duplicated, count_lost
-from viewstamp.cli.poll import poll, until
+from viewstamp.cli.poll import poll, primary_of, until
 from viewstamp.shell.client import open_client
 
 pytestmark = pytest.mark.slow
@@ -40,6 +48,33 @@ async def test_all_are_killed_at_once_under_load(tmp_path: Path, protocol: str) 
         assert load.unknown == 0
         assert count_lost(load.values, final) == 0
         assert count_duplicated(load.values, 0, final) == 0
+        load.write_history(tmp_path / "history.jsonl")
+        assert_linearizable(tmp_path / "history.jsonl", final)
+
+
+@PROTOCOLS
+async def test_the_primary_stands_still_under_load_and_is_replaced(tmp_path: Path, protocol: str) -> None:
+    """When it goes on, it takes itself for the primary until it hears of another: nobody may be told what was."""
+    async with open_members(tmp_path, protocol=protocol) as members:
+        load = Load(members.cluster, clients=8, total=None)
+        async with open_client(members.cluster, Counter) as client:
+            with trio.fail_after(4 * WITHIN_S):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(load.run)
+                    for _ in range(3):
+                        before = load.acknowledged
+                        await until(lambda before=before: load.acknowledged >= before + 100)  # type: ignore[misc]  # bound now
+                        primary = primary_of(each.status for each in (await poll(client, members.ids, 1.0)).values())
+                        assert primary is not None
+                        members.freeze(primary.member)
+                        before = load.acknowledged
+                        await until(lambda before=before: load.acknowledged >= before + 100)  # type: ignore[misc]  # bound now
+                        members.thaw(primary.member)
+                    load.stop()
+            await wait_agreed(client, [1, 2, 3])
+        (final,) = await values(members)
+        load.write_history(tmp_path / "history.jsonl")
+        assert_linearizable(tmp_path / "history.jsonl", final)
 
 
 async def test_a_member_whose_data_is_deleted_recovers_from_the_others(tmp_path: Path) -> None:

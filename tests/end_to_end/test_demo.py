@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.end_to_end.support import assert_linearizable
+
 pytestmark = pytest.mark.slow
 
 
@@ -52,6 +54,7 @@ def test_a_short_demo_for_programs(tmp_path: Path) -> None:
     adds = [call for call in calls if call["op"] == "add"]
     assert sorted(call["out"] for call in adds) == list(range(1, 2001))
     assert all(call["ok"] is True and call["ret"] > call["call"] for call in calls)
+    assert_linearizable(history, 2000)
     assert os.listdir(temporary) == []
     assert processes_that_mention(temporary) == []
 
