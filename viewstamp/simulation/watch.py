@@ -112,6 +112,10 @@ class Watch:
         for record in records:
             if isinstance(record, SnapshotRecord):
                 self.counts["snapshots stored"] += 1
+                if self._states.setdefault(record.op, record.digest) != record.digest:
+                    raise ViolationError(
+                        "equal states", f"member {node.member}'s snapshot up to op {record.op} holds another state"
+                    )
             elif isinstance(record, StateRecord):
                 seen, view = self._seen[node.member], self._view_of(record.data)
                 require(view >= seen.floor, "monotone", "member {}'s view on disk went back to {}", node.member, view)
