@@ -45,6 +45,7 @@ class Surroundings(Timeline):
         self.clients: list[SimulatedClient] = []
         self.answers: list[Answer] = []
         self.on_answer: Callable[[Answer], None] | None = None
+        self.on_send: Callable[[str, str, bytes], None] | None = None
         self.observer: Observer | None = None
         self._trace = blake2b(digest_size=16)
 
@@ -62,6 +63,8 @@ class Surroundings(Timeline):
     def _transmit(self, source: str, destination: str, datagram: bytes) -> None:
         self._trace.update(b"%d %s %s;" % (self.now, source.encode(), destination.encode()))
         self._trace.update(datagram)
+        if self.on_send is not None:
+            self.on_send(source, destination, datagram)
         arrivals = self.network.transmit(source, destination, datagram, self.now)
         observer = self.observer
         number = observer.transmitted(source, destination, datagram, arrivals) if observer is not None else 0

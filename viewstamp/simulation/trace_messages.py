@@ -87,7 +87,7 @@ class Outbox:
         wholes: list[Said] = []
         fragments: list[Said] = []
         waiting = self.waiting.get(destination, deque())
-        for kind, body in _parts(datagram):
+        for kind, body in parts_of(datagram):
             if kind == WHOLE:
                 found = _take(waiting, body)
                 if found is not None:
@@ -120,7 +120,7 @@ def _take(waiting: deque[Said], message: bytes) -> Said | None:
     return None
 
 
-def _parts(datagram: bytes) -> Iterator[tuple[int, bytes]]:
+def parts_of(datagram: bytes) -> Iterator[tuple[int, bytes]]:
     """The parts of a datagram that an endpoint made."""
     position = HEADER_BYTES
     while position + PART_BYTES <= len(datagram):

@@ -6,7 +6,7 @@ They know nothing of a protocol's private state. What clients were told is the l
 - durability: a journal gives back what it reported durable, across every crash, and cuts off nothing committed;
 - majority: an entry is on a majority of disks when it is first committed;
 - one primary: no view (or term) is led by two members, or by one member in two lives;
-- monotone: a member's view never goes back, across restarts too; what it applied not within a life;
+- monotone: a member's view never goes back, nor a vote, across restarts too; what it applied not within a life;
 - agreed time: the stamps of committed entries never go back;
 - bounds: queues, pipelines, sessions and the number of events under way stay small.
 """
@@ -26,6 +26,7 @@ from viewstamp.protocol import Entry, Kind, State, Transition
 from viewstamp.replica import Replica
 from viewstamp.simulation.disk_image import DiskImage
 from viewstamp.simulation.inhabitants import Node
+from viewstamp.simulation.rules import RULES
 from viewstamp.simulation.verdict import ViolationError, require
 
 REMEMBERED_EVENTS = 80
@@ -36,12 +37,13 @@ _MOST_WAITING = 20_000
 
 @dataclass(slots=True)
 class _Seen:
-    """What was last seen of a member; `floor` is the view that its disk has reached."""
+    """What was last seen of a member; `state` is what its disk holds beside the log, `floor` the view in that."""
 
     applied: int = 0
     led: bool = False
     view: int = 0
     floor: int = 0
+    state: bytes | None = None
 
 
 class Watch:
@@ -56,6 +58,7 @@ class Watch:
         self.sessions_opened = 0
         self.most_sessions = cluster.max_sessions
         self._codec = codec
+        self._rules = RULES.get(cluster.protocol)
         self._quorum = cluster.configuration.quorum
         self._entries: dict[int, bytes] = {}
         self._digests: dict[int, bytes] = {}
@@ -78,7 +81,7 @@ class Watch:
     def opened(self, node: Node, recovered: Recovered) -> None:
         """A member's process begins on what its journal gave back."""
         self.disks[node.member].opened(node.member, recovered)
-        self._seen[node.member] = _Seen(floor=self._view_of(recovered.state))
+        self._seen[node.member] = _Seen(floor=self._view_of(recovered.state), state=recovered.state)
 
     def jumped(self, node: Node, executor: Executor) -> None:
         """A member holds the state of a snapshot, and applies nothing of what lies before."""
@@ -117,9 +120,15 @@ class Watch:
                         "equal states", f"member {node.member}'s snapshot up to op {record.op} holds another state"
                     )
             elif isinstance(record, StateRecord):
-                seen, view = self._seen[node.member], self._view_of(record.data)
-                require(view >= seen.floor, "monotone", "member {}'s view on disk went back to {}", node.member, view)
-                seen.floor = view
+                self._saved(node.member, record.data)
+
+    def _saved(self, member: int, state: bytes) -> None:
+        seen, view = self._seen[member], self._view_of(state)
+        require(view >= seen.floor, "monotone", "member {}'s view on disk went back to {}", member, view)
+        if self._rules is not None and seen.state is not None:
+            taken_back = self._rules.taken_back(self._codec.decode(seen.state), self._codec.decode(state))
+            require(not taken_back, "monotone", "member {} takes back on disk {}", member, taken_back)
+        seen.floor, seen.state = view, state
 
     def ended(self, now: int, node: Node, why: str) -> None:
         """A process ended."""

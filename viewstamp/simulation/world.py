@@ -32,6 +32,7 @@ from viewstamp.simulation.decay import UNREADABLE, noticed_in_loading, withheld
 from viewstamp.simulation.hearing import Hearing
 from viewstamp.simulation.inhabitants import DiskLatency, Failure, Node
 from viewstamp.simulation.ledger import Ledger
+from viewstamp.simulation.promises import PromiseWatch
 from viewstamp.simulation.watch import Watch
 from viewstamp.wire import make_codec
 
@@ -73,6 +74,7 @@ class World(Hearing):
         self._segment_bytes = segment_bytes
         self._disk_latency = disk if disk is not None else DiskLatency()
         self.watch = Watch(cluster, make_codec(self._core_class))
+        self.on_send = PromiseWatch(self._core_class, self.watch.disks).sent
 
     def _make_node(self, member: int) -> Node:
         return Node(member, SimulatedDisk(self._stream(f"disk {member}")), self._stream(f"member {member}"))

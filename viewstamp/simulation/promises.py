@@ -1,0 +1,83 @@
+"""No message leaves that promises what its sender's disk does not hold: seen in the datagrams, and on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, cast
+
+from transport.endpoint import WHOLE
+from viewstamp.protocol import Core, Promise, State
+from viewstamp.simulation.disk_image import DiskImage
+from viewstamp.simulation.member import Disk
+from viewstamp.simulation.rules import RULES
+from viewstamp.simulation.trace_messages import parts_of
+from viewstamp.simulation.verdict import ViolationError
+from viewstamp.wire import make_codec
+
+_MEMBER = "member-"
+_REMEMBERED = 64
+
+
+class _Held:
+    """A disk image, as the rules of a protocol look at disks: its state, and a log of so many entries."""
+
+    __slots__ = ("entries", "last_op", "state")
+
+    def __init__(self, state: State | None, last_op: int) -> None:
+        self.state = state
+        self.entries = range(last_op)
+        self.last_op = last_op
+
+
+def _view_of(message: Promise) -> int:
+    """VSR's view or Raft's term, which is the first field of each promise."""
+    return int(getattr(message, fields(message)[0].name))
+
+
+class PromiseWatch:
+    """Reads what members send. Promises are small: a datagram carries each of them whole."""
+
+    def __init__(self, core_class: type[Core], disks: Mapping[int, DiskImage]) -> None:
+        self.promises = 0
+        self._disks = disks
+        self._codec = make_codec(core_class)
+        self._rules = RULES.get(core_class.name)
+        kinds: Mapping[int, type[Any]] = core_class.messages
+        self._tags = frozenset(tag for tag, kind in kinds.items() if issubclass(kind, Promise))
+        self._states: dict[bytes, State] = {}
+
+    def sent(self, source: str, destination: str, datagram: bytes) -> None:
+        """A datagram leaves; places are as in "member-1".
+
+        Raises:
+          ViolationError: it promises too much.
+        """
+        if self._rules is None or not (source.startswith(_MEMBER) and destination.startswith(_MEMBER)):
+            return
+        for part, body in parts_of(datagram):
+            if part == WHOLE and body[0] in self._tags:
+                message = self._codec.decode(body)
+                self._look(int(source.removeprefix(_MEMBER)), int(destination.removeprefix(_MEMBER)), message)
+
+    def _look(self, member: int, to: int, message: Promise) -> None:
+        rules, disk = self._rules, self._disks[member]
+        state = self._state(disk.state)
+        if rules is None or (state is not None and _view_of(message) < rules.view_of(state)):
+            return  # It waited for a write that became durable together with a later one: as if under way for long.
+        self.promises += 1
+        broken = rules.broken_promise(member, to, message, cast("Disk", _Held(state, disk.last_op)))
+        if broken:
+            raise ViolationError(
+                "promises", f"member {member}'s {type(message).__name__} to member {to} promises {broken}"
+            )
+
+    def _state(self, encoded: bytes | None) -> State | None:
+        if encoded is None:
+            return None
+        state = self._states.get(encoded)
+        if state is None:
+            if len(self._states) > _REMEMBERED:
+                self._states.clear()
+            state = self._states[encoded] = self._codec.decode(encoded)
+        return state
