@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import tomllib
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from itertools import chain, count, repeat
@@ -90,6 +96,45 @@ def test_an_exception_is_a_crash() -> None:
         result = run("--protocol", "raft", "--seed", "4", "--no-shrink")
     assert result.exit_code == fuzz.CRASH
     assert "Traceback" in result.output
+
+
+def test_a_warning_is_a_crash() -> None:
+    def warn(*_: object) -> None:
+        warnings.warn("of what will change", DeprecationWarning, stacklevel=1)
+
+    with patch.object(Load, "agree", warn):
+        result = run("--protocol", "vsr", "--seed", "4", "--no-shrink")
+    assert result.exit_code == fuzz.CRASH
+    assert "DeprecationWarning: of what will change" in result.output
+
+
+@pytest.mark.slow
+def test_an_interrupted_campaign_ends_at_once_and_leaves_no_process_behind() -> None:
+    command = [sys.executable, "-m", "viewstamp", "fuzz", "--minutes", "2", "--jobs", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    with process:
+        while len(_group(process.pid)) < 4:  # itself, two that play, and one that keeps track of them
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert process.stderr is not None
+        assert process.stderr.read().strip().endswith(b"viewstamp: interrupted")
+    end = time.monotonic() + 10
+    while _group(process.pid):
+        assert time.monotonic() < end
+
+
+def _group(number: int) -> list[int]:
+    """The processes of a process group that have not ended."""
+    found: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = entry.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # It ended while we looked.
+        if int(group) == number and state != "Z":
+            found.append(int(entry.parent.name))
+    return found
 
 
 @pytest.mark.parametrize(

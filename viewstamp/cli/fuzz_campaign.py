@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from multiprocessing import get_context
 
 from rich.console import Console
@@ -15,6 +17,21 @@ from rich.table import Table
 from viewstamp.cli.fuzz_result import Job, Outcome, Tally, play, versions
 
 _AT_ONCE_PER_JOB = 4
+
+
+def _end_at_ctrl_c() -> None:
+    """A process that plays has nothing to tidy up, and nothing to say about it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def _giving_up(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """Ctrl-C: what has not begun never will."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 class Campaign:
@@ -33,7 +50,8 @@ class Campaign:
         under_way: set[Future[Outcome]] = set()
         with (
             Progress(*columns, console=self._console, transient=True) as progress,
-            ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn")) as pool,
+            ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"), initializer=_end_at_ctrl_c) as pool,
+            _giving_up(pool),
         ):
             task = progress.add_task("starting", total=total if total is not None else seconds)
             while True:

@@ -267,9 +267,12 @@ class Faults:
         self.world.pause(member, self.draw.randrange(1, 6) * self.patience // 2)
 
     def clock_jump(self) -> None:
-        """A wall clock jumps, by hours at times."""
-        jump = self.draw.choice((-3600 * SECOND, -SECOND, -5 * MILLISECOND, SECOND, 3600 * SECOND))
-        self.world.nodes[self.anyone()].clock.ahead += jump
+        """A wall clock jumps, by hours at times, or a clock runs faster or slower from now on."""
+        clock = self.world.nodes[self.anyone()].clock
+        if self.draw.randrange(2):
+            clock.set_rate(1_000_000 + self.draw.randint(-150_000, 150_000), self.world.now)
+        else:
+            clock.ahead += self.draw.choice((-3600 * SECOND, -SECOND, -5 * MILLISECOND, SECOND, 3600 * SECOND))
 
     def resign(self) -> None:
         """An operator asks the primary to let another lead."""

@@ -65,7 +65,7 @@ class Fault(StrEnum):
     RELAPSE = "killed, back, and without power"
     DEAF_CLIENT = "a client that is not told"
     LULL = "all is well for a while"
-    CLOCK_JUMP = "clock jump"
+    CLOCK_JUMP = "clock jump, or another rate"
     RESIGN = "leadership resigned"
     SNAPSHOT_NOW = "snapshots wanted at once"
     CLIENT_CRASH = "client crash and return"
