@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from random import Random
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from viewstamp.protocol import Core, Entry, Kind, Message, Proposal, Transition,
 from viewstamp.simulation.disk_image import DiskImage
 from viewstamp.simulation.inhabitants import Node
 from viewstamp.simulation.promises import PromiseWatch
+from viewstamp.simulation.timeline import MOST_EVENTS, MOST_PLANNED, Timeline
 from viewstamp.simulation.verdict import ViolationError
 from viewstamp.simulation.watch import Watch
 from viewstamp.wire import make_codec
@@ -51,6 +53,13 @@ class Posed:
         self.log: dict[int, Entry] = {}
         self.leads = False
         self.view = 0
+        self.held_bytes = 0
+        self.clients = 0
+
+    @property
+    def endpoint(self) -> Any:
+        told = SimpleNamespace(held_bytes=self.held_bytes, learnt_peers=self.clients)
+        return SimpleNamespace(statistics=lambda: told)
 
     def entry(self, op: int) -> Entry:
         return self.log[op]
@@ -336,6 +345,34 @@ def test_too_many_sessions_and_too_many_writes() -> None:
         with violates("bounds", what):
             for _ in range(64):
                 made_up.turn(1)
+
+
+@pytest.mark.parametrize(
+    ("held_bytes", "clients", "good"), [(1 << 26, 1000, True), (1 + (1 << 26), 0, False), (0, 1001, False)]
+)
+def test_what_an_endpoint_holds_is_bounded(held_bytes: int, clients: int, good: bool) -> None:
+    made_up = Cast()
+    made_up.replicas[1].held_bytes, made_up.replicas[1].clients = held_bytes, clients
+    with nullcontext() if good else violates("bounds"):
+        for _ in range(64):
+            made_up.turn(1)
+
+
+def test_events_that_pile_up_and_a_run_without_end() -> None:
+    quiet = Timeline()
+    for _ in range(1000):
+        quiet.at(quiet.now + 1, lambda: None)
+    quiet.run_for(10)
+    crowded = Timeline()
+    for _ in range(MOST_PLANNED + 2):
+        crowded.at(crowded.now + 1, lambda: None)
+    with pytest.raises(ViolationError, match=r"^bounds: 1 events, and 300001 more under way"):
+        crowded.run_for(10)
+    endless = Timeline()
+    endless.events = MOST_EVENTS
+    endless.at(0, lambda: None)
+    with pytest.raises(ViolationError, match=r"^bounds"):
+        endless.run_for(10)
 
 
 # Promises in datagrams.

@@ -10,6 +10,8 @@ from viewstamp.simulation.verdict import Kind, ViolationError
 BOOT = 1_000_000_000
 MOST_EVENTS = 3_000_000
 """A run of this many does not end by itself: something is done again and again."""
+MOST_PLANNED = 300_000
+"""So many under way at once are more than a network and its inhabitants ever need: something piles up."""
 
 
 class Timeline:
@@ -45,7 +47,9 @@ class Timeline:
                 return condition()
             self.now, _, action = heapq.heappop(self._heap)
             self.events += 1
-            if self.events > self.most_events:
-                raise ViolationError("bounds", f"more than {self.most_events} events", Kind.LIVENESS)
+            if self.events > self.most_events or len(self._heap) > MOST_PLANNED:
+                raise ViolationError(
+                    "bounds", f"{self.events} events, and {len(self._heap)} more under way", Kind.LIVENESS
+                )
             action()
         return True

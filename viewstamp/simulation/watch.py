@@ -33,6 +33,9 @@ REMEMBERED_EVENTS = 80
 _LOOK_EVERY = 64
 _STATE_EVERY = 64
 _MOST_WAITING = 20_000
+_MOST_HELD = 64 * 1024 * 1024
+_MOST_PEERS = 1000
+"""Far more than there are clients, and far less than an endpoint allows."""
 
 
 @dataclass(slots=True)
@@ -213,6 +216,9 @@ class Watch:
 
     def _look_at_bounds(self, node: Node, replica: Replica) -> None:
         require(len(node.waiting) <= _MOST_WAITING, "bounds", "member {} asked for too many writes", node.member)
+        endpoint = replica.endpoint.statistics()
+        require(endpoint.held_bytes <= _MOST_HELD, "bounds", "member {} holds too much of large messages", node.member)
+        require(endpoint.learnt_peers <= _MOST_PEERS, "bounds", "member {} remembers too many clients", node.member)
         sessions = len(replica.executor.sessions)
         require(sessions <= self.most_sessions, "bounds", "member {} keeps {} sessions", node.member, sessions)
 
