@@ -76,7 +76,7 @@ class Cast:
         cluster = Cluster(name="made up", cluster_id=bytes(8), protocol=protocol, members=members)
         self.codec = make_codec(PROTOCOLS[protocol])
         self.watch = Watch(cluster, self.codec)
-        self.nodes = {number: Node(number, SimulatedDisk(Random(number))) for number in (1, 2, 3)}
+        self.nodes = {number: Node(number, SimulatedDisk(Random(number)), Random(number)) for number in (1, 2, 3)}
         self.replicas = {number: Posed() for number in (1, 2, 3)}
 
     def store(self, member: int, *entries: Entry) -> None:
