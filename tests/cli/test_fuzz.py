@@ -173,7 +173,7 @@ def test_a_failing_run_is_shrunk_and_its_file_replays_it(broken: Path) -> None:
     assert "Shrunk from" in found.output
     held = tomllib.loads(file.read_text())
     assert held["schedule"]["acts"] == []
-    assert held["failure"]["property"] == "majority"
+    assert held["failure"]["property"] == "promises"
     assert {"python", "viewstamp", "cbor2"} <= held["versions"].keys()
     told = run("--scenario", file.name)
     assert told.exit_code == fuzz.SAFETY
@@ -243,7 +243,7 @@ def test_a_file_whose_failure_is_mended_passes(broken: Path) -> None:
         mended.setattr(Replica, "promise", PROMISE)
         told = run("--scenario", "it.toml")
     assert told.exit_code == 0, told.output
-    assert "not as recorded, which was the safety of 'majority'" in told.output
+    assert "not as recorded, which was the safety of 'promises'" in told.output
 
 
 def test_a_run_that_does_not_fail_again_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,8 @@ def test_a_member_whose_fetched_snapshot_decays_before_it_is_loaded_stops_and_re
         world.start(3)
         disk, op = world.watch.disks[3], snapshot_of(world, 1).op
         assert world.run_until(lambda disk=disk, op=op: disk.snapshot is not None and disk.snapshot.op == op, SECOND)  # type: ignore[misc]  # bound now
-        if not world.watch.counts["snapshots loaded"]:
+        replica = world.nodes[3].replica
+        if replica is not None and replica.status().snapshot.loading == op:
             break  # Its record is durable, and it is not loaded yet.
     node = world.nodes[3]
     assert decay(node, snapshot_of(world, 3), Random(1))
