@@ -214,6 +214,29 @@ def test_the_log_behind_a_snapshot_that_is_being_fetched_stays_until_that_is_ove
     assert RemoveSnapshot(first) in taker.tasks
 
 
+def test_a_log_that_was_kept_for_another_does_not_go_with_an_installed_snapshot_that_is_not_durable() -> None:
+    """A crash before its record is durable would leave neither log nor snapshot."""
+    taker = Taker()
+    first = taker.take(100)
+    taker.journal()
+    taker.snapshots.receive(PEER, GetChunk(first.op, first.digest, 0), taker.now)
+    taker.take(200)
+    taker.journal()
+    compacted = list(taker.protocol.compacted)
+    snapshot, chunks = large()
+    taker.turn(Wanted(OTHER, snapshot))
+    for place, chunk in enumerate(chunks):
+        give(taker, snapshot, place, chunk, OTHER)
+    taker.turn(Wanted(OTHER, snapshot))
+    taker.write_files()
+    turn = Turn()
+    taker.snapshots.follow(Effects(restore=snapshot), len(taker.records) + 1, taker.now, turn)
+    assert turn.restore == snapshot
+    taker.wait(10 * taker.cluster.timeouts.suspect)
+    taker.turn()
+    assert taker.protocol.compacted == compacted
+
+
 def test_the_log_waits_for_nobody_once_it_comes_near_its_bound() -> None:
     """A primary whose log is at its bound takes no commands: who is slow begins again, with the newest snapshot."""
     taker = Taker()

@@ -214,6 +214,9 @@ class Snapshots:
             check(installed == self._fetched, "the snapshot up to op {} was installed and is not here", installed.op)
             self._taking = self._fetched = None
             self._log_bytes = 0
+            # The log begins anew behind it. What the journal has of the old one stays until another snapshot is taken:
+            # to drop it now, before the record of this one is durable, would leave neither.
+            self._pinned_log = False
             self._supersede(installed, write)
             self._applied.restoring = turn.restore = installed
         self._wanted = effects.wanted is not None
