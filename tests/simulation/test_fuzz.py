@@ -6,9 +6,13 @@ from random import Random
 
 import pytest
 
-from statemachine import Counter, StateMachine, command
+from statemachine import Counter, OutcomeUnknownError, SessionExpiredError, StateMachine, command
+from statemachine.errors import UnknownReason
 from tests.simulation.other_processes import outputs_of
+from viewstamp.journal import SnapshotRecord, TruncateRecord
+from viewstamp.protocol import MILLISECOND
 from viewstamp.simulation.disk_image import DiskImage
+from viewstamp.simulation.inhabitants import Answer
 from viewstamp.simulation.load import LedgerLoad
 from viewstamp.simulation.network import FuzzNetwork
 from viewstamp.simulation.plan import Fault, draw_plan
@@ -133,3 +137,57 @@ def test_a_lost_disk_counts_until_its_member_takes_part_again() -> None:
     image.wipe()
     assert image.holds(1, b"entry")
     assert not image.holds(1, b"other")
+
+
+def served() -> tuple[World, LedgerLoad]:
+    """A cluster that has committed something, and its clients."""
+    world = World(1)
+    world.start_all()
+    load = LedgerLoad(world)
+    assert world.run_until(lambda: load.answered > 20, 10**10)
+    return world, load
+
+
+def test_a_disk_that_cuts_off_what_is_committed_is_noticed() -> None:
+    world, _ = served()
+    node, watch = world.nodes[2], world.watch
+    last = watch.disks[2].last_op
+    watch.durable(node, [TruncateRecord(last)])  # nothing
+    covering = SnapshotRecord(0, watch.disks[3].last_op, 1, bytes(32))
+    watch.durable(world.nodes[3], [TruncateRecord(1), covering])  # a snapshot in its place
+    with pytest.raises(ViolationError, match="member 2 cut off committed op 2"):
+        watch.durable(node, [TruncateRecord(1)])
+
+
+@pytest.mark.parametrize("error", [SessionExpiredError(), OutcomeUnknownError(UnknownReason.STALE)])
+def test_a_caller_may_not_be_left_without_an_answer(error: OutcomeUnknownError) -> None:
+    world, load = served()
+    load.burst(load.clients[0], 1)
+    answer = Answer(0, max(load.clients[0].started), world.now, world.now, error)
+    assert world.on_answer is not None
+    with pytest.raises(ViolationError, match="answers: client 0 was told that"):
+        world.on_answer(answer)
+
+
+def test_what_is_not_answered_although_all_is_well_is_told() -> None:
+    world, load = served()
+    for member in (1, 2):
+        world.crash(member)
+    load.fresh()
+    with pytest.raises(ViolationError, match="is not answered 1000000000 ns after all was well"):
+        load.catch_up(10**9)
+    world.start_all()
+    load.catch_up(10**9)
+
+
+def test_a_process_that_stood_still_takes_all_that_waited_in_one_turn() -> None:
+    world, load = served()
+    primary = world.primary
+    assert primary is not None
+    world.pause(primary, 20 * MILLISECOND)
+    world.run_for(19 * MILLISECOND)
+    backlog = world.nodes[primary].backlog
+    assert len(backlog) > 1
+    world.run_for(2 * MILLISECOND)
+    assert world.nodes[primary].backlog is not backlog
+    load.settle()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from viewstamp.protocol import Time
 from viewstamp.replica import Replica
+from viewstamp.replica.turn import Turn
 from viewstamp.simulation.inhabitants import Node
 from viewstamp.simulation.surroundings import Surroundings
 
@@ -47,15 +48,20 @@ class Hearing(Surroundings):
         replica.receive(datagram, source, self._time(node))
 
     def _take_backlog(self, node: Node) -> None:
-        """A process that stood still takes all that has arrived in one turn, and looks at its clock in the same."""
+        """A process that stood still takes all that has arrived in one turn, and looks at its clock in the same.
+
+        An observer is told of a step for each; what all of them bring about together is in the last.
+        """
         backlog, node.backlog = node.backlog, []
         if node.replica is None:
             return
-        for source, datagram, number in backlog:
+        late = node.replica.deadline <= self._time(node).monotonic
+        for place, (source, datagram, number) in enumerate(backlog, 1):
             self._take(node, node.replica, source, datagram, number)
-        now = self._time(node)
-        if node.replica.deadline <= now.monotonic:
+            if self.observer is not None and (late or place < len(backlog)):
+                self.observer.turned(node, Turn())
+        if late:
             if self.observer is not None:
                 self.observer.event(node, "tick")
-            node.replica.tick(now)
+            node.replica.tick(self._time(node))
         self._finish(node)

@@ -8,6 +8,7 @@ know no protocol: where one has no such moment, they are partitions and crashes 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from transport.interface import Address
 from transport.network import LinkFaults
@@ -169,7 +170,7 @@ class Intrigues(Faults):
             return
         rivals = draw.sample(self.members, 2)
         asked = self._others(*rivals)
-        if draw.randrange(2):  # The rivals hold what the others lack.
+        if draw.randrange(3):  # The rivals hold what the others lack.
             self.separate(asked, rivals)
             self._call_at(self.someone(), 1 + draw.randrange(20))
             world.run_for(self.patience // 4)
@@ -179,7 +180,7 @@ class Intrigues(Faults):
         if draw.randrange(3) == 0:
             self._answer_late(rivals, asked)
         before = self._wake_together(rivals, asked)
-        if draw.randrange(2):
+        if draw.randrange(3) == 0:
             forgetful = self._await_view(asked, before)
             self.strike(forgetful, power=False)
             self.start_again(forgetful)
@@ -194,7 +195,7 @@ class Intrigues(Faults):
         self.strike(asked, power=False)
         for rival in rivals:
             self.world.pause(rival, 2 * self.patience)
-        self.world.nodes[rivals[0]].hang = self.draw.choice((0, 0, 5, 20, 60)) * MILLISECOND
+        self.world.nodes[rivals[0]].hang = self.draw.choice((0, 10, 20, 60)) * MILLISECOND
         self.separate(rivals[:1], rivals[1:])
         self.world.run_for(2 * self.patience - 1)
         self.start_again(asked)
@@ -348,13 +349,14 @@ class Intrigues(Faults):
     def lull(self) -> None:
         """All is well for a while: whatever anybody waits for must be answered, whatever happened before."""
         world, network, patience = self.world, self.network, self.patience
-        weather, tail = network.faults, network.tail
+        weather, tail, disks = network.faults, network.tail, world.disk_latency
         rates = {member: node.clock.rate for member, node in world.nodes.items()}
         self.end()
+        world.disk_latency = replace(disks, stall_percent=0)
         self.start_again(self.members)
         self.load.forget_reads_at(self.gone)
         self.load.catch_up(20 * patience + _CLIENT_PAUSE)
-        network.faults, network.tail = weather, tail
+        network.faults, network.tail, world.disk_latency = weather, tail, disks
         for member, node in world.nodes.items():
             node.clock.set_rate(rates[member], world.now)
         self.over = False

@@ -72,7 +72,7 @@ class World(Hearing):
         self.nodes = {member.id: self._make_node(member.id) for member in cluster.members}
         self._core_class = core_class if core_class is not None else protocol_class(protocol)
         self._segment_bytes = segment_bytes
-        self._disk_latency = disk if disk is not None else DiskLatency()
+        self.disk_latency = disk if disk is not None else DiskLatency()
         self.watch = Watch(cluster, make_codec(self._core_class))
         self.on_send = PromiseWatch(self._core_class, self.watch.disks).sent
 
@@ -312,7 +312,7 @@ class World(Hearing):
         batch = node.journal.encode_batch(records)
         node.writing = True
         last = writes[-1][0]
-        delay = self._disk_latency.draw(node.random) + node.hang
+        delay = self.disk_latency.draw(node.random) + node.hang
         self.at(self.now + delay, self._in_life(node, lambda node: self._written(node, batch, records, last)))
 
     def _written(self, node: Node, batch: Batch, records: list[JournalRecord], number: int) -> None:
@@ -345,10 +345,10 @@ class World(Hearing):
     def _use_files(self, node: Node, tasks: Sequence[FileTask], restore: Snapshot | None) -> None:
         """Each task takes its time, one after the other; so does loading, which is done when all before it is."""
         for task in tasks:
-            node.files_free_at = max(node.files_free_at, self.now) + self._disk_latency.draw(node.random) + node.hang
+            node.files_free_at = max(node.files_free_at, self.now) + self.disk_latency.draw(node.random) + node.hang
             self.at(node.files_free_at, self._in_life(node, lambda node, task=task: self._file_task(node, task)))  # type: ignore[misc]  # bound now
         if restore is not None:
-            node.files_free_at = max(node.files_free_at, self.now) + self._disk_latency.draw(node.random) + node.hang
+            node.files_free_at = max(node.files_free_at, self.now) + self.disk_latency.draw(node.random) + node.hang
             self.at(node.files_free_at, self._in_life(node, lambda node: self._restore(node, restore)))
 
     def _file_task(self, node: Node, task: FileTask) -> None:
