@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -43,7 +43,7 @@ def hunt(mutant: Mutant, first: int, seeds: int) -> Hunt:
         for seed in range(first, first + seeds):
             report = run_seed(seed, mutant.protocol)
             violation = report.violation
-            if "stack_mutants.py" in report.traceback:
+            if "stack_mutants" in report.traceback.rsplit("File ", 1)[-1]:
                 raise RuntimeError(f"{mutant.name} does not fit the code any more:\n{report.traceback}")
             if violation is not None:
                 break
@@ -93,6 +93,22 @@ LEVELS = (
 """What there is to hunt, and how; a mutant is found again by its position."""
 
 
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table("level", "protocol", "mutant", "found by", "seeds", "seconds")
+    for row in rows:
+        found_by = row.found_by or "[red]SURVIVED[/]"
+        table.add_row(row.level, row.protocol, row.mutant, found_by, str(row.seeds), f"{row.seconds:.1f}")
+    return table
+
+
+def _markdown(rows: Sequence[Row]) -> Iterator[str]:
+    yield "| level | protocol | mutant | found by | seeds | seconds |"
+    yield "|---|---|---|---|---|---|"
+    for row in rows:
+        found_by = row.found_by or "**survived**"
+        yield f"| {row.level} | {row.protocol} | {row.mutant} | {found_by} | {row.seeds} | {row.seconds:.1f} |"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 if a mutant survived."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants_table", description=__doc__)
@@ -101,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--level", choices=("core", "cluster", "both"), default="both")
     parser.add_argument("--protocol", choices=("vsr", "raft", "both"), default="both")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these mutants, whole names")
+    parser.add_argument("--markdown", action="store_true", help="print the table as docs/testing.md has it")
     options = parser.parse_args(arguments)
     console = Console(highlight=False)
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
@@ -113,11 +130,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         done = track(as_completed(hunts), "hunting", len(hunts), console=Console(stderr=True))
         rows = [future.result() for future in done]
-    table = Table("level", "protocol", "mutant", "found by", "seeds", "seconds")
-    for row in sorted(rows, key=lambda row: (row.level, row.protocol, row.mutant)):
-        found_by = row.found_by or "[red]SURVIVED[/]"
-        table.add_row(row.level, row.protocol, row.mutant, found_by, str(row.seeds), f"{row.seconds:.1f}")
-    console.print(table)
+    rows.sort(key=lambda row: (row.level, row.protocol, row.mutant))
+    if options.markdown:
+        console.print("\n".join(_markdown(rows)), soft_wrap=True, markup=False)
+    else:
+        console.print(_table(rows))
     survivors = sum(not row.found_by for row in rows)
     console.print(f"{len(rows) - survivors} of {len(rows)} found")
     return 1 if survivors else 0
