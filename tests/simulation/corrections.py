@@ -32,7 +32,7 @@ class Correction:
 
     `tests` fail with the revert: names of test functions, or of files below tests/scenarios. `harmless` says why no run
     of a fuzzer shows anything, where that is so: the rule serves speed, or another rule catches what it lets through.
-    `unfound` names the state that a fuzzer would have to come to, where it could and did not: a debt of the fuzzers.
+    `needs` names the state in which alone something is seen, where seeds seldom come to it.
     `fuzzed_alone` says whether the protocol fuzzer can come across it; else only whole clusters have what it concerns.
     """
 
@@ -42,7 +42,7 @@ class Correction:
     changes: tuple[Change, ...]
     tests: tuple[str, ...]
     harmless: str = ""
-    unfound: str = ""
+    needs: str = ""
     fuzzed_alone: bool = True
 
     @property
@@ -68,25 +68,23 @@ class Catalogue:
         self._fuzzed_alone = fuzzed_alone
 
     def rule(
-        self, rule: str, revert: str, *tests: str, protocol: str = "", harmless: str = "", unfound: str = ""
+        self, rule: str, revert: str, *tests: str, protocol: str = "", harmless: str = "", needs: str = ""
     ) -> Callable[[Callable[[], list[Change]]], None]:
         """Enter a revert; the function gives what it replaces."""
 
         def enter(make: Callable[[], list[Change]]) -> None:
-            self._enter(rule, revert, protocol, tuple(make()), tests, harmless, unfound)
+            self._enter(rule, revert, protocol, tuple(make()), tests, harmless, needs)
 
         return enter
 
-    def known(
-        self, rule: str, name: str, *tests: str, protocol: str = "", harmless: str = "", unfound: str = ""
-    ) -> None:
+    def known(self, rule: str, name: str, *tests: str, protocol: str = "", harmless: str = "", needs: str = "") -> None:
         """Enter a revert that is in a catalogue of hand-made bugs already, under that name."""
         bugs = [(each.protocol, each.name, each.patches) for each in (*MUTANTS, *RAFT_MUTANTS)]
         bugs += [(each.protocol, each.name, each.changes) for each in CATALOGUE]
         found = [changes for of, called, changes in bugs if (of, called) == (protocol or self.protocol, name)]
         if len(found) != 1:
             raise LookupError(f"no hand-made bug is called {name!r}, or more than one")
-        self._enter(rule, name, protocol, found[0], tests, harmless, unfound)
+        self._enter(rule, name, protocol, found[0], tests, harmless, needs)
 
     def _enter(
         self,
@@ -96,11 +94,9 @@ class Catalogue:
         changes: tuple[Change, ...],
         tests: tuple[str, ...],
         harmless: str,
-        unfound: str,
+        needs: str,
     ) -> None:
-        entry = Correction(
-            rule, revert, protocol or self.protocol, changes, tests, harmless, unfound, self._fuzzed_alone
-        )
+        entry = Correction(rule, revert, protocol or self.protocol, changes, tests, harmless, needs, self._fuzzed_alone)
         if any(each.key == entry.key for each in self.entries):
             raise ValueError(f"{entry.key!r} is entered twice")
         self.entries.append(entry)

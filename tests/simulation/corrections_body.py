@@ -25,7 +25,12 @@ _rule = BODY.rule
 # 19, R1, R2: a snapshot's bytes are asked for by offset, under its name.
 
 
-@_rule("19", "a chunk counts whatever snapshot it is of", "test_a_chunk_of_another_snapshot_is_not_taken")
+@_rule(
+    "19",
+    "a chunk counts whatever snapshot it is of",
+    "test_a_chunk_of_another_snapshot_is_not_taken",
+    needs="a chunk of the snapshot before, late, to a member that fetches the next from the same source",
+)
 def _() -> list[Change]:
     def receive(self: Snapshots, sender: int, message: Any, now: Time) -> bool:
         fetching = self._fetching
@@ -41,6 +46,7 @@ def _() -> list[Change]:
     "19",
     "the bytes that have come are not compared with their name",
     "test_bytes_that_are_not_those_of_the_name_are_given_up",
+    needs="a chunk that is damaged and passes its datagram's checksum",
 )
 def _() -> list[Change]:
     return [(Fetching, "_sound", lambda self: True)]
@@ -50,6 +56,7 @@ def _() -> list[Change]:
     "19",
     "what has come is dropped when another member has to be asked for the rest",
     "test_what_has_come_stays_good_when_another_member_becomes_the_source",
+    harmless="the same is fetched again",
 )
 def _() -> list[Change]:
     def begin_anew(self: Fetching, source: int, now: int) -> None:
@@ -59,7 +66,12 @@ def _() -> list[Change]:
     return [before(Fetching, "follow", begin_anew)]
 
 
-@_rule("R1", "a chunk is asked for once", "test_a_chunk_that_does_not_come_is_asked_for_again")
+@_rule(
+    "R1",
+    "a chunk is asked for once",
+    "test_a_chunk_that_does_not_come_is_asked_for_again",
+    needs="loss while a snapshot is fetched",
+)
 def _() -> list[Change]:
     original = Fetching.questions
 
@@ -79,6 +91,7 @@ def _() -> list[Change]:
     "R4",
     "a snapshot counts as here when its last byte has come",
     "test_a_fetched_snapshot_is_here_when_its_file_is_durable",
+    needs="a crash in the moment between",
 )
 def _() -> list[Change]:
     def tell_at_once(self: Snapshots, sender: int, message: Any, now: Time) -> None:
@@ -110,6 +123,7 @@ def _() -> list[Change]:
     "24",
     "the record of a snapshot is written before its file is durable",
     "test_a_snapshot_is_recorded_when_its_file_is_durable",
+    needs="a crash in the moment between",
 )
 def _() -> list[Change]:
     from viewstamp.replica.records import record_of
@@ -146,6 +160,7 @@ def _() -> list[Change]:
     "24",
     "the log does not wait for a member that fetches its snapshot",
     "test_the_log_behind_a_snapshot_that_is_being_fetched_stays_until_that_is_over",
+    harmless="it fetches the next one",
 )
 def _() -> list[Change]:
     return [(Serving, "pinned", lambda self, now: [])]
@@ -155,6 +170,7 @@ def _() -> list[Change]:
     "24",
     "the file of the snapshot before goes while the journal still names it",
     "test_the_file_of_the_snapshot_before_goes_when_the_journal_names_the_next",
+    needs="a crash in the moment between",
 )
 def _() -> list[Change]:
     def let_go(self: Snapshots, owner: Any, snapshot: Any, now: Time) -> None:
@@ -172,6 +188,7 @@ def _() -> list[Change]:
     "viewstamp/replica/requests.py",
     "a turn's requests are proposed all together or not at all",
     "test_more_requests_in_one_turn_than_the_pipeline_has_room_for",
+    needs="a small pipeline, and more than it takes in one turn, for good",
 )
 def _() -> list[Change]:
     def propose(self: Requests, now: Time) -> None:
@@ -215,6 +232,7 @@ def _() -> list[Change]:
     "viewstamp/replica/body.py",
     "a local caller's next request waits for another turn",
     "test_a_member_knows_when_its_own_callers_ask_it",
+    harmless="it waits for a timer at most",
 )
 def _() -> list[Change]:
     original = LocalSession.exchange
@@ -230,6 +248,7 @@ def _() -> list[Change]:
     "viewstamp/replica/body.py",
     "a blank member whose incarnation is too old takes it all the same",
     "test_a_replaced_member_with_a_clock_in_the_past_takes_a_newer_incarnation",
+    needs="a disk that is replaced by a machine whose clock is behind",
 )
 def _() -> list[Change]:
     return [(Body, "_supersede", lambda self, known: None)]
@@ -244,6 +263,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     def together(self: Snapshots, *_: object, **__: object) -> None:
         self._stagger = 0
+        self._least_entries = self._entries_limit
 
     return [after(Snapshots, "__init__", together)]
 
@@ -252,6 +272,7 @@ def _() -> list[Change]:
     "viewstamp/replica/snapshots.py",
     "the log waits for a member that fetches its snapshot, for however long that takes",
     "test_the_log_waits_for_nobody_once_it_comes_near_its_bound",
+    harmless="nobody fetches for so long",
 )
 def _() -> list[Change]:
     def unbounded(self: Snapshots, *_: object, **__: object) -> None:
@@ -264,6 +285,7 @@ def _() -> list[Change]:
     "viewstamp/replica/snapshots.py",
     "a large state is written so seldom that the log comes to its bound",
     "test_a_large_state_is_written_less_often_but_before_the_log_comes_to_its_bound",
+    harmless="no simulated state is so large",
 )
 def _() -> list[Change]:
     original = Snapshots._due
@@ -279,6 +301,7 @@ def _() -> list[Change]:
     "viewstamp/replica/requests.py",
     "a new primary that still loads its snapshot looks for all that it has not applied",
     "test_a_new_primary_that_still_loads_its_snapshot_looks_at_its_log_alone",
+    needs="a member that leads while it loads a snapshot",
 )
 def _() -> list[Change]:
     def look(self: Requests) -> None:

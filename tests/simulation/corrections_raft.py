@@ -19,7 +19,10 @@ _rule, _known = RAFT.rule, RAFT.known
 
 
 @_rule(
-    "R2", "a newer offer ends a transfer under way", "test_7_ours_a_newer_offer_does_not_restart_a_transfer_under_way"
+    "R2",
+    "a newer offer ends a transfer under way",
+    "test_7_ours_a_newer_offer_does_not_restart_a_transfer_under_way",
+    needs="snapshots that are taken faster than one is fetched, for long",
 )
 def _() -> list[Change]:
     def follow_newest(s: Server, sender: int, message: InstallSnapshot) -> None:
@@ -32,12 +35,22 @@ def _() -> list[Change]:
 # R3: a follower that fetches is alive.
 
 
-@_rule("R3", "INSTALLING is no sign of life", "test_7_ours_a_follower_that_fetches_counts_for_check_quorum")
+@_rule(
+    "R3",
+    "INSTALLING is no sign of life",
+    "test_7_ours_a_follower_that_fetches_counts_for_check_quorum",
+    needs="one of three down, and a snapshot that takes longer than the suspect time-out",
+)
 def _() -> list[Change]:
     return [(replication, "on_installing", lambda s, sender, term, number: None)]
 
 
-@_rule("R3", "INSTALLING confirms no read", "test_7_ours_a_follower_that_fetches_counts_for_read_rounds")
+@_rule(
+    "R3",
+    "INSTALLING confirms no read",
+    "test_7_ours_a_follower_that_fetches_counts_for_read_rounds",
+    needs="one of three down, and a read while a snapshot is fetched",
+)
 def _() -> list[Change]:
     original = replication.on_installing
 
@@ -52,6 +65,7 @@ def _() -> list[Change]:
     "INSTALLING counts for commit",
     "test_7_ours_installing_acknowledges_no_entry",
     "raft/snapshot_for_a_laggard.scenario",
+    needs="one of three down, and commands while a snapshot is fetched",
 )
 def _() -> list[Change]:
     def count(s: Server, sender: int, term: int, number: int) -> None:
@@ -69,6 +83,7 @@ def _() -> list[Change]:
     "INSTALLSNAPSHOT is said once",
     "test_7_ours_the_offer_is_repeated_as_the_heartbeat_and_nothing_else_is_sent",
     "raft/snapshot_for_a_laggard.scenario",
+    needs="an INSTALLSNAPSHOT that is lost, or a fetch that fails",
 )
 def _() -> list[Change]:
     original = snapshots.offer
@@ -90,6 +105,7 @@ def _() -> list[Change]:
     "R4",
     "what a snapshot replaces is cut off in a write of its own",
     "test_7_the_whole_log_is_replaced_in_one_write_and_acknowledged_when_that_is_durable",
+    needs="a crash between the two, at a member whose acknowledged log differs behind the snapshot",
 )
 def _() -> list[Change]:
     return in_two_writes()
@@ -103,6 +119,7 @@ def _() -> list[Change]:
     "requests are pipelined without a bound",
     "test_7_ours_what_is_in_flight_is_bounded_in_bytes",
     "raft/full_window_lost.scenario",
+    harmless="more is lost, and sent again",
 )
 def _() -> list[Change]:
     return [(Progress, "full", property(lambda self: self.probing and self.probe_sent))]
@@ -159,6 +176,7 @@ def _() -> list[Change]:
     "R6",
     "a rejection of what was acknowledged since goes back behind it",
     "test_5_3_a_refusal_of_what_has_been_acknowledged_since_is_ignored",
+    needs="a rejection that a later acknowledgement overtakes, of what the log has compacted",
 )
 def _() -> list[Change]:
     def on_rejected(s: Server, sender: int, message: Rejected) -> None:
@@ -185,6 +203,7 @@ _known(
     "R7",
     "a candidate counts its own vote before it is durable",
     "test_5_2_ours_a_candidates_own_vote_counts_when_it_is_durable",
+    needs="found within 200 seeds of cores: slow",
 )
 
 # R8: pre-vote, stickiness and check-quorum.
@@ -204,7 +223,12 @@ def _() -> list[Change]:
     return [(election, "start_pre_vote", lambda s, reason: election.stand(s, reason))]
 
 
-@_rule("R8", "a leader whose disk hangs goes on leading", "test_d6_2_ours_a_leader_whose_disk_hangs_steps_down")
+@_rule(
+    "R8",
+    "a leader whose disk hangs goes on leading",
+    "test_d6_2_ours_a_leader_whose_disk_hangs_steps_down",
+    harmless="the disks of the others are enough, while no more than a minority fails",
+)
 def _() -> list[Change]:
     def doubt(s: Server, now: int) -> str:
         reason = original(s, now)
@@ -221,6 +245,7 @@ def _() -> list[Change]:
     "R9",
     "a pre-candidate that votes still stands when its question is answered",
     "test_5_2_ours_a_pre_candidate_that_votes_for_another_no_longer_stands_itself",
+    harmless="one election more, won by a log that is good enough",
 )
 def _() -> list[Change]:
     def on_request_vote(s: Server, sender: int, message: Any) -> None:
@@ -255,6 +280,7 @@ def _() -> list[Change]:
     "R10",
     "a follower looks for the first index of a term below its commit index too",
     "test_5_3_ours_back_tracking_ends_at_the_commit_index",
+    needs="a conflict just above the base of a compacted log",
 )
 def _() -> list[Change]:
     def mismatch(s: Server, message: AppendEntries) -> int:
@@ -279,7 +305,12 @@ _known(
 # R11: who lost its disk.
 
 
-@_rule("R11", "messages of any incarnation are taken", "test_ours_messages_of_another_incarnation_are_ignored")
+@_rule(
+    "R11",
+    "messages of any incarnation are taken",
+    "test_ours_messages_of_another_incarnation_are_ignored",
+    harmless="who has lost its disk does not come back at all: the other half of the rule",
+)
 def _() -> list[Change]:
     def receive(self: Any, sender: int, incarnation: int, message: Any, now: Any) -> None:
         original(self, sender, self._s.incarnations.get(sender, incarnation), message, now)
@@ -314,6 +345,7 @@ _known(
     "R12",
     "answers to heartbeats confirm whatever read is the newest",
     "test_d6_4_a_read_waits_for_a_majority_that_answers_after_it_arrived",
+    needs="answers to a deposed leader's last round that come late, and a read there just then",
 )
 _known(
     "R12",
@@ -332,6 +364,7 @@ _known(
     "R12",
     "an answer of a round that has not begun counts",
     "test_ours_an_answer_of_a_round_that_has_not_begun_confirms_nothing",
+    harmless="in one term one life leads, and no round is answered before it began",
 )
 def _() -> list[Change]:
     def answered(s: Server, sender: int, term: int, number: int) -> Any:
@@ -377,6 +410,12 @@ _known(
     "test_d3_10_a_handover_that_does_not_succeed_ends_by_itself",
 )
 _known(
+    "raft/election.py",
+    "votes are counted instead of voters",
+    "test_5_2_votes_are_counted_once_per_member",
+    needs="a vote that comes twice, where it makes a majority",
+)
+_known(
     "raft/election.py", "a vote is not asked for twice", "test_5_2_a_candidate_asks_again_those_who_have_not_answered"
 )
 _known(
@@ -391,26 +430,17 @@ _known(
     "raft/election.py",
     "a pre-vote of an earlier term is not answered",
     "test_d9_6_one_that_is_behind_is_refused_and_learns_the_term",
+    needs="one of three down, and of the others one has the later term and the shorter log",
 )
 def _() -> list[Change]:
     return [unless(election, "on_pre_vote", lambda s, sender, message: message.term <= s.view)]
-
-
-@_rule("raft/election.py", "votes are counted, not voters", "test_5_2_votes_are_counted_once_per_member")
-def _() -> list[Change]:
-    def on_vote(s: Server, sender: int, message: Any) -> None:
-        if message.granted and message.term == s.view and s.role is Role.CANDIDATE and sender in s.votes:
-            s.votes[-len(s.votes)] = True
-        original(s, sender, message)
-
-    original = election.on_vote
-    return [(election, "on_vote", on_vote)]
 
 
 @_rule(
     "raft/election.py",
     "who hears a leader does not let its heir pass",
     "test_d3_10_the_old_leader_votes_for_its_heir_too",
+    harmless="the transfer gives up, and the old leader goes on",
 )
 def _() -> list[Change]:
     original = election.on_request_vote
@@ -425,6 +455,7 @@ def _() -> list[Change]:
     "raft/server.py",
     "to learn of a later term restarts the election timer",
     "test_5_2_a_refused_vote_does_not_restart_the_election_timer",
+    harmless="without a majority's pre-votes nobody raises its term",
 )
 def _() -> list[Change]:
     def restart(self: Server, *_: object) -> None:
@@ -437,6 +468,7 @@ def _() -> list[Change]:
     "raft/replication.py",
     "a follower that is sent entries puts off the heartbeats of all",
     "test_ours_load_on_one_follower_does_not_starve_another_of_heartbeats",
+    harmless="load that is not acknowledged ends, and heartbeats come again",
 )
 def _() -> list[Change]:
     def put_off(s: Server) -> None:
@@ -450,6 +482,7 @@ def _() -> list[Change]:
     "raft/replication.py",
     "a leader hands over to whoever has the longest log, dead or alive",
     "test_d3_10_ours_the_heir_is_one_that_answers",
+    harmless="the transfer gives up, and the old leader goes on",
 )
 def _() -> list[Change]:
     def most_caught_up(s: Server) -> int:
@@ -459,7 +492,10 @@ def _() -> list[Change]:
 
 
 @_rule(
-    "raft/replication.py", "the heir is asked to stand before it has caught up", "test_d3_10_the_heir_catches_up_first"
+    "raft/replication.py",
+    "the heir is asked to stand before it has caught up",
+    "test_d3_10_the_heir_catches_up_first",
+    harmless="it is not elected, and the transfer gives up",
 )
 def _() -> list[Change]:
     def at_once(s: Server, target: int) -> None:
@@ -473,6 +509,7 @@ def _() -> list[Change]:
     "raft/replication.py",
     "a leader that hands over takes proposals",
     "test_d3_10_a_leader_that_hands_over_takes_no_proposals",
+    harmless="the heir has more to catch up with, and the transfer may give up",
 )
 def _() -> list[Change]:
     return [(Server, "leads", property(lambda self: self.role is Role.LEADER))]
@@ -482,6 +519,7 @@ def _() -> list[Change]:
     "raft/replication.py",
     "a follower that falls behind the log's base is asked to follow what is gone",
     "test_7_a_follower_behind_the_leaders_base_is_offered_its_snapshot",
+    needs="a follower that is away while its leader compacts",
 )
 def _() -> list[Change]:
     original = replication.close_turn
@@ -497,6 +535,7 @@ def _() -> list[Change]:
     "raft/snapshots.py",
     "a snapshot whose last entry is in the log takes the place of all",
     "test_7_a_matching_suffix_is_kept_and_nothing_is_fetched",
+    needs="an offer of what a follower holds already, and the crash of whoever else holds what follows",
 )
 def _() -> list[Change]:
     def on_install_snapshot(s: Server, sender: int, message: InstallSnapshot) -> None:
@@ -525,6 +564,7 @@ def _() -> list[Change]:
     "raft/snapshots.py",
     "an old offer is fetched and installed",
     "test_7_an_old_snapshot_is_acknowledged_and_takes_nothing_back",
+    needs="an INSTALLSNAPSHOT that comes again, late",
 )
 def _() -> list[Change]:
     def want(s: Server, sender: int, message: InstallSnapshot) -> None:
@@ -557,6 +597,7 @@ def _() -> list[Change]:
     "raft/snapshots.py",
     "a snapshot that cannot be had is waited for",
     "test_7_ours_after_a_failed_fetch_the_next_offer_is_taken",
+    needs="a snapshot that goes, or decays, while it is fetched",
 )
 def _() -> list[Change]:
     return [(snapshots, "fetch_failed", lambda s, snapshot: None)]

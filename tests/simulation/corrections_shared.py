@@ -42,7 +42,12 @@ def _() -> list[Change]:
 
 # 13: the table of clients changes at commit.
 
-_known("13", "pipeline-kept", "test_a_request_that_a_view_change_has_dropped_is_ordered_when_it_comes_again")
+_known(
+    "13",
+    "pipeline-kept",
+    "test_a_request_that_a_view_change_has_dropped_is_ordered_when_it_comes_again",
+    needs="a primary that leads again soon, and requests dropped between",
+)
 
 
 @_rule(
@@ -136,7 +141,12 @@ def _() -> list[Change]:
 _known("15", "a blank disk founds the cluster again", "test_4_3_while_recovering_it_takes_part_in_nothing")
 
 
-@_rule("15", "a majority of blank members founds the cluster", "test_a_majority_of_blank_members_never_founds")
+@_rule(
+    "15",
+    "a majority of blank members founds the cluster",
+    "test_a_majority_of_blank_members_never_founds",
+    needs="a member that loses its disk while another has not been seen yet",
+)
 def _() -> list[Change]:
     def found(self: Founding) -> None:
         vector, quorum = self.vector, len(self._members) // 2 + 1
@@ -170,7 +180,10 @@ def _() -> list[Change]:
 
 
 @_rule(
-    "15", "a blank member tells whom it has seen before that is durable", "test_nothing_is_told_before_it_is_durable"
+    "15",
+    "a blank member tells whom it has seen before that is durable",
+    "test_nothing_is_told_before_it_is_durable",
+    needs="a crash in the moment between, and a disk that is replaced while all found",
 )
 def _() -> list[Change]:
     def tell_at_once(self: Founding, now: int) -> None:
@@ -183,6 +196,7 @@ def _() -> list[Change]:
     "15",
     "a blank member founds with what others told of an earlier vector",
     "test_a_member_that_was_replaced_meanwhile_is_not_founded_with_its_old_incarnation",
+    needs="a disk that is replaced while all found",
 )
 def _() -> list[Change]:
     def found(self: Founding) -> None:
@@ -198,6 +212,7 @@ def _() -> list[Change]:
     "15",
     "a blank member that is started again has forgotten whom it told of",
     "test_a_restarted_blank_member_remembers_whom_it_has_told_of",
+    needs="two disks replaced while all found, and a crash between",
 )
 def _() -> list[Change]:
     original = Founding.__init__
@@ -220,6 +235,7 @@ def _() -> list[Change]:
     "16",
     "the agreed time follows one wrong clock ahead",
     "test_4_4_ours_one_wrong_clock_cannot_run_away_with_agreed_time",
+    needs="nothing compares the agreed time with the true one",
 )
 def _() -> list[Change]:
     def stamp(self: AgreedClock, now: Time) -> int:
@@ -233,6 +249,7 @@ def _() -> list[Change]:
     "16",
     "the agreed time is measured from any entry that comes, however old",
     "test_an_entry_that_was_long_on_its_way_is_no_measure_of_time",
+    needs="nothing compares the agreed time with the true one",
 )
 def _() -> list[Change]:
     def saw(self: AgreedClock, stamp: int, now: Time) -> None:
@@ -247,6 +264,7 @@ def _() -> list[Change]:
     "16",
     "entries that were fetched count as made just now",
     "test_ours_agreed_time_is_right_after_catching_up_with_old_entries",
+    needs="nothing compares the agreed time with the true one",
 )
 def _() -> list[Change]:
     def adopt_fetched(self: Member, entries: Any) -> None:
@@ -258,7 +276,12 @@ def _() -> list[Change]:
     return [(Member, "adopt_fetched", adopt_fetched)]
 
 
-@_rule("16", "a clock may be wrong by centuries", "test_a_clock_that_is_wrong_by_centuries")
+@_rule(
+    "16",
+    "a clock may be wrong by centuries",
+    "test_a_clock_that_is_wrong_by_centuries",
+    harmless="no simulated clock is",
+)
 def _() -> list[Change]:
     import viewstamp.protocol.clock as clock_module
 
@@ -273,6 +296,7 @@ def _() -> list[Change]:
     "the agreed time of a snapshot is forgotten",
     "test_4_4_ours_agreed_time_does_not_go_back_behind_a_snapshot",
     "test_4_4_ours_nor_after_an_installation",
+    needs="a primary with a slow clock whose whole log is a snapshot",
 )
 def _() -> list[Change]:
     def resume(self: Member, entries: Any, snapshot: Any) -> None:
@@ -338,6 +362,7 @@ def _() -> list[Change]:
     "B2",
     "a client keeps to a member that knows no primary",
     "test_a_member_that_knows_no_primary_is_not_asked_for_ever",
+    needs="a client whose member is cut off from all others, for long",
 )
 def _() -> list[Change]:
     def knows_none(self: ClientSession, sender: int, primary: int, now: int) -> bool:
@@ -352,6 +377,7 @@ def _() -> list[Change]:
     "B2",
     "a client asks the one after whoever knows no primary",
     "test_members_that_send_a_client_round_among_themselves_do_not_keep_it",
+    needs="three that are cut off from the rest, of which two name the third",
 )
 def _() -> list[Change]:
     return [(ClientSession, "_next_in_turn", lambda self, other_than: self._after(other_than))]
@@ -361,6 +387,7 @@ def _() -> list[Change]:
     "B2",
     "a redirection is followed at once, each time",
     "test_two_members_that_name_each_other_are_not_asked_as_fast_as_they_answer",
+    harmless="more messages, and nothing else",
 )
 def _() -> list[Change]:
     original = ClientSession._turn_to
@@ -375,6 +402,7 @@ def _() -> list[Change]:
     "B2",
     "the answer of a member that was probed does not turn its client to it",
     "test_a_probe_that_the_primary_answers_turns_everything_to_it",
+    harmless="each call waits for a probe of its own, and is answered",
 )
 def _() -> list[Change]:
     original = ClientSession._heard
@@ -392,6 +420,7 @@ def _() -> list[Change]:
     "viewstamp/client/session.py",
     "a session numbers its calls and reads from 1",
     "test_an_answer_from_an_earlier_life_of_a_member_is_not_taken_for_a_new_read",
+    needs="a member that is killed, and the answer to a read of its earlier life meets one of the next",
 )
 def _() -> list[Change]:
     def from_one(self: ClientSession, *_: object, **__: object) -> None:
@@ -408,6 +437,7 @@ def _numbered_from_one(protocol: str) -> None:
         "vsr/old_commitpoint_after_a_restart.scenario",
         "test_ours_an_answer_from_before_a_restart_answers_no_question_of_after_it",
         protocol=protocol,
+        needs="an answer to a question for a read that comes after its asker was started again",
     )
     def _() -> list[Change]:
         def from_one(self: Reads, *_: object, **__: object) -> None:
@@ -423,6 +453,7 @@ def _asked_again(protocol: str) -> None:
         "test_a_question_is_asked_again_and_then_given_up",
         "test_d6_4_a_question_is_asked_again_and_then_given_up",
         protocol=protocol,
+        harmless="the client asks again, elsewhere",
     )
     def _() -> list[Change]:
         def patient(self: Reads, *_: object, **__: object) -> None:
@@ -441,6 +472,7 @@ for _protocol in ("vsr", "raft"):
     "reads under way stay when the view changes",
     "test_d6_4_a_pending_read_fails_when_the_leader_is_superseded",
     protocol="raft",
+    needs="a leader that is deposed and leads again within a suspect time-out, with a read under way",
 )
 def _() -> list[Change]:
     def stay(self: Reads) -> None:
@@ -453,6 +485,7 @@ def _() -> list[Change]:
     "viewstamp/protocol/clock.py",
     "the agreed time goes on from the last entry on the disk, however long ago that was",
     "test_an_entry_from_a_disk_is_no_measure_of_time_either",
+    needs="nothing compares the agreed time with the true one",
 )
 def _() -> list[Change]:
     def stamp(self: AgreedClock, now: Time) -> None:

@@ -180,7 +180,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with each.reverted():
             failing = [name for name in each.tests if failure(name)]
         found = FOUND.get(each.key)
-        by = f"{found.level} seed {found.seed}: {found.property}" if found is not None else each.harmless or "[red]-[/]"
+        silent = each.harmless or f"[red]not found[/]: needs {each.needs}"
+        by = f"{found.level} seed {found.seed}: {found.property}" if found is not None else silent
         unnoticed += not failing
         table.add_row(each.rule, each.protocol, each.revert, "\n".join(failing) or "[red]NOTHING[/]", by)
     console.print(table)

@@ -62,6 +62,7 @@ _known(
     "what the new log replaces is cut off in a write of its own",
     "test_4_2_step_3_ours_log_and_last_normal_view_change_in_one_write",
     "test_5_2_ours_then_everything_changes_in_one_write",
+    needs="a crash between the two, at a member whose acknowledged log differs from the new one",
 )
 def _() -> list[Change]:
     return in_two_writes()
@@ -140,6 +141,7 @@ def _unless_primary_asks(r: Replica, view: int, reason: str) -> bool:
     "whoever has lost patience too waits for its own timer, and counts up by itself",
     "test_4_2_step_1_ours_who_has_lost_patience_too_goes_along_with_the_highest_proposal",
     "vsr/state_transfer_keeps_the_log.scenario",
+    harmless="all propose the view after theirs, a little later",
 )
 def _() -> list[Change]:
     return [
@@ -153,12 +155,18 @@ def _() -> list[Change]:
     "backups do not follow a primary that gives way",
     "test_4_2_step_1_ours_backups_follow_a_primary_that_gives_way",
     "vsr/primary_resigns.scenario",
+    harmless="they miss it after a time-out",
 )
 def _() -> list[Change]:
     return [unless(view_change, "propose", _unless_primary_asks)]
 
 
-@_rule("2", "proposals of long ago count", "test_4_2_step_2_ours_proposals_of_long_ago_are_not_added_up")
+@_rule(
+    "2",
+    "proposals of long ago count",
+    "test_4_2_step_2_ours_proposals_of_long_ago_are_not_added_up",
+    needs="members that miss their primary once each, long apart, in one view",
+)
 def _() -> list[Change]:
     def enter_if_quorum(r: Replica, view: int) -> None:
         wanting = [member for member, p in r.proposals.items() if p.view == view]
@@ -193,7 +201,7 @@ def _() -> list[Change]:
     "3",
     "nobody joins a view that the sender of STARTVIEWCHANGE has entered",
     "test_4_2_step_2_ours_joins_a_view_that_the_proposer_has_entered",
-    "vsr/six_members.scenario",
+    needs="four members or more; one hears a quorum of proposals, and all others hear their primary again",
 )
 def _() -> list[Change]:
     return [with_message(view_change, "on_start_view_change", lambda r, sender, message: replace(message, entered=0))]
@@ -203,6 +211,7 @@ def _() -> list[Change]:
     "3",
     "STARTVIEWCHANGE tells of a view that its sender has not durably entered",
     "test_4_2_step_2_ours_startviewchange_tells_only_of_a_view_that_is_durable",
+    harmless="a quorum has proposed that view in any case",
 )
 def _() -> list[Change]:
     return sends(Replica, StartViewChange, lambda r, message: replace(message, entered=r.view))
@@ -213,7 +222,12 @@ def _() -> list[Change]:
 _on_get_state = state_transfer.on_get_state
 
 
-@_rule("4", "the log travels in one message", "test_5_2_newstate_is_sent_in_pages")
+@_rule(
+    "4",
+    "the log travels in one message",
+    "test_5_2_newstate_is_sent_in_pages",
+    harmless="memory, and what a datagram's fragments cost",
+)
 def _() -> list[Change]:
     def on_get_state(r: Replica, sender: int, message: GetState) -> None:
         limits = replace(r.configuration.limits, page_entries=1 << 40, page_bytes=1 << 40)
@@ -223,7 +237,12 @@ def _() -> list[Change]:
     return [(state_transfer, "on_get_state", on_get_state)]
 
 
-@_rule("4", "GETSTATE is answered in whatever view one is", "test_5_2_a_question_about_another_view_is_not_answered")
+@_rule(
+    "4",
+    "GETSTATE is answered in whatever view one is",
+    "test_5_2_a_question_about_another_view_is_not_answered",
+    harmless="entries of a later view than the page's are malformed",
+)
 def _() -> list[Change]:
     def on_get_state(r: Replica, sender: int, message: GetState) -> None:
         if message.view != r.view and r.log.base <= message.after <= r.log.op:
@@ -239,6 +258,7 @@ def _() -> list[Change]:
     "4",
     "a log that is frozen for a view change goes to anyone",
     "test_5_2_ours_a_log_frozen_for_a_view_change_goes_to_that_views_primary_only",
+    harmless="it is a prefix of what its view's primary had",
 )
 def _() -> list[Change]:
     def on_get_state(r: Replica, sender: int, message: GetState) -> None:
@@ -312,6 +332,7 @@ _known(
     "DOVIEWCHANGE begins a view again that was led before a restart",
     "test_restart_ours_late_doviewchange_do_not_start_a_view_a_second_time",
     "vsr/duplicate_doviewchange_after_a_restart.scenario",
+    needs="the DOVIEWCHANGE that began a view, once more, after its primary was started again",
 )
 
 
@@ -391,6 +412,7 @@ def _() -> list[Change]:
     "7",
     "an earlier write that ends counts for the one that begins the view",
     "test_4_2_step_3_ours_startview_does_not_take_an_earlier_write_for_its_own",
+    needs="a new primary that crashes between two writes, the second of which begins its view",
 )
 def _() -> list[Change]:
     def written(r: Replica) -> None:
@@ -407,6 +429,7 @@ _known(
     "messages of a superseded incarnation count",
     "test_4_1_step_5_ours_prepareok_from_before_a_lost_disk_is_not_counted",
     "vsr/old_prepareok_after_a_lost_disk.scenario",
+    needs="a promise from before a lost disk that is still on its way",
 )
 _known(
     "8",
@@ -420,6 +443,7 @@ _known(
     "what a superseded incarnation sent is counted",
     "test_4_1_step_5_ours_prepareok_from_before_a_lost_disk_is_not_counted",
     "vsr/old_doviewchange_after_a_lost_disk.scenario",
+    needs="a promise from before a lost disk that is still on its way",
 )
 def _() -> list[Change]:
     original = ViewstampedReplication.receive
@@ -444,6 +468,7 @@ def _() -> list[Change]:
     "what was counted already stays when its sender has lost its disk",
     "test_4_2_step_3_ours_a_doviewchange_already_counted_falls_with_its_incarnation",
     "test_4_1_step_5_ours_a_prepareok_already_counted_falls_with_its_incarnation",
+    needs="five members; a DOVIEWCHANGE is counted, then its disk lost, and more committed in the view before",
 )
 def _() -> list[Change]:
     original = Replica.learn_incarnation
@@ -461,6 +486,7 @@ def _() -> list[Change]:
     "8",
     "who recovers does not learn which others have lost their disks",
     "test_4_3_ours_a_recovered_member_knows_who_else_has_lost_a_disk",
+    needs="two disks lost one after the other, and a promise from before the first that is still on its way",
 )
 def _() -> list[Change]:
     def changed(r: Replica, sender: int, message: RecoveryResponse) -> RecoveryResponse:
@@ -495,6 +521,7 @@ def _() -> list[Change]:
     "8",
     "RECOVERY is asked again with the same nonce, and earlier answers count",
     "test_4_3_step_3_answers_to_an_earlier_question_are_not_counted",
+    harmless="who answered counts no promise of the old incarnation from then on, whenever that was",
 )
 def _() -> list[Change]:
     original = recovery.tick
@@ -525,6 +552,7 @@ _known(
     "a recovering member counts itself among those who answer",
     "test_4_3_step_3_ours_as_many_answers_as_meet_every_quorum_it_was_part_of",
     "vsr/recovery_straddles_a_view_change.scenario",
+    needs="a member without its disk alone with a primary that does not know yet that it is deposed",
 )
 def _() -> list[Change]:
     return [(Configuration, "recovery_quorum", property(lambda self: len(self.members) - self.quorum))]
@@ -575,6 +603,7 @@ def _() -> list[Change]:
     "a primary whose disk hangs goes on",
     "test_4_1_ours_a_primary_whose_disk_hangs_gives_way",
     "vsr/disk_of_primary_hangs.scenario",
+    harmless="the disks of the others are enough, while no more than a minority fails",
 )
 def _() -> list[Change]:
     def doubt(r: Replica, now: int) -> str:
@@ -646,6 +675,11 @@ def _() -> list[Change]:
     return sends(Replica, Commit, lambda r, message: replace(message, round=0))
 
 
-@_rule("12", "PREPARE carries no round", "test_a_round_rides_on_prepare_too")
+@_rule(
+    "12",
+    "PREPARE carries no round",
+    "test_a_round_rides_on_prepare_too",
+    needs="load that never pauses for as long as a heartbeat, and a read",
+)
 def _() -> list[Change]:
     return sends(Replica, Prepare, lambda r, message: replace(message, round=0))

@@ -61,6 +61,7 @@ def _() -> list[Change]:
     "18",
     "each view is waited for as long as the first",
     "test_views_that_do_not_begin_are_waited_for_longer_and_longer",
+    needs="disks that take longer for two writes than the suspect time-out, for long",
 )
 def _() -> list[Change]:
     def forget(r: Replica) -> None:
@@ -77,6 +78,7 @@ def _() -> list[Change]:
     "who joins a view installs its snapshot when it comes, and then asks for the log",
     "test_5_2_ours_nothing_changes_until_snapshot_and_pages_are_in_hand",
     "test_4_3_ours_recovery_takes_snapshot_and_pages_at_once",
+    needs="a crash after that, with more acknowledged before than the snapshot holds, and a view change",
 )
 def _() -> list[Change]:
     def snapshot_in_hand(r: Replica, snapshot: Any) -> None:
@@ -104,6 +106,7 @@ def _() -> list[Change]:
     "21",
     "a new primary fetches the snapshot that it needs",
     "test_4_2_ours_a_new_primary_that_is_too_far_behind_gives_way",
+    needs="a state so large that its transfer takes longer than clients wait",
 )
 def _() -> list[Change]:
     return [
@@ -119,6 +122,7 @@ def _() -> list[Change]:
     "22",
     "a snapshot is installed though the log has come to reach beyond it",
     "test_5_2_ours_what_was_acknowledged_while_a_snapshot_came_is_not_dropped_for_it",
+    needs="PREPAREs that come while a snapshot does, are counted, and then their primary is gone",
 )
 def _() -> list[Change]:
     def in_hand(r: Replica, snapshot: Any) -> None:
@@ -142,6 +146,7 @@ def _() -> list[Change]:
     "who joins by a snapshot asks nothing while that comes",
     "test_5_2_ours_who_joins_by_a_snapshot_goes_on_asking_to_show_that_it_is_there",
     "vsr/snapshot_and_a_higher_view.scenario",
+    needs="one of three down, and a snapshot that takes longer than the suspect time-out",
 )
 def _() -> list[Change]:
     def wait(r: Replica, sender: int, message: Any) -> None:
@@ -156,6 +161,7 @@ def _() -> list[Change]:
     "a primary does not take GETSTATE for an answer",
     "test_5_2_ours_a_primary_that_is_asked_for_its_log_is_heard",
     "vsr/snapshot_and_a_higher_view.scenario",
+    needs="one of three down, and a snapshot that takes longer than the suspect time-out",
 )
 def _() -> list[Change]:
     return [(state_transfer, "_count_as_answer", lambda r, sender, number: None)]
@@ -165,6 +171,7 @@ def _() -> list[Change]:
     "23",
     "a primary takes any GETSTATE for an answer",
     "test_5_2_ours_a_member_that_asks_and_does_not_hear_the_primary_is_no_answer",
+    needs="a primary that hears only members that fetch and do not hear it",
 )
 def _() -> list[Change]:
     def count(r: Replica, sender: int, number: int) -> None:
@@ -182,6 +189,7 @@ _known(
     "the next op of a later view is appended to the log of an earlier one",
     "test_4_1_step_4_ours_a_prepare_of_a_later_view_is_never_appended",
     "vsr/state_transfer_keeps_the_log.scenario",
+    needs="found within 200 seeds of cores: slow",
 )
 _known(
     "vsr/view_change.py",
@@ -195,7 +203,10 @@ _known(
     "vsr/delayed_duplicate_startview.scenario",
 )
 _known(
-    "vsr/state_transfer.py", "a page is taken without its nonce", "test_5_2_ours_newstate_with_another_nonce_is_ignored"
+    "vsr/state_transfer.py",
+    "a page is taken without its nonce",
+    "test_5_2_ours_newstate_with_another_nonce_is_ignored",
+    needs="two fetches from one source, and the page of the first comes to the second",
 )
 _known(
     "viewstamp/protocol/log.py",
@@ -229,6 +240,7 @@ def _() -> list[Change]:
     "vsr/view_change.py",
     "STARTVIEW is said once",
     "test_4_2_ours_a_lost_startview_is_made_good_when_doviewchange_is_sent_again",
+    harmless="a heartbeat brings in whoever has missed it",
 )
 def _() -> list[Change]:
     return [
@@ -244,6 +256,7 @@ def _() -> list[Change]:
     "vsr/view_change.py",
     "DOVIEWCHANGE is said once",
     "test_4_2_ours_doviewchange_is_sent_again_while_the_view_does_not_start",
+    harmless="the next view is proposed after a time-out",
 )
 def _() -> list[Change]:
     def resend(r: Replica) -> None:
@@ -259,6 +272,7 @@ def _() -> list[Change]:
     "vsr/view_change.py",
     "who joins a view that has begun enters its view change instead",
     "test_4_2_step_2_ours_a_view_that_has_begun_is_joined_and_not_entered_anew",
+    harmless="a heartbeat brings it in again",
 )
 def _() -> list[Change]:
     return [(view_change, "_awaits", lambda r, view: False)]
@@ -268,6 +282,7 @@ def _() -> list[Change]:
     "vsr/view_change.py",
     "a view that is known to have begun is proposed again",
     "test_4_2_step_1_ours_a_view_that_has_begun_is_not_proposed_again",
+    harmless="others propose the next one, and it goes along",
 )
 def _() -> list[Change]:
     return [(view_change, "next_view", lambda r: r.view + 1)]
@@ -277,6 +292,7 @@ def _() -> list[Change]:
     "vsr/view_change.py",
     "DOVIEWCHANGE that are gone with their incarnations are missed",
     "test_restart_ours_a_page_that_comes_when_no_doviewchange_counts_any_more_is_taken",
+    harmless="more disks would have to be lost at once than can be",
 )
 def _() -> list[Change]:
     def start_if_complete(r: Replica) -> None:
@@ -304,6 +320,7 @@ def _() -> list[Change]:
     "a backup acknowledges nothing until the next request",
     "test_4_2_step_5_ours_a_backup_acknowledges_what_startview_brought",
     "vsr/committed_backup_still_answers.scenario",
+    harmless="a heartbeat makes it acknowledge",
 )
 def _() -> list[Change]:
     def wait(r: Replica, reason: str) -> None:
@@ -317,6 +334,7 @@ def _() -> list[Change]:
     "pages that come are no sign of life",
     "test_5_2_ours_pieces_of_a_snapshot_show_that_its_source_is_alive",
     "test_4_3_ours_recovery_is_patient_while_a_snapshot_comes",
+    needs="a log or snapshot that takes longer to come than 20 retries",
 )
 def _() -> list[Change]:
     return [(Replica, "fetch_progressed", lambda self: None)]
@@ -351,6 +369,7 @@ def _() -> list[Change]:
     "vsr/state_transfer.py",
     "a question for what is already the end is not answered",
     "test_5_2_ours_a_question_for_what_is_already_the_end_is_answered",
+    harmless="nobody asks for what it has, but in duplicates",
 )
 def _() -> list[Change]:
     return [unless(state_transfer, "on_get_state", lambda r, sender, message: message.after == r.log.op)]
@@ -360,6 +379,7 @@ def _() -> list[Change]:
     "vsr/state_transfer.py",
     "a page that was asked for before its snapshot completes the log",
     "vsr/snapshot_and_a_page_from_before_it.scenario",
+    needs="a page that its source's compaction overtakes, as the last one that is wanted",
 )
 def _() -> list[Change]:
     original = state_transfer.on_new_state
@@ -385,6 +405,7 @@ def _offered(r: Replica, message: Any) -> bool:
     "vsr/state_transfer.py",
     "a snapshot is passed over once pages are staged",
     "test_a_log_that_is_compacted_in_the_middle_of_a_transfer_is_fetched_by_its_snapshot",
+    needs="a log of several pages that its source compacts while they are fetched to join a view",
 )
 def _() -> list[Change]:
     return [
@@ -400,6 +421,7 @@ def _() -> list[Change]:
     "vsr/state_transfer.py",
     "a snapshot that was in hand and is given up for a newer one leaves its place",
     "test_a_snapshot_in_hand_that_is_given_up_for_a_newer_one_leaves_no_gap",
+    needs="a source that compacts twice while one joins, and whose second snapshot is not to be had",
 )
 def _() -> list[Change]:
     def on_new_snapshot(r: Replica, sender: int, message: Any) -> None:
@@ -448,6 +470,7 @@ def _() -> list[Change]:
     "vsr/state_transfer.py",
     "a source whose snapshot is gone is not asked for another",
     "test_5_2_ours_a_fetch_that_failed_is_asked_for_again",
+    needs="a snapshot that goes, or decays, while a member of the same view fetches it",
 )
 def _() -> list[Change]:
     return [(state_transfer, "snapshot_failed", lambda r, snapshot: None)]

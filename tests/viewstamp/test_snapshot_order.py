@@ -27,7 +27,7 @@ from viewstamp.protocol import (
 )
 from viewstamp.replica.applied import Applied
 from viewstamp.replica.chunks import CHUNK_BYTES
-from viewstamp.replica.file_tasks import FileTask, RemoveSnapshot, WriteBlock
+from viewstamp.replica.file_tasks import FileTask, ReadBlock, RemoveSnapshot, WriteBlock
 from viewstamp.replica.records import record_of
 from viewstamp.replica.snapshots import Snapshots
 from viewstamp.replica.turn import Turn
@@ -131,7 +131,7 @@ class Taker:
         while self.tasks:
             task = self.tasks.pop(0)
             finished = task.finished if isinstance(task, WriteBlock) else finished
-            self.snapshots.file_done(task, None, self.now)
+            self.snapshots.file_done(task, b"" if isinstance(task, ReadBlock) else None, self.now)
             self.turn()
         return finished
 
