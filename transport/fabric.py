@@ -55,6 +55,12 @@ class Fabric:
             if self._under_way[0][1] == self._sent:
                 self._earlier.set()
 
+    def arrive(self, source: Address, destination: Address, datagram: bytes) -> None:
+        """A datagram arrives now, however long ago it was sent."""
+        transport = self._transports.get(destination)
+        if transport is not None:
+            transport.arrive(datagram, source)
+
     def release(self, address: Address) -> None:
         """Give an address free; what is under way to it finds whoever opens it next, as on a real network."""
         self._transports.pop(address, None)
@@ -74,9 +80,7 @@ class Fabric:
             now = trio.current_time()
             while self._under_way and self._under_way[0][0] <= now:
                 _, _, source, destination, datagram = heappop(self._under_way)
-                transport = self._transports.get(destination)
-                if transport is not None:
-                    transport.arrive(datagram, source)
+                self.arrive(source, destination, datagram)
 
 
 @asynccontextmanager

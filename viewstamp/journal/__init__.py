@@ -11,7 +11,7 @@ from viewstamp.journal.errors import (
 )
 from viewstamp.journal.files import Files, RealFiles
 from viewstamp.journal.inspect import JournalReport, inspect_journal
-from viewstamp.journal.journal import SEGMENT_BYTES, Batch, Journal, JournalStatistics
+from viewstamp.journal.journal import ROOM_BYTES, SEGMENT_BYTES, Batch, Journal, JournalStatistics
 from viewstamp.journal.memory import MemoryFiles
 from viewstamp.journal.reading import MissingJournalError, SegmentReport
 from viewstamp.journal.records import (
@@ -29,6 +29,7 @@ from viewstamp.journal.records import (
 from viewstamp.journal.snapshot_files import SnapshotFiles
 
 __all__ = [
+    "ROOM_BYTES",
     "SEGMENT_BYTES",
     "Batch",
     "Checkpoint",

@@ -34,10 +34,16 @@ class SimulatedFiles(Files):
     in_memory = True
 
     def __init__(self, platter: _Platter) -> None:
+        """Not to be called but by `SimulatedDisk.files`."""
         self._platter = platter
         self._life = platter.life
         self._handles: dict[int, tuple[SimulatedFile, str]] = {}
         self._next_handle = 1
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process that these belong to has ended."""
+        return self._life != self._platter.life
 
     @property
     def location(self) -> str:
@@ -170,7 +176,7 @@ class SimulatedFiles(Files):
         return self._platter
 
     def _require_life(self) -> None:
-        if self._life != self._platter.life:
+        if self.is_dead:
             raise DeadProcessError(f"a process that has crashed used its files in {self.location}")
 
     def _file(self, name: str, operation: str) -> SimulatedFile:
@@ -211,9 +217,9 @@ class SimulatedDisk:
     def on_operation(self, hook: Callable[[Operation, str], None] | None) -> None:
         self._platter.on_operation = hook
 
-    def files(self) -> SimulatedFiles:
+    def files(self, make: Callable[[_Platter], SimulatedFiles] = SimulatedFiles) -> SimulatedFiles:
         """What a process that starts now gets to use."""
-        return SimulatedFiles(self._platter)
+        return make(self._platter)
 
     def kill(self) -> None:
         """The process is killed: what was written stays, synced or not; its handles die and its lock goes."""

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
 
-from viewstamp.journal import SEGMENT_BYTES
+from viewstamp.journal import ROOM_BYTES, SEGMENT_BYTES
 from viewstamp.replica import Replica
 
 R = TypeVar("R")
@@ -27,11 +27,12 @@ class RunSync(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`make_replica` is called as `Replica` is, once in each life; a journal's segments are of `segment_bytes`."""
+    """`make_replica` is called as `Replica` is, once in each life. The bytes are those of `Journal.open`."""
 
     run_sync: RunSync = trio.to_thread.run_sync
     make_replica: Callable[..., Replica] = Replica
     segment_bytes: int = SEGMENT_BYTES
+    room_bytes: int = ROOM_BYTES
 
 
 REAL = Parts()

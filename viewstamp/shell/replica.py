@@ -324,6 +324,7 @@ async def open_replica(
             protocol=core_class.name,
             create_incarnation=lambda: new_incarnation(seeded, wall_clock),
             segment_bytes=parts.segment_bytes,
+            room_bytes=parts.room_bytes,
         )
         try:
             executor = await _restore(journal, directory, machine, cluster, parts.run_sync)

@@ -30,7 +30,7 @@ class DiskImage:
         self.state: bytes | None = None
         self.snapshot: SnapshotRecord | None = None
         self.ghost: dict[int, bytes] = {}
-        self._torn: tuple[JournalRecord, ...] = ()
+        self._torn: tuple[Sequence[JournalRecord], ...] = ()
 
     def holds(self, op: int, encoded: bytes) -> bool:
         """Whether this entry, or a snapshot that holds it, is on this disk, or was when it was lost."""
@@ -61,9 +61,9 @@ class DiskImage:
                 case FoundingRecord() | IncarnationRecord():
                     pass
 
-    def tear(self, records: Sequence[JournalRecord]) -> None:
-        """The process ended while these were being written: all of them are there, or none."""
-        self._torn = tuple(records)
+    def tear(self, *batches: Sequence[JournalRecord]) -> None:
+        """The process ended while these were being written: the first of them are there, each whole, or none."""
+        self._torn = batches
 
     def wipe(self) -> None:
         """The disk is lost."""
@@ -73,8 +73,10 @@ class DiskImage:
     def opened(self, member: int, recovered: Recovered) -> None:
         """Its journal was opened and read: it gives back all that was durable, and no more than was asked for."""
         torn, self._torn = self._torn, ()
-        if torn and not self._agrees(recovered):
-            self.add(torn)
+        for batch in torn:
+            if self._agrees(recovered):
+                break
+            self.add(batch)
         if not self._agrees(recovered):
             raise ViolationError(
                 "durability",

@@ -11,6 +11,7 @@ from typing import cast
 from statemachine import OutcomeUnknownError, SessionExpiredError
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.replica import Replica
+from viewstamp.shell.callers import ClosedError
 from viewstamp.simulation.history import Json, OperationName
 from viewstamp.simulation.history import Operation as Told
 from viewstamp.simulation.inhabitants import Answer, SimulatedClient
@@ -157,7 +158,7 @@ class Load(ABC):
         for key in self._waiting:
             if key[0] == client.number:
                 self._forgotten[key] = self._waiting.pop(key)
-                client.session.abandon(key[1])
+                self.world.abandon(client, key[1])
                 self._next(client)
                 return
 
@@ -165,7 +166,7 @@ class Load(ABC):
         """Whoever wanted to read at one of these members, and at no other, goes away."""
         for key in [key for key in self._waiting if self._pinned.get(key) in members]:
             self._forgotten[key] = self._waiting.pop(key)
-            self.world.clients[key[0]].session.abandon(key[1])
+            self.world.abandon(self.world.clients[key[0]], key[1])
 
     def replace(self, position: int) -> None:
         """A client's process ends, and another takes its place, with a session of its own."""
@@ -182,7 +183,9 @@ class Load(ABC):
         forgotten = self._forgotten.pop(key, None)
         operation = forgotten or self._waiting.pop(key)
         client = self.world.clients[answer.client]
-        if isinstance(answer.value, OutcomeUnknownError):
+        if isinstance(answer.value, ClosedError):
+            self.unknown += 1  # Whoever was asked has ended. No call through the heap has this end.
+        elif isinstance(answer.value, OutcomeUnknownError):
             self._left_unknown(client, answer.value)
         else:
             self.answered += 1

@@ -127,6 +127,10 @@ class Surroundings(Timeline):
         self._finish_client(client)
         return handle
 
+    def abandon(self, client: SimulatedClient, handle: int) -> None:
+        """Whoever made the call or read goes away; a command may be executed all the same."""
+        client.session.abandon(handle)
+
     def renew(self, client: SimulatedClient) -> None:
         """A client whose session has expired opens another; what it had under way stays unknown."""
         client.session.expire()

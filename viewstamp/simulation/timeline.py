@@ -34,6 +34,9 @@ class Timeline:
         self._sequence += 1
         heapq.heappush(self._heap, (max(when, self.now), self._sequence, action))
 
+    def close(self) -> None:
+        """The run is over: there is nothing to release here."""
+
     def run_for(self, duration: int) -> None:
         """Let this many nanoseconds pass."""
         self.run_until(lambda: False, duration)

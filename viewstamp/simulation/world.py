@@ -37,7 +37,7 @@ from viewstamp.simulation.watch import Watch
 from viewstamp.wire import make_codec
 
 _EPOCH = 1_700_000_000_000_000_000
-_ROOM_BYTES = 8_000  # Small: a disk that loses its power draws the fate of each sector.
+ROOM_BYTES = 8_000  # Small: a disk that loses its power draws the fate of each sector.
 
 
 class World(Hearing):
@@ -115,7 +115,7 @@ class World(Hearing):
                 protocol=self._core_class.name,
                 create_incarnation=lambda: self._incarnation(node),
                 segment_bytes=self._segment_bytes,
-                room_bytes=_ROOM_BYTES,
+                room_bytes=ROOM_BYTES,
             )
             if minimum:
                 node.journal.set_incarnation(max(minimum, self._incarnation(node)))
