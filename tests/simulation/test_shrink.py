@@ -73,6 +73,7 @@ def _report(script: Script, violation: Violation | None) -> Report:
     return Report(
         seed=script.seed,
         protocol=script.protocol,
+        shell=script.shell,
         plan=str(script),
         violation=violation,
         digest="",

@@ -21,8 +21,12 @@ from viewstamp.simulation.plan import Fault
 from viewstamp.simulation.script import Act, Answered, Befall, Burst, Heal, Pass, Script, Start, Weather, draw_script
 from viewstamp.simulation.stories import Stories
 from viewstamp.simulation.timeline import MOST_EVENTS
+from viewstamp.simulation.trio_world import TrioWorld
 from viewstamp.simulation.verdict import Kind, Violation, ViolationError
 from viewstamp.simulation.world import World
+
+WORLDS: Mapping[str, type[World]] = {"heap": World, "trio": TrioWorld}
+"""What carries out a run, by the name that scripts give it: events on a heap, or the Trio shell."""
 
 _CLIENT_PAUSE = SECOND
 """A client that has found nobody for long pauses for up to this between two retries; no cluster can answer sooner."""
@@ -43,6 +47,7 @@ class Report:
 
     seed: int
     protocol: str
+    shell: str
     plan: str
     violation: Violation | None
     digest: str
@@ -67,7 +72,7 @@ class Run:
         self.plan = plan = script.plan
         machine = machine or (KeyValueStore if plan.store else Ledger)
         self._network = network = FuzzNetwork(Random(f"network {script.seed}"))
-        self.world = world = World(
+        self.world = world = WORLDS[script.shell](
             script.seed,
             members=plan.members,
             protocol=script.protocol,
@@ -166,9 +171,10 @@ def run_seed(
     protocol: str,
     machine: type[StateMachine] | None = None,
     prepare: Callable[[World], None] | None = None,
+    shell: str = "heap",
 ) -> Report:
     """Play what this seed draws: see `run_script`."""
-    return run_script(draw_script(seed, protocol), machine, prepare)
+    return run_script(draw_script(seed, protocol, shell), machine, prepare)
 
 
 def run_script(
@@ -199,7 +205,9 @@ def run_script(
     except Exception as wrong:  # noqa: BLE001  # any exception is a finding, and belongs into the report
         violation = Violation(Kind.CRASH, "no unhandled exception", f"{type(wrong).__name__}: {wrong}")
         trace = traceback.format_exc()
-    return _report(run, violation, trace)
+    report = _report(run, violation, trace)
+    world.close()
+    return report
 
 
 def _report(run: Run, violation: Violation | None, trace: str) -> Report:
@@ -213,6 +221,7 @@ def _report(run: Run, violation: Violation | None, trace: str) -> Report:
     return Report(
         seed=run.script.seed,
         protocol=run.script.protocol,
+        shell=run.script.shell,
         plan=str(run.script),
         violation=violation,
         digest=world.digest,

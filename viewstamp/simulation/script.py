@@ -80,7 +80,8 @@ class Script:
     """All that one run is made of, beside the code.
 
     What no act draws for itself (what each link does to each datagram, how long each disk takes, what clients do) is
-    drawn from `seed`, and so is the majority that is healed after the acts, unless `heal_all`.
+    drawn from `seed`, and so is the majority that is healed after the acts, unless `heal_all`. Members and clients run
+    in the `shell` of this name, "heap" or "trio".
     """
 
     protocol: str
@@ -88,6 +89,7 @@ class Script:
     plan: Plan
     acts: tuple[Act, ...]
     heal_all: bool = False
+    shell: str = "heap"
 
     def __str__(self) -> str:
         plan = self.plan
@@ -100,12 +102,12 @@ class Script:
         )
 
 
-def draw_script(seed: int, protocol: str) -> Script:
-    """What this seed draws; but for its name the same for every protocol."""
+def draw_script(seed: int, protocol: str, shell: str = "heap") -> Script:
+    """What this seed draws; but for their names the same for every protocol and shell."""
     plan = draw_plan(seed)
     draw = Random(f"acts {seed}")
     acts = (*_founding(plan, draw), Answered(plan.warm_up), Weather(), *_trouble(plan, draw))
-    return Script(protocol, seed, replace(plan, **ONLY_DRAWN_FROM), acts)
+    return Script(protocol, seed, replace(plan, **ONLY_DRAWN_FROM), acts, shell=shell)
 
 
 def _befall(draw: Random, faults: Sequence[Fault]) -> Befall:

@@ -18,7 +18,7 @@ from viewstamp.cluster_checks import check_choice, check_keys, check_table, chec
 from viewstamp.protocol import SECOND
 from viewstamp.registry import protocol_names
 from viewstamp.simulation.plan import Plan
-from viewstamp.simulation.run import Report, Run
+from viewstamp.simulation.run import WORLDS, Report, Run
 from viewstamp.simulation.script import ONLY_DRAWN_FROM, Act, Befall, Script, Start
 from viewstamp.simulation.script_words import LARGEST, MOST_MEMBERS, act_table, parse_act
 from viewstamp.simulation.verdict import Kind, Violation
@@ -26,7 +26,7 @@ from viewstamp.simulation.verdict import Kind, Violation
 FORMAT = 1
 _MOST_CLIENTS = 1000
 _KEYS = ("format", "protocol", "seed", "failure", "plan", "schedule")
-_OPTIONAL_KEYS = ("machine", "found_with_seed", "heal_all", "versions")
+_OPTIONAL_KEYS = ("shell", "machine", "found_with_seed", "heal_all", "versions")
 _LEAST_ONE = frozenset({"members", "clients", "clock_rates", "page_entries", "segment_bytes"})
 _ANY_SIGN = frozenset({"clocks_ahead"})
 
@@ -64,6 +64,7 @@ def scenario_toml(scenario: ScenarioFile, report: Report, name: str) -> str:
         "# All times are in nanoseconds. What is not set in [plan] has its default.",
         f"format = {FORMAT}",
         f"protocol = {_text(script.protocol)}",
+        f"shell = {_text(script.shell)}",
         f"machine = {_text(scenario.machine)}",
         f"seed = {script.seed}",
         f"found_with_seed = {scenario.found_with_seed}",
@@ -170,7 +171,10 @@ def _scenario(document: dict[str, Any]) -> ScenarioFile:
     check_whole("seed", document["seed"], 0, LARGEST)
     heal_all = _checked("heal_all", document.get("heal_all", False), bool)
     plan: Plan = _structure("plan", document["plan"], Plan, Plan())
-    script = Script(document["protocol"], document["seed"], plan, _schedule(document["schedule"]), heal_all)
+    shell = document.get("shell", "heap")
+    check_choice("shell", shell, list(WORLDS))
+    acts = _schedule(document["schedule"])
+    script = Script(document["protocol"], document["seed"], plan, acts, heal_all, shell)
     _check_plan(script)
     found_with_seed = document.get("found_with_seed", script.seed)
     check_whole("found_with_seed", found_with_seed, 0, LARGEST)
