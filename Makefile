@@ -16,9 +16,10 @@ demo: $(INSTALLED) ## kill primaries under load and count what is lost (PROTOCOL
 	@$(BIN)/viewstamp demo $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
 # The soak mostly waits, and does so beside the others: see tests/side_by_side.py.
-test: verify ## verify, then run all tests, then 150 seeds of each protocol in simulation; beside them soak for a minute
+test: verify ## verify, then run all tests, then 150 seeds of each protocol in simulation, 15 also through the Trio shell; beside them soak for a minute
 	$(BIN)/python -m tests.side_by_side $(BIN)/viewstamp soak --minutes 1 -- $(BIN)/python -m pytest \
-		-- $(BIN)/viewstamp fuzz --protocol both --seeds 0:150 --jobs 2
+		-- $(BIN)/viewstamp fuzz --protocol both --seeds 0:150 --jobs 2 \
+		-- $(BIN)/viewstamp fuzz --protocol both --seeds 0:15 --jobs 2 --shell trio
 
 verify: $(INSTALLED) ## check formatting, lint, types and import layers; changes nothing
 	$(BIN)/ruff format --check .

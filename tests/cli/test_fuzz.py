@@ -290,3 +290,22 @@ def test_a_scenario_of_a_machine_that_is_not_there_is_refused(broken: Path) -> N
     result = run("--scenario", "it.toml")
     assert result.exit_code == 1
     assert "it.toml: machine: No module named 'nowhere'" in result.output
+
+
+def test_seeds_are_played_through_the_trio_shell() -> None:
+    result = run("--protocol", "vsr", "--seed", "0", "--shell", "both", "--json")
+    assert result.exit_code == 0, result.output
+    heap, trio = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (heap["shell"], trio["shell"]) == ("heap", "trio")
+    assert heap["plan"] == trio["plan"]
+
+
+def test_a_failure_in_the_trio_shell_names_it(tmp_path: Path) -> None:
+    failure = ViolationError("a property", "this was seen", Kind.SAFETY)
+    kept = tmp_path / "kept.toml"
+    with patch.object(LedgerLoad, "judge", side_effect=failure):
+        result = run("--protocol", "vsr", "--seed", "0", "--shell", "trio", "--no-shrink", "--scenario-out", str(kept))
+    assert "Replay: viewstamp fuzz --protocol vsr --seed 0 --shell trio" in result.output
+    assert 'shell = "trio"' in kept.read_text()
+    assert run("--scenario", str(kept)).exit_code == 0
+    assert "--trace" in run("--scenario", str(kept), "--trace", str(tmp_path / "trace")).output

@@ -17,6 +17,7 @@ from viewstamp.cli.fuzz_result import Job, machine_of, quiet_logging
 from viewstamp.cli.fuzz_scenario import Keeper
 from viewstamp.cli.options import json_option
 from viewstamp.registry import protocol_names
+from viewstamp.simulation.run import WORLDS
 from viewstamp.simulation.verdict import Kind
 
 SAFETY = 3
@@ -62,6 +63,13 @@ def _seed_range(ctx: click.Context, param: click.Parameter, value: str | None) -
     default="both",
     show_default=True,
     help="What to fuzz.",
+)
+@click.option(
+    "--shell",
+    type=click.Choice((*WORLDS, "both")),
+    default="heap",
+    show_default=True,
+    help="What carries it out: a heap of events, for volume, or the Trio shell that services use.",
 )
 @click.option("--seeds", callback=_seed_range, metavar="A:B", help="Play seeds A to B - 1.")
 @click.option("--minutes", type=click.FloatRange(min=0.01), metavar="M", help="Play new seeds for so long (default 2).")
@@ -110,6 +118,7 @@ def _seed_range(ctx: click.Context, param: click.Parameter, value: str | None) -
 @json_option
 def fuzz_command(
     protocol: str,
+    shell: str,
     seeds: range | None,
     minutes: float | None,
     seed: int | None,
@@ -124,7 +133,8 @@ def fuzz_command(
     as_json: bool,
 ) -> None:
     """Simulate whole clusters in one process with no real time: real replicas, clients, sessions, journals and
-    datagrams, on simulated networks, disks and clocks that fail as the seed says.
+    datagrams, on simulated networks, disks and clocks that fail as the seed says. With --shell trio the members and
+    clients are those of open_replica and open_client, with their tasks.
 
     Each seed draws the cluster, its load and its faults, then heals a majority, which must serve everything, then looks
     whether each acknowledged effect is there exactly once and all members agree. The same seed gives the same run, to
@@ -141,6 +151,7 @@ def fuzz_command(
     Examples:
       viewstamp fuzz --minutes 10 --jobs 8
       viewstamp fuzz --protocol raft --seeds 0:1000 --json
+      viewstamp fuzz --shell trio --seeds 0:50
       viewstamp fuzz --protocol vsr --seed 4711 --history history.jsonl
       viewstamp fuzz --scenario viewstamp-raft-1234.scenario.toml --trace trace.jsonl
 
@@ -151,13 +162,16 @@ def fuzz_command(
       5 crash: an invariant inside, or an exception nobody expected
     """
     protocols = protocol_names() if protocol == "both" else (protocol,)
-    of_one_run = seed is not None and len(protocols) == 1, scenario is not None
+    shells = tuple(WORLDS) if shell == "both" else (shell,)
+    of_one_run = seed is not None and len(protocols) == len(shells) == 1, scenario is not None
     if sum(choice is not None for choice in (seeds, minutes, seed, scenario)) > 1:
         raise Misused("--seeds, --minutes, --seed and --scenario exclude each other")
     if (history is not None or trace is not None) and not any(of_one_run):
-        raise Misused("--history and --trace are of one run: they need --scenario, or --seed and --protocol")
-    if scenario is not None and (protocol != "both" or machine):
-        raise Misused("--protocol and --machine are in the scenario's file")
+        raise Misused(
+            "--history and --trace are of one run: they need --scenario, or --seed, --protocol and one --shell"
+        )
+    if scenario is not None and (protocol != "both" or machine or shell != "heap"):
+        raise Misused("--protocol, --shell and --machine are in the scenario's file")
     quiet_logging()
     console = Console(stderr=as_json, highlight=False)
     keeper = Keeper(console, None if no_shrink else shrink_minutes, scenario_out)
@@ -168,20 +182,21 @@ def fuzz_command(
     else:
         machine_of(machine)  # Said here if there is no such machine, not in each process.
         if seed is not None:
-            failed = teller.seeds([Job(seed, name, machine) for name in protocols], records)
+            failed = teller.seeds(list(_jobs(range(seed, seed + 1), protocols, shells, machine)), records)
         else:
             campaign = Campaign(console, jobs)
             seconds = None if seeds is not None else 60 * (minutes if minutes is not None else 2.0)
-            total = None if seeds is None else len(seeds) * len(protocols)
-            campaign.run(_jobs(seeds, protocols, machine), seconds, total)
+            total = None if seeds is None else len(seeds) * len(protocols) * len(shells)
+            campaign.run(_jobs(seeds, protocols, shells, machine), seconds, total)
             failed = teller.campaign(campaign, machine)
     if failed is not None and failed.violation is not None:
         source = f"seed {failed.seed} of {failed.protocol}" if scenario is None else str(scenario)
         raise _FAILURES[failed.violation.kind](f"{source} violates the {failed.violation}")
 
 
-def _jobs(seeds: range | None, protocols: tuple[str, ...], machine: str) -> Iterator[Job]:
-    """Each seed with each protocol; without a range, seeds from the present time on."""
+def _jobs(seeds: range | None, protocols: tuple[str, ...], shells: tuple[str, ...], machine: str) -> Iterator[Job]:
+    """Each seed with each protocol and shell; without a range, seeds from the present time on."""
     for seed in seeds if seeds is not None else count(int(time.time())):
         for protocol in protocols:
-            yield Job(seed, protocol, machine)
+            for shell in shells:
+                yield Job(seed, protocol, machine, shell)

@@ -96,6 +96,8 @@ class Campaign:
 def replay_command(outcome: Outcome, machine: str) -> str:
     """The one command that plays this run again."""
     words = ["viewstamp", "fuzz", "--protocol", outcome.protocol, "--seed", str(outcome.seed)]
+    if outcome.shell != "heap":
+        words += ["--shell", outcome.shell]
     return shlex.join([*words, "--machine", machine] if machine else words)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from viewstamp.cli.errors import Failed
+from viewstamp.cli.errors import Failed, Misused
 from viewstamp.cli.fuzz_campaign import Campaign, replay_command, show_failure
 from viewstamp.cli.fuzz_result import Job, Outcome, machine_of, versions
 from viewstamp.cli.fuzz_scenario import Keeper, Stored, compared, load_scenario, show_stored
@@ -29,6 +29,8 @@ class Records:
 
     def play(self, script: Script, machine: str) -> tuple[Report, Outcome]:
         """Play a run, and write down what is asked for."""
+        if self.trace is not None and script.shell != "heap":
+            raise Misused("--trace records runs on the heap of events, not those through the Trio shell")
         began = time.process_time()
         report = self._traced(script, machine, self.trace) if self.trace is not None else _play(script, machine)
         if self.history is not None:
@@ -72,7 +74,7 @@ class Teller:
 
     def seeds(self, jobs: list[Job], records: Records) -> Outcome | None:
         """Play each of these; keep the first that fails."""
-        outcomes = [(job, records.play(draw_script(job.seed, job.protocol), job.machine)[1]) for job in jobs]
+        outcomes = [(job, records.play(draw_script(job.seed, job.protocol, job.shell), job.machine)[1]) for job in jobs]
         failed = next(((job, outcome) for job, outcome in outcomes if outcome.violation is not None), None)
         if not self._as_json:
             for job, outcome in outcomes:
@@ -87,7 +89,7 @@ class Teller:
     def scenario(self, path: Path, records: Records, *, shrink: bool) -> Outcome | None:
         """Play the run of a file, and compare it with what the file says; make it smaller still if asked."""
         scenario = load_scenario(path)
-        job = Job(scenario.found_with_seed, scenario.script.protocol, scenario.machine)
+        job = Job(scenario.found_with_seed, scenario.script.protocol, scenario.machine, scenario.script.shell)
         try:
             machine_of(scenario.machine)
         except click.BadParameter as error:
@@ -112,7 +114,9 @@ class Teller:
             campaign.show()
             if failed is not None:
                 show_failure(self._console, failed, replay_command(failed, machine))
-        stored = self._keep(Job(failed.seed, failed.protocol, machine), failed) if failed is not None else None
+        stored = (
+            self._keep(Job(failed.seed, failed.protocol, machine, failed.shell), failed) if failed is not None else None
+        )
         if self._as_json:
             click.echo(json.dumps(campaign.as_json() | {"scenario": stored.as_json() if stored is not None else None}))
         return failed
@@ -120,7 +124,7 @@ class Teller:
     def _keep(self, job: Job, outcome: Outcome) -> Stored | None:
         if outcome.violation is None:
             return None
-        return self._stored(self._keeper.keep(draw_script(job.seed, job.protocol), job, outcome.violation))
+        return self._stored(self._keeper.keep(draw_script(job.seed, job.protocol, job.shell), job, outcome.violation))
 
     def _stored(self, stored: Stored | None) -> Stored | None:
         if stored is not None and not self._as_json:

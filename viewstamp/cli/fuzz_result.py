@@ -17,7 +17,7 @@ from viewstamp.cli.options import find_machine
 from viewstamp.simulation.run import Report, known_faults, run_seed
 from viewstamp.simulation.verdict import Violation
 
-_LIBRARIES = ("viewstamp", "cbor2")
+_LIBRARIES = ("viewstamp", "cbor2", "trio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Job:
     seed: int
     protocol: str
     machine: str
+    shell: str = "heap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Outcome:
 
     seed: int
     protocol: str
+    shell: str
     plan: str
     violation: Violation | None
     digest: str
@@ -55,6 +57,7 @@ class Outcome:
         return cls(
             report.seed,
             report.protocol,
+            report.shell,
             report.plan,
             report.violation,
             report.digest,
@@ -84,7 +87,7 @@ def play(job: Job) -> Outcome:
     """Play one seed."""
     quiet_logging()
     began = time.process_time()
-    report = run_seed(job.seed, job.protocol, machine_of(job.machine))
+    report = run_seed(job.seed, job.protocol, machine_of(job.machine), shell=job.shell)
     return Outcome.of(report, time.process_time() - began)
 
 
@@ -114,7 +117,7 @@ class Tally:
     def failure(self) -> Outcome | None:
         """The failed run with the lowest seed."""
         failed = [outcome for outcome in self.outcomes if outcome.violation is not None]
-        return min(failed, key=lambda outcome: (outcome.seed, outcome.protocol), default=None)
+        return min(failed, key=lambda outcome: (outcome.seed, outcome.protocol, outcome.shell), default=None)
 
     def summary(self, seconds: float) -> dict[str, object]:
         """Numbers over all runs, which took `seconds` of real time."""
