@@ -203,7 +203,7 @@ _known(
     "R7",
     "a candidate counts its own vote before it is durable",
     "test_5_2_ours_a_candidates_own_vote_counts_when_it_is_durable",
-    needs="found within 200 seeds of cores: slow",
+    needs="a crash between being elected and the own vote on the disk, and another candidate of that term",
 )
 
 # R8: pre-vote, stickiness and check-quorum.
