@@ -21,6 +21,7 @@ from viewstamp.journal import (
     RealFiles,
     StateRecord,
     StorageFailedError,
+    inspect_journal,
 )
 from viewstamp.journal.simulated import DeadProcessError, Operation, SimulatedDisk
 
@@ -243,6 +244,24 @@ def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for records in scenario():
         journal.commit(records)
     journal.close()
+    journal = open_journal(RealFiles(tmp_path))
+    assert image_of(journal) == images(scenario())[-1]
+    journal.close()
+
+
+def test_a_journal_does_without_room_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on the size of files, or a file system that sets aside what is asked for: small batches still fit."""
+
+    def full(_descriptor: int, _size: int) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "ftruncate", full)
+        journal = open_journal(RealFiles(tmp_path))
+        for records in scenario():
+            journal.commit(records)
+        journal.close()
+    assert (tmp_path / "journal-0000000001").stat().st_size == inspect_journal(tmp_path).segments[0].bytes
     journal = open_journal(RealFiles(tmp_path))
     assert image_of(journal) == images(scenario())[-1]
     journal.close()

@@ -23,6 +23,7 @@ from typing import ClassVar
 from viewstamp.journal.errors import DirectoryInUseError, StorageFailedError, storage_failed
 
 LOCK_NAME = "lock"
+_NO_ROOM = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
 
 
 class Files(ABC):
@@ -275,10 +276,13 @@ class RealFiles(Files):
 
     def reserve(self, handle: int, size: int) -> None:
         opened = self._opened(handle)
-        with _reported("extending", opened.file):
+        try:
             if os.fstat(opened.descriptor).st_size < size:
                 os.ftruncate(opened.descriptor, size)  # Sparse: it takes space only where it is written.
                 opened.is_resized = True
+        except OSError as error:
+            if error.errno not in _NO_ROOM:  # What is to be written next may fit; if not, writing it will tell.
+                raise storage_failed(opened.file, "extending", error.errno) from error
 
     def truncate(self, handle: int, size: int) -> None:
         opened = self._opened(handle)
