@@ -303,7 +303,7 @@ def test_seeds_are_played_through_the_trio_shell() -> None:
 def test_a_failure_in_the_trio_shell_names_it(tmp_path: Path) -> None:
     failure = ViolationError("a property", "this was seen", Kind.SAFETY)
     kept = tmp_path / "kept.toml"
-    with patch.object(LedgerLoad, "judge", side_effect=failure):
+    with patch.object(Load, "agree", side_effect=failure):
         result = run("--protocol", "vsr", "--seed", "0", "--shell", "trio", "--no-shrink", "--scenario-out", str(kept))
     assert "Replay: viewstamp fuzz --protocol vsr --seed 0 --shell trio" in result.output
     assert 'shell = "trio"' in kept.read_text()

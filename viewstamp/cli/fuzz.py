@@ -13,7 +13,7 @@ from rich.console import Console
 from viewstamp.cli.errors import Failed, Misused
 from viewstamp.cli.fuzz_campaign import Campaign
 from viewstamp.cli.fuzz_replay import Records, Teller
-from viewstamp.cli.fuzz_result import Job, machine_of, quiet_logging
+from viewstamp.cli.fuzz_result import Job, Outcome, machine_of, quiet_logging
 from viewstamp.cli.fuzz_scenario import Keeper
 from viewstamp.cli.options import json_option
 from viewstamp.registry import protocol_names
@@ -163,19 +163,14 @@ def fuzz_command(
     """
     protocols = protocol_names() if protocol == "both" else (protocol,)
     shells = tuple(WORLDS) if shell == "both" else (shell,)
-    of_one_run = seed is not None and len(protocols) == len(shells) == 1, scenario is not None
-    if sum(choice is not None for choice in (seeds, minutes, seed, scenario)) > 1:
-        raise Misused("--seeds, --minutes, --seed and --scenario exclude each other")
-    if (history is not None or trace is not None) and not any(of_one_run):
-        raise Misused(
-            "--history and --trace are of one run: they need --scenario, or --seed, --protocol and one --shell"
-        )
+    _choose_one(seeds, minutes, seed, scenario)
+    if scenario is None and (seed is None or len(protocols) + len(shells) > 2):
+        _refuse_records(history, trace)
     if scenario is not None and (protocol != "both" or machine or shell != "heap"):
         raise Misused("--protocol, --shell and --machine are in the scenario's file")
     quiet_logging()
     console = Console(stderr=as_json, highlight=False)
-    keeper = Keeper(console, None if no_shrink else shrink_minutes, scenario_out)
-    teller = Teller(console, keeper, as_json=as_json)
+    teller = Teller(console, Keeper(console, None if no_shrink else shrink_minutes, scenario_out), as_json=as_json)
     records = Records(history, trace)
     if scenario is not None:
         failed = teller.scenario(scenario, records, shrink=scenario_out is not None)
@@ -185,13 +180,29 @@ def fuzz_command(
             failed = teller.seeds(list(_jobs(range(seed, seed + 1), protocols, shells, machine)), records)
         else:
             campaign = Campaign(console, jobs)
-            seconds = None if seeds is not None else 60 * (minutes if minutes is not None else 2.0)
+            seconds = None if seeds is not None else 60 * (minutes or 2.0)
             total = None if seeds is None else len(seeds) * len(protocols) * len(shells)
             campaign.run(_jobs(seeds, protocols, shells, machine), seconds, total)
             failed = teller.campaign(campaign, machine)
-    if failed is not None and failed.violation is not None:
-        source = f"seed {failed.seed} of {failed.protocol}" if scenario is None else str(scenario)
+    if failed is not None:
+        _end_with(failed, f"seed {failed.seed} of {failed.protocol}" if scenario is None else str(scenario))
+
+
+def _end_with(failed: Outcome, source: str) -> None:
+    if failed.violation is not None:
         raise _FAILURES[failed.violation.kind](f"{source} violates the {failed.violation}")
+
+
+def _refuse_records(*files: Path | None) -> None:
+    if any(files):
+        raise Misused(
+            "--history and --trace are of one run: they need --scenario, or --seed, --protocol and one --shell"
+        )
+
+
+def _choose_one(*choices: object) -> None:
+    if sum(choice is not None for choice in choices) > 1:
+        raise Misused("--seeds, --minutes, --seed and --scenario exclude each other")
 
 
 def _jobs(seeds: range | None, protocols: tuple[str, ...], shells: tuple[str, ...], machine: str) -> Iterator[Job]:

@@ -258,7 +258,7 @@ class TrioWorld(SteppedWorld, Surveyor):
         node.disk.kill()
 
     def latency(self, node: Node) -> int:
-        return self._disk_latency.draw(node.random) + node.hang
+        return self.disk_latency.draw(node.random) + node.hang
 
     def made(self, node: Node, replica: Replica, stored: Stored) -> None:
         if node.replica is not None:  # Its incarnation was too old: it is blank, and has promised nothing.
