@@ -175,7 +175,7 @@ class Intrigues(Faults):
             self._call_at(self.someone(), 1 + draw.randrange(20))
             world.run_for(self.patience // 4)
             self.network.heal()
-        self.strike(self.members if draw.randrange(4) else asked, power=False)
+        self.strike(self.members, power=False)
         self.start_again(rivals)
         if draw.randrange(3) == 0:
             self._answer_late(rivals, asked)
@@ -190,7 +190,7 @@ class Intrigues(Faults):
         world.run_for(draw.randrange(1, 4) * self.patience)
 
     def _wake_together(self, rivals: Sequence[int], asked: Sequence[int]) -> int:
-        """Two stand still until they have lost patience, while the others are down; the highest view until then."""
+        """Two stand still and deaf until they lose patience, the others are down. Gives the highest view so far."""
         before = max(self._view(member) for member in self.members)
         self.strike(asked, power=False)
         for rival in rivals:
@@ -198,6 +198,8 @@ class Intrigues(Faults):
         self.world.nodes[rivals[0]].hang = self.draw.choice((0, 10, 20, 60)) * MILLISECOND
         self.separate(rivals[:1], rivals[1:])
         self.world.run_for(2 * self.patience - 1)
+        for rival in rivals:
+            self.world.nodes[rival].backlog.clear()  # Old words of whoever led would keep it quiet.
         self.start_again(asked)
         return before
 
