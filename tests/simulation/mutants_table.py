@@ -16,6 +16,7 @@ from rich.table import Table
 
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.raft_mutants import RAFT_MUTANTS
+from tests.simulation.snapshot_mutants import SNAPSHOT_MUTANTS
 from tests.simulation.stack_mutants import CATALOGUE, Mutant, from_outside
 from viewstamp.simulation import core_fuzz
 from viewstamp.simulation.core_fuzz import FuzzError
@@ -23,7 +24,7 @@ from viewstamp.simulation.rules import RULES
 from viewstamp.simulation.run import run_seed
 from viewstamp.simulation.verdict import Violation
 
-CORES = (*MUTANTS, *RAFT_MUTANTS)
+CORES = (*MUTANTS, *RAFT_MUTANTS, *SNAPSHOT_MUTANTS)
 
 
 @dataclass(frozen=True, slots=True)

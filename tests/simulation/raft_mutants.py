@@ -365,7 +365,7 @@ def _() -> list[Patch]:
     return [(replication, "on_appended", on_appended)]
 
 
-@mutant("what a leader knew of its followers in an earlier term is kept", HISTORY)
+@mutant("what a leader knew of its followers in an earlier term is kept", HISTORY | LIVENESS)
 def _() -> list[Patch]:
     follow, lead_anew = Server.become_follower, election._lead
 
@@ -379,7 +379,8 @@ def _() -> list[Patch]:
         lead_anew(s)
         for member, progress in s.progress.items():
             if member in before:
-                progress.match = min(before[member].match, s.log.op - 1)
+                # With the first entry of the new term: below that nothing is counted, whatever is believed of it.
+                progress.match = min(before[member].match, s.log.op)
 
     return [(Server, "become_follower", become_follower), (election, "_lead", lead)]
 

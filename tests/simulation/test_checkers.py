@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from viewstamp.protocol import (
     Configuration,
     Effects,
     Entry,
+    Install,
     Kind,
     Promise,
     Proposal,
@@ -22,9 +25,12 @@ from viewstamp.protocol import (
     SaveState,
     Send,
     SendAfter,
+    Snapshot,
     Standing,
     Time,
     Truncate,
+    Viewstamp,
+    Wanted,
     Write,
     make_entry,
 )
@@ -344,6 +350,131 @@ def test_a_promise_before_anything_was_saved(cluster: Cluster) -> None:
     assert cluster.members[1].disk.state is None
     with violates("promises"):
         cluster.promise(1, PrepareOk(0, 0, 0, 0, INCARNATIONS))
+
+
+# Snapshots.
+
+
+def agreed(cluster: Cluster, count: int) -> list[Entry]:
+    """So many entries, committed at members 1 and 2."""
+    log = [entry(op) for op in range(1, count + 1)]
+    cluster.store(log, 1, 2)
+    for member in (1, 2):
+        cluster.save(member, 0, 0)
+    cluster.apply(1, *log)
+    return log
+
+
+def install(cluster: Cluster, member: int, snapshot: Snapshot, view: int = 0) -> None:
+    """A snapshot that has come takes the place of this member's log, durably, in this view."""
+    node = cluster.members[member]
+    node.queue.clear()
+    state = SaveState(DurableState(view, view, INCARNATIONS))
+    node.queue.append(Write(9, (Truncate(0), Install(snapshot), state)))
+    node.crash(surviving=1)
+
+
+def test_a_snapshot_stands_for_every_entry_up_to_its_op(cluster: Cluster) -> None:
+    agreed(cluster, 3)
+    history = cluster.checkers.history
+    assert history.snapshot(2) != history.snapshot(3)
+    assert history.snapshot(2).viewstamp == (0, 2)
+    other = Cluster()
+    other.store([entry(1, request=9), entry(2), entry(3)], 1, 2)
+    other.apply(1, entry(1, request=9), entry(2), entry(3))
+    assert other.checkers.history.snapshot(3).digest != history.snapshot(3).digest
+
+
+def test_a_snapshot_counts_for_what_it_holds(cluster: Cluster) -> None:
+    agreed(cluster, 2)
+    assert not cluster.members[3].disk.holds(1, entry(1))
+    install(cluster, 3, cluster.checkers.history.snapshot(2))
+    assert cluster.members[3].disk.holds(1, entry(1))
+    assert (cluster.members[3].disk.base, cluster.members[3].disk.last_op) == (2, 2)
+
+
+def test_a_member_starts_from_its_snapshot_and_a_margin(cluster: Cluster) -> None:
+    agreed(cluster, 3)
+    node = cluster.members[2]
+    node.applied = [entry(op) for op in range(1, 4)]
+    node.margin = 1
+    node.take_snapshot(cluster.checkers.history.snapshot(3))
+    node.crash(surviving=len(node.queue))
+    node.start(NOW)
+    assert [each.op for each in node.disk.entries] == [3]
+    assert len(node.applied) == 3
+
+
+def test_a_snapshot_of_what_is_not_committed(cluster: Cluster) -> None:
+    agreed(cluster, 2)
+    snapshot = replace(cluster.checkers.history.snapshot(2), op=3)
+    with violates("snapshot"):
+        cluster.checkers.named(cluster.members[1], snapshot)
+
+
+@pytest.mark.parametrize("changed", [{"view": 1}, {"stamp": 5}, {"digest": bytes(32)}], ids=str)
+def test_a_snapshot_of_another_history(cluster: Cluster, changed: dict[str, Any]) -> None:
+    agreed(cluster, 2)
+    snapshot = replace(cluster.checkers.history.snapshot(2), **changed)
+    with violates("snapshot"):
+        cluster.checkers.named(cluster.members[1], snapshot)
+    with violates("snapshot"):
+        cluster.turn(3, effects=Effects(wanted=Wanted(1, snapshot)))
+    with violates("snapshot"):
+        install(cluster, 3, snapshot)
+
+
+def test_a_snapshot_that_is_not_on_this_disk(cluster: Cluster) -> None:
+    agreed(cluster, 2)
+    with violates("snapshot"):
+        cluster.checkers.loaded(cluster.members[3], cluster.checkers.history.snapshot(2))
+
+
+def test_a_snapshot_that_takes_something_back(cluster: Cluster) -> None:
+    agreed(cluster, 3)
+    node = cluster.members[1]
+    node.fetched = cluster.checkers.history.snapshot(2)
+    with violates("snapshot"):
+        cluster.checkers.loaded(node, node.fetched)
+
+
+def test_a_log_that_begins_after_what_is_committed(cluster: Cluster) -> None:
+    node = cluster.members[1]
+    assert isinstance(node.core, Posed)
+    node.core.posed = Standing("normal", "backup", 0, None, False, 4, 3, base=4)
+    with violates("snapshot"):
+        cluster.checkers.turned(node, Effects(commit=3))
+
+
+def test_an_install_that_drops_what_was_acknowledged(cluster: Cluster) -> None:
+    agreed(cluster, 3)
+    cluster.promise(2, PrepareOk(0, 3, 0, 0, INCARNATIONS))
+    with violates("promises"):
+        install(cluster, 2, cluster.checkers.history.snapshot(2))
+
+
+def test_what_was_acknowledged_in_an_earlier_view_may_go(cluster: Cluster) -> None:
+    agreed(cluster, 3)
+    cluster.promise(2, PrepareOk(0, 3, 0, 0, INCARNATIONS))
+    install(cluster, 2, cluster.checkers.history.snapshot(2), view=1)
+
+
+def test_a_primary_whose_log_begins_behind_another_history(cluster: Cluster) -> None:
+    agreed(cluster, 3)
+    node = cluster.members[3]
+    assert isinstance(node.core, Posed)
+    node.core.posed = Standing("normal", "primary", 1, None, True, 2, 2, base=2)
+    node.core._r.log.restart(Viewstamp(1, 2))
+    with violates("complete log"):
+        cluster.checkers.turned(node, Effects(commit=2))
+
+
+def test_agreed_time_that_goes_back(cluster: Cluster) -> None:
+    late = make_entry(1, 0, 7, Proposal(Kind.COMMAND, 1, 1, 0, b"", 0))
+    early = make_entry(2, 0, 6, Proposal(Kind.COMMAND, 1, 2, 0, b"", 0))
+    cluster.store([late, early], 1, 2)
+    with violates("agreed time"):
+        cluster.apply(1, late, early)
 
 
 def test_a_crash_keeps_a_prefix_of_the_writes() -> None:

@@ -17,9 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.raft_mutants import RAFT_MUTANTS
+from tests.simulation.snapshot_mutants import SNAPSHOT_MUTANTS
 from viewstamp.protocol import MILLISECOND, Configuration, Kind, Limits, Message, Proposal, Time, Timeouts
 from viewstamp.simulation.checkers import Checkers, PropertyError
-from viewstamp.simulation.member import SimulatedMember
+from viewstamp.simulation.member import SimulatedMember, Taken
 from viewstamp.simulation.rules import RULES, ProtocolRules
 
 TIMEOUTS = Timeouts(25 * MILLISECOND, 100 * MILLISECOND, 20 * MILLISECOND, 25 * MILLISECOND)
@@ -117,6 +118,7 @@ class Protocol(RuleBasedStateMachine):
             for node in self.nodes:
                 if node.member not in stalled:
                     self.finish_writes(node, 3)
+                    self.fetch(node)
 
     @rule(choice=which, rounds=st.integers(1, 3), stalled=few)
     def serve(self, choice: int, rounds: int, stalled: frozenset[int]) -> None:
@@ -172,6 +174,38 @@ class Protocol(RuleBasedStateMachine):
         if node.core is None:
             node.start(self.now)
             self.collect(node)
+
+    # Snapshots.
+
+    @rule(choice=which, margin=st.integers(0, 3), all_at_once=st.booleans())
+    def take_snapshot(self, choice: int, margin: int, all_at_once: bool) -> None:
+        """Of what is applied; its record goes to the disk behind all that is under way."""
+        for node in self.nodes if all_at_once else [self.any_node(choice)]:
+            op = len(node.applied)
+            newest = max((file.op for file in node.files), default=0)
+            if node.core is not None and op > newest and not any(isinstance(each, Taken) for each in node.queue):
+                node.margin = margin
+                node.take_snapshot(self.checkers.history.snapshot(op))
+
+    @precondition(lambda self: any(node.wanted for node in self.nodes))
+    @rule(choice=which, comes=st.booleans())
+    def end_a_fetch(self, choice: int, comes: bool) -> None:
+        """What a member wants comes, or does not."""
+        wanting = [node for node in self.nodes if node.wanted]
+        self.fetch(wanting[choice % len(wanting)], comes=comes)
+
+    def fetch(self, node: SimulatedMember, *, comes: bool = True) -> None:
+        wanted = node.wanted
+        if wanted is None:
+            return
+        source = self.nodes[wanted.source - 1]
+        if comes and source.core is not None and wanted.snapshot in source.files:
+            node.fetched = wanted.snapshot
+            node.tell(lambda core: core.fetching(wanted.snapshot, self.now), self.now)
+            node.tell(lambda core: core.fetched(wanted.snapshot, self.now), self.now)
+        else:
+            node.tell(lambda core: core.fetch_failed(wanted.snapshot, self.now), self.now)
+        self.collect(node)
 
     # Clients.
 
@@ -239,10 +273,12 @@ def test_raft_by_rules() -> None:
         (Vsr, "a primary resumes its view after a restart"),
         (Raft, "the leader counts itself before its write is durable"),
         (Raft, "commit with one acknowledgement too few"),
+        (Vsr, "the log is compacted to its end, committed or not"),
+        (Raft, "a follower that is fetching a snapshot acknowledges it"),
     ],
 )
 def test_the_rules_find_a_hand_made_bug(machine: type[Protocol], name: str) -> None:
-    mutants = {(mutant.protocol, mutant.name): mutant for mutant in (*MUTANTS, *RAFT_MUTANTS)}
+    mutants = {(mutant.protocol, mutant.name): mutant for mutant in (*MUTANTS, *RAFT_MUTANTS, *SNAPSHOT_MUTANTS)}
     with mutants[machine.seen_as.core.name, name].applied(), pytest.raises(PropertyError):
         run(machine, settings(BOUNDED, phases=[Phase.generate], max_examples=600))
 

@@ -8,32 +8,41 @@ They read no protocol's private state, and each says what was violated in one se
 - one primary: no view is led by two members, or by one member in two lives;
 - complete log: a new primary holds all that was committed in earlier views;
 - monotone: a member's view never goes back, nor a vote, across restarts too; its commit-number not within a life;
-- promises: no message leaves that promises what the sender's disk does not hold;
+- promises: no message leaves that promises what the sender's disk does not hold, and no log gets shorter than what its
+  member has acknowledged in the view that it is still the log of;
 - majority: an entry is on a majority of disks when it is first committed;
-- reads: a read sees every op that any client was told of before it asked.
+- reads: a read sees every op that any client was told of before it asked;
+- agreed time: the stamps of committed entries never go back;
+- snapshot: whatever is named, wanted or loaded holds what is committed up to its op, and no log begins beyond what is;
+  what is installed is on the disk, and takes nothing back.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 
-from viewstamp.protocol import Append as AppendRecord
 from viewstamp.protocol import (
+    SNAPSHOT_DIGEST_BYTES,
     Configuration,
     Core,
     Effects,
     Entry,
+    Install,
     Kind,
     Promise,
     ReadReady,
     SaveState,
+    Snapshot,
     Standing,
     State,
     Statement,
+    Truncate,
     Viewstamp,
     Write,
 )
+from viewstamp.protocol import Append as AppendRecord
 from viewstamp.simulation.member import SimulatedMember, Watcher
 from viewstamp.simulation.rules import ProtocolRules
 
@@ -55,6 +64,7 @@ class History:
         self.told: dict[tuple[int, int], int] = {}
         self.told_op = 0
         self._by_viewstamp: dict[Viewstamp, bytes] = {}
+        self._digests = [bytes(SNAPSHOT_DIGEST_BYTES)]
 
     def commit(self, entry: Entry) -> bool:
         """A member applied this; True if it is the first to."""
@@ -66,11 +76,22 @@ class History:
             return False
         if op != len(self.committed) + 1:
             raise PropertyError("agreement", f"op {op} was applied where {len(self.committed) + 1} comes next")
+        if self.committed and entry.stamp < self.committed[-1].stamp:
+            raise PropertyError("agreed time", f"{describe(entry)} carries an earlier time than the one before it")
         self.committed.append(entry)
         if entry.kind is Kind.COMMAND:
             # The session table: the first place of a request is where it has its effect; later ones are duplicates.
             self.effects.setdefault((entry.session, entry.request), op)
         return True
+
+    def snapshot(self, op: int) -> Snapshot:
+        """The name of a snapshot of all that is committed up to `op`; its digest depends on every entry up to there."""
+        digests = self._digests
+        while len(digests) <= op:
+            entry = self.committed[len(digests) - 1]
+            digests.append(blake2b(digests[-1] + entry.encoded, digest_size=SNAPSHOT_DIGEST_BYTES).digest())
+        last = self.committed[op - 1]
+        return Snapshot(last.view, op, last.stamp, 100 + op, digests[op])
 
     def seen(self, entry: Entry) -> None:
         """This entry is in some log, committed or not."""
@@ -117,6 +138,8 @@ class Checkers(Watcher):
         self._commits: dict[int, int] = {}
         self._writes: dict[int, int] = {}
         self._read_floors: dict[tuple[int, int, int], int] = {}
+        self._acknowledged: dict[int, tuple[int, int]] = {}
+        self._truthful: set[Snapshot] = set()
 
     @property
     def views(self) -> int:
@@ -137,13 +160,14 @@ class Checkers(Watcher):
     # What members do.
 
     def started(self, member: SimulatedMember) -> None:
-        """Commit and writes begin anew; the view at least where the disk left it."""
-        number = member.member
-        if member.disk.state is None:
+        """Commit and writes begin anew: the view at least where the disk left it, the commit with its snapshot."""
+        number, disk = member.member, member.disk
+        if disk.state is None:
             self._states.pop(number, None)
+            self._acknowledged.pop(number, None)
         state = self._states.get(number)
         self._views[number] = 0 if state is None else self._rules.view_of(state)
-        self._commits[number] = 0
+        self._commits[number] = disk.snapshot.op if disk.snapshot is not None else 0
         self._writes[number] = 0
 
     def turned(self, member: SimulatedMember, effects: Effects) -> None:
@@ -161,6 +185,12 @@ class Checkers(Watcher):
         if effects.commit < self._commits[number]:
             raise PropertyError("monotone", f"member {number}'s commit-number went back to {effects.commit}")
         self._commits[number] = effects.commit
+        if standing.base > effects.commit:
+            raise PropertyError(
+                "snapshot", f"member {number}'s log begins after op {standing.base}, committed is {effects.commit}"
+            )
+        if effects.wanted is not None:
+            self._verify_snapshot(number, effects.wanted.snapshot, "wants")
         if standing.leads:
             self._led(member, core, standing)
         for send in effects.sends:
@@ -185,16 +215,25 @@ class Checkers(Watcher):
             raise PropertyError("one primary", f"view {view} is led by (member, life) {leader} and by {me}")
 
     def _verify_log(self, member: int, core: Core, standing: Standing) -> None:
-        """A primary that begins a view: what a primary of an earlier one committed is in its log."""
-        for entry, view in zip(self.history.committed, self._committed_in, strict=True):
-            if view < standing.view and (entry.op > standing.op or core.entry(entry.op).encoded != entry.encoded):
+        """A primary that begins a view: what a primary of an earlier one committed is in its log, or before it."""
+        committed, base = self.history.committed, standing.base
+        if 0 < base <= len(committed) and core.viewstamp_of(base) != committed[base - 1].viewstamp:
+            raise PropertyError(
+                "complete log", f"member {member} leads view {standing.view} behind {core.viewstamp_of(base)}"
+            )
+        held = core.entries(base + 1, min(standing.op, len(committed)))
+        for place, entry in enumerate(committed[base:]):
+            missing = place >= len(held) or held[place].encoded != entry.encoded
+            if missing and self._committed_in[base + place] < standing.view:
                 raise PropertyError(
                     "complete log",
-                    f"member {member} leads view {standing.view} without {describe(entry)}, committed in view {view}",
+                    f"member {member} leads view {standing.view} without {describe(entry)}, "
+                    f"committed in view {self._committed_in[base + place]}",
                 )
 
     def stored(self, member: SimulatedMember, write: Write) -> None:
-        """Durable views never go back; equal viewstamps on disks are equal entries."""
+        """Durable views never go back; equal viewstamps on disks are equal entries; nothing acknowledged is dropped."""
+        shorter = False
         for record in write.records:
             match record:
                 case AppendRecord(entries):
@@ -202,8 +241,25 @@ class Checkers(Watcher):
                         self.history.seen(entry)
                 case SaveState(state):
                     self._saved(member.member, state)
-                case _:
-                    pass
+                case Install(snapshot):
+                    shorter = True
+                    self._verify_snapshot(member.member, snapshot, "has installed")
+                case Truncate():
+                    shorter = True
+        if shorter:
+            self._verify_acknowledged(member)
+        if self._rules.log_of_view_grows and member.disk.state is not None:
+            self._acknowledged[member.member] = self._rules.log_view_of(member.disk.state), member.disk.last_op
+
+    def _verify_acknowledged(self, member: SimulatedMember) -> None:
+        view, op = self._acknowledged.get(member.member, (0, 0))
+        disk = member.disk
+        if disk.last_op < op and disk.state is not None and self._rules.log_view_of(disk.state) == view:
+            raise PropertyError(
+                "promises",
+                f"member {member.member} held op {op} in view {view}, for others to count; its disk ends at "
+                f"{disk.last_op}",
+            )
 
     def _saved(self, member: int, state: State) -> None:
         before = self._states.get(member)
@@ -221,6 +277,9 @@ class Checkers(Watcher):
         """The sender's disk holds what its message promises."""
         self.promises += 1
         self.promise_kinds[type(message)] += 1
+        acknowledged = self._rules.acknowledged(message)
+        if acknowledged > self._acknowledged.get(member.member, (0, 0)):
+            self._acknowledged[member.member] = acknowledged
         broken = self._rules.broken_promise(member.member, to, message, member.disk)
         if broken:
             name = type(message).__name__
@@ -236,6 +295,36 @@ class Checkers(Watcher):
                     "majority",
                     f"member {member.member} committed {describe(entry)}, which only the disks of {holders} hold",
                 )
+
+    # Snapshots.
+
+    def named(self, member: SimulatedMember, snapshot: Snapshot) -> None:
+        """A snapshot of a member's own stands for what is committed."""
+        self._verify_snapshot(member.member, snapshot, "has taken")
+
+    def loaded(self, member: SimulatedMember, snapshot: Snapshot) -> Sequence[Entry]:
+        """It is on this disk, holds what is committed, and takes nothing back; the entries that it stands for."""
+        number = member.member
+        if snapshot not in (member.disk.snapshot, member.fetched):
+            raise PropertyError("snapshot", f"member {number} loads one up to op {snapshot.op} that it does not have")
+        if snapshot.op <= len(member.applied):
+            raise PropertyError(
+                "snapshot", f"member {number} has applied {len(member.applied)} and loads one up to op {snapshot.op}"
+            )
+        self._verify_snapshot(number, snapshot, "loads")
+        return self.history.committed[: snapshot.op]
+
+    def _verify_snapshot(self, member: int, snapshot: Snapshot, does: str) -> None:
+        if snapshot in self._truthful:
+            return
+        committed = len(self.history.committed)
+        if snapshot.op > committed:
+            raise PropertyError(
+                "snapshot", f"member {member} {does} one up to op {snapshot.op}; committed are {committed}"
+            )
+        if snapshot != self.history.snapshot(snapshot.op):
+            raise PropertyError("snapshot", f"member {member} {does} one of another history up to op {snapshot.op}")
+        self._truthful.add(snapshot)
 
     # What clients do.
 

@@ -14,6 +14,7 @@ class Acts:
         self.members = list(world.stations)
         self.suspect = world.configuration.timeouts.suspect
         self._newest_incarnation = 1 << 21
+        self.story_until = 0  # one story is told at a time, and no other fault interrupts it
 
     def standing(self, member: int) -> Standing | None:
         """How a member sees itself, None when it is down."""
@@ -23,6 +24,11 @@ class Acts:
     def anyone(self) -> int:
         """Any member."""
         return self.members[self.world.up_to(len(self.members))]
+
+    def another(self, than: int) -> int:
+        """Any other member; this one if it is alone."""
+        others = [member for member in self.members if member != than] or [than]
+        return others[self.world.up_to(len(others))]
 
     def leading(self) -> tuple[int, int]:
         """The highest view that has a primary now, and that primary; (-1, 0) if there is none."""
@@ -42,6 +48,21 @@ class Acts:
                 if other not in side:
                     self.world.cuts[one, other] = until
                     self.world.cuts[other, one] = until
+
+    def star(self, middle: int, until: int) -> None:
+        """All others hear this member, and are heard by it, alone: no other can have a majority."""
+        for one in self.members:
+            for other in self.members:
+                if one != other and middle not in (one, other):
+                    self.world.cuts[one, other] = until
+
+    def some(self, of: list[int], count: int) -> list[int]:
+        """So many of these, or all."""
+        rest = list(of)
+        chosen: list[int] = []
+        while rest and len(chosen) < count:
+            chosen.append(rest.pop(self.world.up_to(len(rest))))
+        return chosen
 
     def lose_disk(self, member: int) -> bool:
         """Never so many that the data could not be recovered: a quorum must hold its disks at all times."""

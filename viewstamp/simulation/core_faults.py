@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from viewstamp.protocol import NEVER
 from viewstamp.simulation.core_acts import Acts
+from viewstamp.simulation.core_laggards import Laggards
 from viewstamp.simulation.core_plan import Ailment, Fault
-from viewstamp.simulation.core_stories import Stories
+from viewstamp.simulation.core_reigns import Reigns
+from viewstamp.simulation.core_returns import Returns
+from viewstamp.simulation.core_stories import Losses
 from viewstamp.simulation.core_world import CoreWorld
 
 
@@ -16,7 +19,10 @@ class Faults:
         self._world = world
         self._members = list(world.stations)
         self._acts = Acts(world)
-        self._stories = Stories(self._acts)
+        self._losses = Losses(self._acts)
+        self._reigns = Reigns(self._acts)
+        self._returns = Returns(self._acts)
+        self._laggards = Laggards(self._acts)
         self._ailing: dict[int, Ailment] = {}
         self.struck: dict[Fault, int] = {}
 
@@ -40,8 +46,9 @@ class Faults:
         if not world.faulty:
             return
         self._next()
-        if self._stories.under_way:
+        if self._losses.under_way:
             return
+        self._end_stories()
         faults = world.plan.faults
         fault = faults[world.up_to(len(faults))]
         self.struck[fault] = self.struck.get(fault, 0) + 1
@@ -71,7 +78,7 @@ class Faults:
                 acts.partition([acts.primary()], until)
             case Fault.PAUSE:
                 if world.up_to(4):
-                    self._stories.pause_primary()
+                    self._reigns.pause_primary()
                 else:
                     world.pause(member, until)
             case Fault.STALL_DISK:
@@ -84,13 +91,26 @@ class Faults:
                 if world.up_to(2):
                     world.after(world.up_to(world.plan.fault_length), world.crash_somehow, primary)
             case Fault.DEPOSE:
-                self._stories.depose()
+                self._reigns.depose()
             case Fault.CAROUSEL:
-                self._stories.carousel()
+                self._reigns.carousel()
             case Fault.STRAND_LOST_DISK:
-                self._stories.strand(member, until)
+                self._losses.strand(member, until)
             case Fault.FORGET_PROMISE:
-                self._stories.doom(member)
+                self._losses.doom(member)
+            case Fault.SLOW_PROMISES:
+                self._losses.slow_promises()
+            case Fault.IGNORANCE:
+                self._losses.ignorance()
+            case Fault.DECEIVE:
+                self._returns.deceive()
+            case Fault.SECOND_REIGN:
+                self._returns.second_reign()
+            case Fault.SNAPSHOT:
+                for each in self._members if world.up_to(2) else [member]:
+                    world.snapshots.take(each)
+            case Fault.OUTGROW:
+                self._laggards.outgrow()
 
     def _crash_primary(self) -> None:
         """It is back at once, and what made it primary is delivered to it a second time."""
@@ -105,13 +125,39 @@ class Faults:
 
     # The healing.
 
-    def heal_most(self) -> dict[int, Ailment]:
-        """All faults end but what the plan has as ailments: the members that have them."""
+    def begin_parting(self) -> tuple[int, int]:
+        """As the last fault, the primary is cut off, and what it then orders is longer than what others have.
+
+        The highest view that has a primary, and that primary.
+        """
+        world, acts = self._world, self._acts
+        acts.story_until = world.now + 8 * acts.suspect
+        self._end_stories()
+        world.cuts.clear()
+        primary = acts.primary()
+        acts.partition([primary], acts.story_until)
+        self._losses.flood_soon(primary, 6, acts.suspect // 2)
+        return acts.leading()[0], primary
+
+    def end_parting(self, view: int) -> int:
+        """The successor, with all that it has asked of its disk, comes back from a restart as the first one is healed.
+
+        0 as long as there is none.
+        """
+        world = self._world
+        now, successor = self._acts.leading()
+        if now <= view:
+            return 0
+        world.crash(successor, len(world.stations[successor].node.queue))
+        return successor
+
+    def heal_most(self, but: tuple[int, ...] = ()) -> dict[int, Ailment]:
+        """All faults end but what the plan has as ailments: the members that have them, never one in `but`."""
         world, acts = self._world, self._acts
         lost = acts.without_disk()
         # One that has lost its disk may need all the others that there can be.
-        spare = len(self._members) - world.configuration.quorum - len(lost)
-        rest = [member for member in self._members if member not in lost]
+        rest = [member for member in self._members if member not in lost and member not in but]
+        spare = min(len(self._members) - world.configuration.quorum - len(lost), len(rest))
         ailing = {}
         primary = acts.leading()[1]
         for ailment in world.plan.ailments[: max(0, spare)]:
@@ -177,10 +223,23 @@ class Faults:
     def _heal(self) -> None:
         world = self._world
         world.faulty = False
-        self._stories.end()
+        self._acts.story_until = 0
+        self._end_stories()
         world.cuts.clear()
         for member, station in world.stations.items():
             if station.paused_until > world.now:
                 world.pause(member, world.now)
             station.stalled_until = min(station.stalled_until, world.now)
             world.restart(member)
+
+    def _end_stories(self) -> None:
+        """What a story has changed of the world for as long as it is told."""
+        world = self._world
+        world.no_reads = world.no_requests = False
+        for station in world.stations.values():
+            station.node.margin = world.plan.snapshot_margin
+        world.on_change = lambda member, begins: None
+        world.snapshots.on_arrival = lambda member, source: None
+        world.snapshots.held.clear()
+        world.links.end()
+        world.echo_chance = world.plan.echo_chance

@@ -20,7 +20,7 @@ from viewstamp.simulation.rules import ProtocolRules, VsrRules
 _EVENTS_AT_MOST = 150_000
 _CALM = 12  # suspect time-outs in which hardly anybody may be deposed
 _BATCH_AT_MOST = 6  # below the smallest pipeline: a member takes all of a batch or nothing
-_FLOOD_AT_MOST = 300
+_FLOOD_AT_MOST = 400
 _REQUESTS_AT_MOST = 80  # of one client while faults last
 
 
@@ -108,7 +108,7 @@ class CoreFuzz:
         if plan.ailments and plan.late_ailments:
             self._faults.heal()
             self._healed(self._unsettled)
-        ailing = self._faults.heal_most()
+        ailing = self._faults.heal_most(self._part())
         if ailing:
             self._healed(self._unanswered)
             self._watch_calm(ailing)
@@ -116,11 +116,25 @@ class CoreFuzz:
         self._healed(self._unsettled)
         world.checkers.finish()
 
+    def _part(self) -> tuple[int, ...]:
+        """Depose the primary at last, if the plan wants it: that one, and its successor, which must settle it."""
+        world, suspect = self.world, self.plan.configuration.timeouts.suspect
+        if not self.plan.parting_depose or not world.faulty:
+            return ()
+        view, primary = self._faults.begin_parting()
+        until = world.now + 4 * suspect
+        while world.now < until:
+            self._run_until(world.now + suspect // 32)
+            successor = self._faults.end_parting(view)
+            if successor:
+                return primary, successor
+        return ()
+
     def _healed(self, missing: Callable[[], str]) -> None:
         """Faults have ended: more requests come for a while, and in time nothing may be missing."""
         world, suspect = self.world, self.plan.configuration.timeouts.suspect
-        self._fresh_until = world.now + 2 * suspect
-        healed, look_at = world.now, world.now + 2 * suspect
+        self._fresh_until = world.now + suspect
+        healed, look_at = world.now, world.now + suspect + suspect // 2
         self._run_until(look_at)
         while missing():
             look_at += suspect // 2
@@ -159,7 +173,9 @@ class CoreFuzz:
     def _act(self, session: int) -> None:
         """A client's turn: new requests, and those that were not answered, to the member it believes in."""
         world, client = self.world, self._clients[session - 1]
-        world.after(self.plan.think // 4 + world.up_to(self.plan.think), self._act, session)
+        rests = not world.faulty and not client.sent_at and world.now >= self._fresh_until
+        think = 8 * self.plan.think if rests else self.plan.think
+        world.after(think // 4 + world.up_to(think), self._act, session)
         if any(sent_at >= 0 and world.now - sent_at > self.plan.retry for sent_at in client.sent_at.values()):
             client.target = self._elsewhere(client.target)
         if self._wants_more(client):
@@ -174,7 +190,7 @@ class CoreFuzz:
 
     def _wants_more(self, client: _Client) -> bool:
         """While faults last, so many at most that a member that missed all can fetch it in time; some when healed."""
-        if len(client.sent_at) >= self.plan.outstanding:
+        if len(client.sent_at) >= self.plan.outstanding or self.world.no_requests:
             return False
         if self._fresh_until < 0:
             return client.next_request <= _REQUESTS_AT_MOST
@@ -232,8 +248,8 @@ class CoreFuzz:
             node.core.read(self._reads, world.clock(station))
             world.turn(station)
 
-    def _flood(self, member: int) -> None:
-        """A client that crashes right away has this member order something; nobody waits for it."""
+    def _flood(self, member: int, at_most: int) -> None:
+        """A client that crashes right away has this member order so much at most; nobody waits for it."""
         world = self.world
         station = world.stations[member]
         if station.node.core is None or station.paused_until > world.now or self._flooded > _FLOOD_AT_MOST:
@@ -241,7 +257,7 @@ class CoreFuzz:
         session, first = len(self._clients) + 1, self._flooded + 1
         proposals = [
             Proposal(Kind.COMMAND, session, request, 0, b"%d.%d" % (session, request), request)
-            for request in range(first, first + 1 + world.up_to(_BATCH_AT_MOST))
+            for request in range(first, first + 1 + world.up_to(min(at_most, _BATCH_AT_MOST)))
         ]
         if station.node.core.propose(proposals, world.clock(station)):
             self._flooded += len(proposals)

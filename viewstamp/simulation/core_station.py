@@ -11,7 +11,11 @@ from viewstamp.simulation.member import SimulatedMember
 
 @dataclass(slots=True)
 class Station:
-    """A member's place in the world: what the world knows of it beside its process and disk."""
+    """A member's place in the world: what the world knows of it beside its process and disk.
+
+    Of what it was sent: `latest`, whatever it was; `seldom`, promises of kinds that are seldom made; `rare`, statements
+    of such kinds; `reign`, what others said when it last ceased to lead.
+    """
 
     node: SimulatedMember
     wake_at: int = -1
@@ -31,6 +35,11 @@ class Station:
     latest: deque[tuple[int, int, Message]] = field(default_factory=lambda: deque(maxlen=32))
     waiting: dict[tuple[int, int], int] = field(default_factory=dict)
     table: dict[tuple[int, int], int] = field(default_factory=dict)
+    status: str = ""
+    rare: deque[tuple[int, int, Message]] = field(default_factory=lambda: deque(maxlen=8))
+    reign: tuple[tuple[int, int, Message], ...] = ()
+    snapshot_due: int = 0
+    snapshot_steps: int = 0
 
     def begin(self, life: int) -> None:
         """A new life of the process: it knows nothing of what was under way."""
@@ -38,6 +47,9 @@ class Station:
         self.doomed = False
         self.wake_at, self.writing, self.gathering, self.answered = -1, False, False, 0
         self.view = self.leads_view = -1
+        self.status = ""
+        self.snapshot_due = 0
+        self.snapshot_steps = self.node.snapshot_steps
         self.inbox.clear()
         self.held.clear()
         self.waiting.clear()
@@ -56,3 +68,10 @@ class Counts:
     lost_messages: int = 0
     replayed_messages: int = 0
     reads: int = 0
+    snapshots: int = 0
+    snapshot_crashes: int = 0
+    transfers: int = 0
+    transfers_failed: int = 0
+    snapshots_dropped: int = 0
+    starts_behind_snapshot: int = 0
+    installs: int = 0

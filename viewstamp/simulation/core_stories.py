@@ -5,39 +5,65 @@ from __future__ import annotations
 from viewstamp.simulation.core_acts import Acts
 
 
-class Stories:
-    """One story is told at a time, and no other fault interrupts it. Each method begins one, or goes on with it."""
+class Story:
+    """One story is told at a time, and no other fault interrupts it. A method begins one, or goes on with it."""
 
     def __init__(self, acts: Acts) -> None:
         self._acts = acts
         self._world = acts.world
         self._suspect = acts.suspect
-        self._until = 0
-        acts.world.on_doom = self.forget
+
+    @property
+    def _until(self) -> int:
+        return self._acts.story_until
+
+    @_until.setter
+    def _until(self, until: int) -> None:
+        self._acts.story_until = until
 
     @property
     def under_way(self) -> bool:
         """Whether a story is being told."""
         return self._world.now < self._until
 
-    def end(self) -> None:
-        """The faults are over, and all stories with them."""
-        self._until = 0
-        self._world.no_reads = False
-        self._world.on_change = lambda member, begins: None
+    def flood(self, member: int, at_most: int = 6) -> None:
+        """Let it order what nobody waits for."""
+        if self._world.faulty:
+            self._world.on_flood(member, at_most)
+
+    def flood_soon(self, member: int, times: int, spread: int) -> None:
+        """So often, within this time."""
+        for _ in range(times):
+            self._world.after(self._world.up_to(spread), self.flood, member)
+
+    def read_at(self, deposed: int, times: int) -> None:
+        """Reads at a deposed primary that may not know it yet, while others already answer clients."""
+        world = self._world
+        if world.faulty and times:
+            world.on_resume(deposed)
+            world.after(self._suspect // 32, self.read_at, deposed, times - 1)
+
+
+class Losses(Story):
+    """What was promised is forgotten, or comes when nobody waits for it any more."""
+
+    def __init__(self, acts: Acts) -> None:
+        super().__init__(acts)
+        acts.world.on_doom = self.forget
 
     # A promise that is forgotten.
 
     def doom(self, member: int) -> None:
-        """What this member sends is slow, and a promise it makes now will be forgotten.
+        """What this member says is slow, but for its acknowledgements, and a promise it makes now will be forgotten.
 
         Nobody else hears the primary, and in the end this member does not either: it goes along with those who want
         another, while the primary has not missed it long enough to give way.
         """
         acts, world = self._acts, self._world
-        primary = acts.primary()
-        standing = acts.standing(primary)
-        if primary == member or standing is None or not standing.leads or acts.standing(member) is None:
+        primary = acts.leading()[1]
+        if primary == member:
+            member = acts.another(primary)
+        if not primary or primary == member or acts.standing(member) is None:
             return
         self._until = world.now + 2 * self._suspect
         world.cuts.clear()
@@ -63,7 +89,7 @@ class Stories:
             world.crash_somehow(member)
             return
         world.after(world.up_to(self._suspect // 4), world.start, member)
-        self._until = world.now + self._suspect + 4 * world.plan.tail
+        self._until = world.now + 4 * self._suspect
         world.after(self._suspect // 2 + world.up_to(self._suspect), self.isolate_another, member)
 
     def isolate_another(self, member: int) -> None:
@@ -101,164 +127,90 @@ class Stories:
                 world.cuts.clear()
             self._acts.partition(near, until)
 
-    # A primary that does not know it is deposed.
+    # Votes that arrive in later views.
 
-    def depose(self) -> None:
-        """Cut the primary off until it is deposed; what it has then, and tells then, is what must not count.
+    def slow_promises(self) -> None:
+        """The primary is gone, or begins anew; what is said to elect one takes long, and is asked for again and again.
 
-        Meanwhile it orders more than the others do, so that its log is the longest, and perhaps its disk stands still.
+        Whoever leads in the end is not heard at first, and others go on.
         """
         acts, world = self._acts, self._world
-        view, primary = acts.leading()
-        if view < 0:
-            return
-        self._until = world.now + 3 * self._suspect
-        limit = world.now + 4 * self._suspect
-        acts.partition([primary], limit)
-        world.no_reads = True
-        if world.up_to(3) == 0:
-            world.stations[primary].stalled_until = limit
-        for _ in range(world.up_to(8)):
-            world.after(world.up_to(self._suspect // 2), self.flood, primary)
-        world.after(self._suspect // 8, self.watch_deposed, primary, view, limit)
+        primary = acts.primary()
+        world.cuts.clear()
+        self._until = world.now + 6 * self._suspect
+        world.links.slow_promises = dict.fromkeys(acts.members, self._until)
+        world.on_change = self.mute_some
+        match world.up_to(4):
+            case 0:
+                world.crash_somehow(primary)
+                world.after(world.up_to(self._suspect // 4), world.start, primary)
+            case 1:
+                acts.partition([primary], world.now + 2 * self._suspect)
+            case _:
+                self._until = world.now + 8 * self._suspect
+                self.stand_together(acts.anyone() if world.up_to(4) else 0, 3)
 
-    def flood(self, member: int) -> None:
-        """Let it order what nobody waits for."""
-        if self._world.faulty:
-            self._world.on_flood(member)
-
-    def watch_deposed(self, deposed: int, view: int, until: int) -> None:
-        """Once another leads: reads at the deposed; soon after, it comes back, perhaps as the other is cut off."""
+    def stand_together(self, but: int, times: int) -> None:
+        """All but one stand still until nobody waits for a primary any more, and go on in the same moment."""
         world = self._world
-        if not world.faulty or world.now > until:
-            world.no_reads = False
-        elif self._acts.leading()[0] > view:
-            self.read_at(deposed, 8)
-            world.after(world.up_to(world.plan.fault_length), self.reunite, bool(world.up_to(2)))
-        else:
-            world.after(self._suspect // 32, self.watch_deposed, deposed, view, until)
+        if world.faulty and self.under_way and times:
+            for member in self._acts.members:
+                if member != but:
+                    world.pause(member, world.now + 2 * self._suspect)
+            world.after(2 * self._suspect + self._suspect // 2, self.stand_together, but, times - 1)
 
-    def read_at(self, deposed: int, times: int) -> None:
-        """Reads at a deposed primary that may not know it yet, while others already answer clients."""
-        world = self._world
-        if world.faulty and times:
-            world.on_resume(deposed)
-            world.after(self._suspect // 32, self.read_at, deposed, times - 1)
-
-    def reunite(self, cut_off_another: bool) -> None:
-        """All are in reach again, but perhaps the present primary: at once, or when it has brought them up to date."""
-        world = self._world
-        world.no_reads = False
-        if world.faulty:
-            world.cuts.clear()
-            if cut_off_another:
-                self._until = max(self._until, world.now + 2 * self._suspect)
-                world.after(world.up_to(2) * world.up_to(self._suspect // 4), self.cut_off_primary)
-
-    def cut_off_primary(self) -> None:
-        """Whoever it is now, and long enough that another follows it."""
-        if self._world.faulty:
-            self._acts.partition([self._acts.primary()], self._world.now + 2 * self._suspect)
-
-    # A primary that stands still.
-
-    def pause_primary(self) -> None:
-        """It stands still until another has answered clients; then a read comes first, before it hears of that."""
-        world = self._world
-        view, primary = self._acts.leading()
-        if view >= 0:
-            self._until = world.now + 5 * self._suspect
-            # Of those before, perhaps all have been confirmed by then; else some answers are under way.
-            world.no_reads = bool(world.up_to(2))
-            told = len(world.checkers.history.told)
-            world.after(world.up_to(self._suspect // 4), self.watch_paused, primary, view, told)
-
-    def watch_paused(self, paused: int, view: int, told: int) -> None:
-        """Until clients have been told something by a later primary."""
-        world = self._world
-        if not world.faulty:
-            return
-        leads = self._acts.leading()[0] > view
-        now_told = len(world.checkers.history.told)
-        if (leads and now_told > told) or world.now >= self._until:
-            world.no_reads = False
-            self._until = world.now
-            world.pause(paused, world.now)
-        else:
-            world.stations[paused].paused_until = world.now + self._suspect // 16
-            world.after(self._suspect // 16, self.watch_paused, paused, view, told if leads else now_told)
-
-    # One primary after the other.
-
-    def carousel(self) -> None:
-        """Each primary is cut off as it begins, or soon after, with what it orders; those before it come back."""
-        world = self._world
-        self._until = world.now + 10 * self._suspect
-        world.on_change = self.change
-        view, primary = self._acts.leading()
-        if view >= 0:
-            self.change(primary, True)
-
-    def change(self, member: int, begins: bool) -> None:
-        """The member has come into another view, or begun to lead; what it then sends has not yet left."""
+    def mute_some(self, member: int, begins: bool) -> None:
+        """One that has come into another view hears old promises; one that leads is perhaps not heard."""
         world = self._world
         if not self.under_way:
             world.on_change = lambda member, begins: None
-        elif not begins:
-            if world.up_to(4) == 0:
-                # It asks for the others' promises; some of these are lost, until it asks again.
-                self._deafen(member)
-        else:
-            for _ in range(world.up_to(7)):
-                world.after(world.up_to(self._suspect // 64), self.flood, member)
-            match world.up_to(8):
-                case 0 | 1 | 2 | 3:
-                    self.turn_carousel([member])
-                case 4 | 5:
-                    # As it is bringing the others up to date, which takes it a few exchanges.
-                    few = 4 * world.plan.delay + 2 * (world.plan.write_delay + world.plan.gather)
-                    world.after(1 + world.up_to(few), self.mute, member)
-                case 6:
-                    world.after(world.up_to(self._suspect >> (2 * world.up_to(4))), self.turn_carousel, [member])
-                case _:
-                    self.watch_commit(member, len(world.checkers.history.committed), world.now + self._suspect)
-
-    def _deafen(self, member: int) -> None:
-        world = self._world
-        for other in self._acts.members:
-            if other != member and world.up_to(2):
-                world.cuts[other, member] = world.now + self._suspect
-
-    def mute(self, primary: int) -> None:
-        """What it has just sent arrives, and is answered, and nothing after that: all others are together again."""
-        if self._world.faulty and self.under_way:
-            self._world.cuts.clear()
+            return
+        world.relive(member, tuple(world.stations[member].seldom), self._suspect >> (2 * world.up_to(4)))
+        if begins and world.up_to(4):
             for other in self._acts.members:
-                if other != primary:
-                    self._world.cuts[primary, other] = self._until
+                if other != member:
+                    world.cuts[member, other] = world.now + 2 * self._suspect
 
-    def watch_commit(self, member: int, committed: int, until: int) -> None:
-        """The primary goes as soon as anything is committed."""
+    # A minority that has missed the latest.
+
+    def ignorance(self) -> None:
+        """As many as can be spared hear the primary late; it is gone as soon as what they do not know is committed.
+
+        What the others say of it takes long, what these say comes twice, and one that knows it may forget it.
+        """
+        acts, world = self._acts, self._world
+        view, primary = acts.leading()
+        if view < 0 or len(acts.members) < 3:
+            return
+        self._until = world.now + 5 * self._suspect
+        world.cuts.clear()
+        others = [member for member in acts.members if member != primary]
+        ignorant = acts.some(others, len(acts.members) - world.configuration.quorum)
+        for member in ignorant:
+            world.links.slow[primary, member] = world.now, 0, 4 * self._suspect
+        knowing = [member for member in others if member not in ignorant]
+        world.links.slow_promises = dict.fromkeys([primary, *knowing], world.now + 4 * self._suspect)
+        world.links.twice = frozenset(ignorant)
+        self.flood_soon(primary, 2, self._suspect // 8)
+        forgets = knowing[world.up_to(len(knowing))] if world.up_to(2) else 0
+        committed = len(world.checkers.history.committed)
+        world.after(self._suspect // 8, self.watch_known, primary, forgets, committed, world.now + self._suspect // 2)
+
+    def watch_known(self, primary: int, forgets: int, committed: int, until: int) -> None:
+        """Until something has been committed."""
         world = self._world
-        if world.faulty and self.under_way:
-            if len(world.checkers.history.committed) > committed or world.now > until:
-                self.turn_carousel([member] if world.up_to(4) else [])
-            else:
-                world.after(1 + self._suspect // 256, self.watch_commit, member, committed, until)
-
-    def turn_carousel(self, side: list[int]) -> None:
-        """These go, perhaps with others, and the rest are together. If the primary stays, then for a while only."""
-        world, acts = self._world, self._acts
         if not world.faulty or not self.under_way:
             return
-        world.cuts.clear()
-        primary, stays = acts.primary(), not side
-        others = [member for member in acts.members if member not in side and member != primary]
-        side = list(side)
-        while others and len(side) < len(acts.members) - world.configuration.quorum and (not side or world.up_to(2)):
-            side.append(others.pop(world.up_to(len(others))))
-        acts.partition(side, self._until)
-        if stays:
-            world.after(world.up_to(self._suspect), self.turn_carousel, [primary])
-        elif world.up_to(4) == 0:
-            world.crash_somehow(side[0])
+        if len(world.checkers.history.committed) == committed and world.now < until:
+            world.after(1 + self._suspect // 64, self.watch_known, primary, forgets, committed, until)
+            return
+        if forgets and self._acts.lose_disk(forgets):
+            world.after(world.up_to(self._suspect // 8), world.start, forgets)
+            world.after(self._suspect // 4 + world.up_to(self._suspect // 2), self.part, primary)
+        else:
+            self.part(primary)
+
+    def part(self, primary: int) -> None:
+        """The primary is gone, with what it has not yet told."""
+        if self._world.faulty and self.under_way:
+            self._acts.partition([primary], self._until)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from random import Random
 
 from viewstamp.protocol import Kind, Message, Promise, Time
 from viewstamp.simulation.checkers import Checkers
+from viewstamp.simulation.core_links import Links
 from viewstamp.simulation.core_plan import Plan
+from viewstamp.simulation.core_snapshots import Snapshots
 from viewstamp.simulation.core_station import Counts, Station
 from viewstamp.simulation.member import SimulatedMember
 from viewstamp.simulation.rules import ProtocolRules
@@ -39,9 +41,11 @@ class CoreWorld:
         self.on_answer: Callable[[int, int], None] = lambda session, request: None
         self.on_resume: Callable[[int], None] = lambda member: None
         self.on_doom: Callable[[int], None] = lambda member: None
-        self.on_flood: Callable[[int], None] = lambda member: None
+        self.on_flood: Callable[[int, int], None] = lambda member, at_most: None
         self.on_change: Callable[[int, bool], None] = lambda member, leads: None
         self.no_reads = False
+        self.no_requests = False
+        self.echo_chance = plan.echo_chance
         self._log = log
         self._bits = random.getrandbits
         self._heap: list[tuple[int, int, Callable[..., None], tuple[object, ...]]] = []
@@ -62,6 +66,10 @@ class CoreWorld:
             for member in members
         }
         self.checkers.members = {member: station.node for member, station in self.stations.items()}
+        for station in self.stations.values():
+            station.node.margin = plan.snapshot_margin
+        self.snapshots = Snapshots(self)
+        self.links = Links(self)
 
     # Time and chance.
 
@@ -120,6 +128,7 @@ class CoreWorld:
         station = self.stations[member]
         if station.node.core is None:
             self.counts.restarts += station.node.life > 0
+            self.counts.starts_behind_snapshot += station.node.disk.snapshot is not None
             station.node.start(self.clock(station))
             self.turned(station)
 
@@ -129,6 +138,7 @@ class CoreWorld:
         if node.core is not None:
             self.counts.crashes += 1
             node.crash(surviving)
+            self._remember_reign(self.stations[member])
             if self._log is not None:
                 self._log(f"    member {member} crashes; {surviving} writes under way survive")
             self.after(self.up_to(self.plan.restart_after), self.restart, member)
@@ -168,9 +178,11 @@ class CoreWorld:
             self._archive.append((to, sender, incarnation, message))
         elif bits(3) == 0:
             self._archive[bits(8)] = (to, sender, incarnation, message)
-        self.stations[to].latest.append((sender, incarnation, message))
-        if isinstance(message, Promise) and self._is_seldom(message):
-            self.stations[to].seldom.append((sender, incarnation, message))
+        station = self.stations[to]
+        station.latest.append((sender, incarnation, message))
+        seldom = self.links.is_seldom(message)
+        if seldom:
+            (station.seldom if isinstance(message, Promise) else station.rare).append((sender, incarnation, message))
         if self.cuts and self.cuts.get((sender, to), 0) > self.now:
             self.counts.lost_messages += 1
             return
@@ -182,8 +194,11 @@ class CoreWorld:
                 # A moment later, or after views have come and gone.
                 late = plan.tail >> (3 * self.up_to(4))
                 self.after(self.up_to(late), self.deliver, to, sender, incarnation, message)
-            if self.chance(plan.tail_chance):
-                self.after(self.up_to(plan.tail), self.deliver, to, sender, incarnation, message)
+            if seldom and sender in self.links.twice:
+                self.after(1 + self.up_to(plan.delay), self.deliver, to, sender, incarnation, message)
+            late = self.links.late(sender, to, message, seldom)
+            if late:
+                self.after(late, self.deliver, to, sender, incarnation, message)
                 return
         self.after(plan.delay // 4 + self.up_to(plan.delay), self.deliver, to, sender, incarnation, message)
 
@@ -193,6 +208,12 @@ class CoreWorld:
             if self._archive:
                 self.counts.replayed_messages += 1
                 self.after(self.up_to(self.plan.tail), self.deliver, *self._archive[self.up_to(len(self._archive))])
+
+    def relive(self, member: int, again: Iterable[tuple[int, int, Message]], spread: int) -> None:
+        """A member is sent these once more, each at some time before `spread` has passed."""
+        for sender, incarnation, message in again:
+            self.counts.replayed_messages += 1
+            self.after(1 + self.up_to(spread), self.deliver, member, sender, incarnation, message)
 
     def deliver(self, to: int, sender: int, incarnation: int, message: Message) -> None:
         """A message arrives: handled at once, or gathered with others into one turn."""
@@ -284,10 +305,14 @@ class CoreWorld:
             delay = self.plan.write_delay
             self.after(delay // 4 + self.up_to(delay), self.complete_write, member, node.life)
         answered = self._answer(station)
+        if node.wanted is not None or member in self.snapshots.transfers or len(node.applied) >= station.snapshot_due:
+            self.snapshots.turned(station)
         deadline = max(core.deadline, self.now)
         if station.wake_at < 0 or deadline < station.wake_at:
             station.wake_at = deadline
             self.at(deadline, self.wake, member, node.life)
+        if node.snapshot_steps != station.snapshot_steps and self.snapshots.stepped(station):
+            return
         begins = changed and station.leads_view >= 0
         odds = self.plan.begin_crash_chance if begins else self.plan.reveal_crash_chance
         if (promised or answered or changed) and self.faulty and self.chance(odds):
@@ -300,38 +325,42 @@ class CoreWorld:
 
         What was said in an earlier view must not count in this one.
         """
-        standing = self.checkers.standings[station.node.member]
+        member, standing = station.node.member, self.checkers.standings[station.node.member]
         leads_view = standing.view if standing.leads else -1
-        if (standing.view, leads_view) == (station.view, station.leads_view):
+        if (standing.view, leads_view) == (station.view, station.leads_view) and standing.status == station.status:
             return False
         begins = leads_view > station.leads_view
         changed = station.view != standing.view or begins
-        station.view, station.leads_view = standing.view, leads_view
-        if changed and self.faulty:
-            self.on_change(station.node.member, begins)
-        if changed and self.faulty and self.chance(self.plan.echo_chance):
-            again = station.latest if self.up_to(2) else station.seldom
-            spread = self.configuration.timeouts.suspect >> (2 * self.up_to(4))
-            for sender, incarnation, message in again:
-                self.counts.replayed_messages += 1
-                delay = 1 + self.up_to(spread)
-                self.after(delay, self.deliver, station.node.member, sender, incarnation, message)
+        if station.leads_view > leads_view:
+            self._remember_reign(station)
+        station.view, station.leads_view, station.status = standing.view, leads_view, standing.status
+        if not self.faulty:
+            return changed
+        if changed:
+            self.on_change(member, begins)
+        if self.chance(self.echo_chance):
+            again = (station.latest, station.seldom, station.rare)[self.up_to(3)] if changed else station.rare
+            self.relive(member, again, self.configuration.timeouts.suspect >> (2 * self.up_to(4)))
+            if begins:
+                self.relive(member, station.reign, self.configuration.timeouts.suspect >> (2 * self.up_to(4)))
         return changed
 
+    def _remember_reign(self, station: Station) -> None:
+        if station.leads_view >= 0:
+            station.reign = tuple(each for each in station.latest if isinstance(each[2], Promise))
+
     def _send_slowly(self, station: Station) -> bool:
-        """Its messages are long on their way. True when one is a promise of a kind that is seldom made."""
-        rare = False
+        """All but what it promises again and again is long on its way. True when a promise is."""
+        rare, suspect = False, self.configuration.timeouts.suspect
+        member = station.node.member
         for to, incarnation, message in station.node.outbox:
-            delay = self.plan.tail + self.up_to(3 * self.plan.tail)
-            self.after(delay, self.deliver, to, station.node.member, incarnation, message)
-            rare = rare or (isinstance(message, Promise) and self._is_seldom(message))
+            if self.links.is_seldom(message) or not isinstance(message, Promise):
+                self.after(suspect + self.up_to(3 * suspect), self.deliver, to, member, incarnation, message)
+                rare = rare or isinstance(message, Promise)
+            else:
+                self.post(member, incarnation, to, message)
         station.node.outbox.clear()
         return rare
-
-    def _is_seldom(self, message: Promise) -> bool:
-        """Of a kind that makes up less than a quarter of what was promised: a vote, not an acknowledgement."""
-        kinds = self.checkers.promise_kinds
-        return 4 * kinds[type(message)] < self.checkers.promises
 
     def _answer(self, station: Station) -> bool:
         """Clients that wait at this member are told of their requests; its session table takes what was applied."""

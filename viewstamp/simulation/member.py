@@ -7,19 +7,19 @@ writes under way then still reach the disk; a `Watcher` sees all that an outside
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
 from viewstamp.protocol import (
-    Append,
     Configuration,
     Core,
     Durable,
     Effects,
     Entry,
     Founded,
+    Install,
     Lost,
     Message,
     Origin,
@@ -29,12 +29,14 @@ from viewstamp.protocol import (
     ReadReady,
     SaveState,
     SendAfter,
+    Snapshot,
     State,
     Time,
-    Truncate,
+    Wanted,
     Write,
     check,
 )
+from viewstamp.simulation.stored import StoredRecords
 
 
 class Outgoing(NamedTuple):
@@ -45,24 +47,43 @@ class Outgoing(NamedTuple):
     message: Message
 
 
-@dataclass(slots=True)
-class Disk:
-    """What would still be there after a crash: the state, the log and the incarnation of the directory.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The record that names a member's own snapshot, whose file is on the disk already."""
 
-    `was_lost`: the disk was replaced, and nothing has been saved on the new one. Until then `ghost` keeps the log of
+    snapshot: Snapshot
+
+
+class Disk(StoredRecords):
+    """What would still be there after a crash, and the incarnation of the directory.
+
+    `was_lost`: the disk was replaced, and nothing has been saved on the new one. Until then `ghost` keeps what was on
     the lost one: what was acknowledged from there may be counted until its loss is known.
     """
 
-    incarnation: int
-    state: State | None = None
-    entries: list[Entry] = field(default_factory=list)
-    was_lost: bool = False
-    ghost: list[Entry] | None = None
+    def __init__(self, incarnation: int, state: State | None = None, entries: Sequence[Entry] = ()) -> None:
+        super().__init__()
+        self.incarnation = incarnation
+        self.state = state
+        self.entries = list(entries)
+        self.was_lost = False
+        self.ghost: StoredRecords | None = None
 
     def holds(self, op: int, entry: Entry) -> bool:
-        """Whether this entry is, or before an unhealed loss was, durable here."""
-        entries = self.entries if self.ghost is None else self.ghost
-        return len(entries) >= op and entries[op - 1].encoded == entry.encoded
+        """Whether this entry, or a snapshot that stands for it, is or before an unhealed loss was durable here."""
+        records = self if self.ghost is None else self.ghost
+        if records.snapshot is not None and op <= records.snapshot.op:
+            return True
+        place = op - records.base - 1
+        return 0 <= place < len(records.entries) and records.entries[place].encoded == entry.encoded
+
+    def lose(self, incarnation: int) -> None:
+        """A blank one, whose directory has this incarnation, takes its place."""
+        if self.ghost is None:
+            self.ghost = StoredRecords()
+            self.ghost.entries, self.ghost.snapshot = self.entries, self.snapshot
+        self.incarnation, self.state, self.was_lost = incarnation, None, True
+        self.entries, self.snapshot = [], None
 
 
 class Watcher:
@@ -83,12 +104,23 @@ class Watcher:
     def applied(self, member: SimulatedMember, entry: Entry) -> None:
         """The member's commit reached this entry."""
 
+    def named(self, member: SimulatedMember, snapshot: Snapshot) -> None:
+        """The member's disk names a snapshot of its own."""
+
+    def loaded(self, member: SimulatedMember, snapshot: Snapshot) -> Sequence[Entry]:
+        """The member takes what a snapshot holds for its state, at a start or as it installs it: what that is."""
+        return ()
+
 
 class SimulatedMember:
     """A member: its disk, and the life of its process while it has one.
 
     Each event is a turn of its own unless `finish` is left to the caller: `core` may be given several events, then
     `finish` drains it. What leaves is in `outbox`, which the driver empties.
+
+    `wanted` is the snapshot that it needs, `fetched` one whose file has come and that is not installed, `files` what it
+    can give others, `pins` what others are fetching. `margin`: of the entries before a snapshot so many stay.
+    `snapshot_steps` counts what was asked of the disk, and what became durable there, of snapshots.
     """
 
     def __init__(
@@ -104,11 +136,18 @@ class SimulatedMember:
         self.core: Core | None = None
         self.life = 0
         self.disk = Disk(founding[configuration.members.index(member)])
-        self.queue: deque[Write] = deque()
+        self.queue: deque[Write | Taken] = deque()
         self.outbox: list[Outgoing] = []
         self.reads: list[ReadReady | ReadFailed] = []
         self.applied: list[Entry] = []
         self.superseded = 0
+        self.wanted: Wanted | None = None
+        self.fetched: Snapshot | None = None
+        self.taking: Snapshot | None = None
+        self.files: set[Snapshot] = set()
+        self.pins: dict[int, Snapshot] = {}
+        self.margin = 0
+        self.snapshot_steps = 0
         self._held: deque[SendAfter] = deque()
         self._done = 0
         self._protocol = protocol
@@ -125,7 +164,9 @@ class SimulatedMember:
         disk = self.disk
         origin: Origin
         if disk.state is not None:
-            origin = Durable(disk.state, tuple(disk.entries))
+            if disk.snapshot is not None:
+                disk.compact(disk.snapshot, disk.snapshot.op - self.margin)
+            origin = Durable(disk.state, tuple(disk.entries), disk.snapshot)
         elif disk.was_lost:
             origin = Lost(disk.incarnation)
         else:
@@ -133,6 +174,10 @@ class SimulatedMember:
         self.life += 1
         self._done = 0
         self.applied = []
+        self.files = set()
+        if disk.snapshot is not None:
+            self.applied = list(self._watcher.loaded(self, disk.snapshot))
+            self.files.add(disk.snapshot)
         random = Random(self._random.getrandbits(64))
         self.core = self._protocol(self._configuration, self.member, origin, random, now)
         self._watcher.started(self)
@@ -146,14 +191,13 @@ class SimulatedMember:
         self.queue.clear()
         self._held.clear()
         self.reads.clear()
+        self.pins.clear()
+        self.wanted = self.fetched = self.taking = None
 
     def lose_disk(self, incarnation: int) -> None:
         """The process dies and its disk is replaced by a blank one, whose directory has this incarnation."""
         self.crash()
-        disk = self.disk
-        if disk.ghost is None:
-            disk.ghost = disk.entries
-        disk.incarnation, disk.state, disk.entries, disk.was_lost = incarnation, None, [], True
+        self.disk.lose(incarnation)
 
     # Turns.
 
@@ -190,6 +234,9 @@ class SimulatedMember:
             return
         write = self.queue.popleft()
         self._store(write)
+        if isinstance(write, Taken):
+            self._compact(core, write.snapshot, now)
+            return
         self._done = write.number
         while self._held and self._held[0].write <= self._done:
             self._emit(self._held.popleft())
@@ -222,6 +269,12 @@ class SimulatedMember:
                 self._emit(promise)
             else:
                 self._held.append(promise)
+        if effects.restore is not None:
+            self.applied = list(self._watcher.loaded(self, effects.restore))
+            self.taking = self.fetched = None
+            self.snapshot_steps += 1
+            self._supersede(effects.restore)
+        self.wanted = effects.wanted
         for op in range(len(self.applied) + 1, effects.commit + 1):
             entry = core.entry(op)
             self.applied.append(entry)
@@ -233,18 +286,49 @@ class SimulatedMember:
         self._watcher.promised(self, promise.to, promise.message)
         self.outbox.append(Outgoing(promise.to, self.disk.incarnation, promise.message))
 
-    def _store(self, write: Write) -> None:
+    def _store(self, write: Write | Taken) -> None:
         disk = self.disk
+        if isinstance(write, Taken):
+            disk.compact(write.snapshot, disk.base)
+            self.snapshot_steps += 1
+            self._watcher.named(self, write.snapshot)
+            return
+        disk.store(write.records)
         for record in write.records:
-            match record:
-                case Append(entries):
-                    first = entries[0].op
-                    check(first == len(disk.entries) + 1, "an append at {} to a log of {}", first, len(disk.entries))
-                    disk.entries.extend(entries)
-                case Truncate(after):
-                    del disk.entries[after:]
-                case SaveState(state):
-                    disk.state = state
-                    disk.was_lost = False
-                    disk.ghost = None
+            if isinstance(record, SaveState):
+                disk.was_lost = False
+                disk.ghost = None
+            elif isinstance(record, Install):
+                self.snapshot_steps += 1
         self._watcher.stored(self, write)
+
+    # Snapshots.
+
+    def take_snapshot(self, snapshot: Snapshot) -> None:
+        """The file of a snapshot of what is applied is whole: its name goes to the disk, behind all that is under way.
+
+        Once that is durable, what it stands for goes, but for the margin and what whoever fetches one needs behind it.
+        """
+        self.taking = None
+        self.snapshot_steps += 1
+        self.queue.append(Taken(snapshot))
+
+    def _compact(self, core: Core, snapshot: Snapshot, now: Time) -> None:
+        if any(file.op > snapshot.op for file in self.files):
+            return  # A newer one was installed meanwhile.
+        self._supersede(snapshot)
+        disk = self.disk
+        needed = min([snapshot.op - self.margin, *[pinned.op for pinned in self.pins.values()]])
+        keep_after = max(core.standing.base, disk.base, needed)
+        disk.compact(snapshot, keep_after)
+        core.compact(snapshot, keep_after, now)
+        self.finish(now)
+
+    def _supersede(self, snapshot: Snapshot) -> None:
+        self.files = {file for file in self.files if file in self.pins.values()} | {snapshot}
+
+    def tell(self, event: Callable[[Core], None], now: Time) -> None:
+        """News of the snapshot that is wanted: one of the contract's events."""
+        if self.core is not None:
+            event(self.core)
+            self.finish(now)

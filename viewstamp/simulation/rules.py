@@ -22,6 +22,8 @@ class ProtocolRules(ABC):
     """One protocol as seen from outside."""
 
     core: type[Core]
+    log_of_view_grows: bool
+    """Whether a log on a disk never gets shorter for as long as it is the log of one view."""
 
     @abstractmethod
     def view_of(self, state: State) -> int:
@@ -35,14 +37,29 @@ class ProtocolRules(ABC):
     def broken_promise(self, sender: int, to: int, message: Promise, disk: Disk) -> str:
         """What a message that is leaving promises and its sender's disk does not hold; empty if it holds all."""
 
+    @abstractmethod
+    def log_view_of(self, state: State) -> int:
+        """The view whose primary has ordered the log beside this state, as far as its member has acknowledged it."""
+
+    @abstractmethod
+    def acknowledged(self, message: Promise) -> tuple[int, int]:
+        """The view whose log this message acknowledges, and up to which op; (0, 0) if it does not."""
+
 
 class VsrRules(ProtocolRules):
     """Viewstamped Replication: what each of its promises says of the disk (VRR section 4, and the incarnations)."""
 
     core = ViewstampedReplication
+    log_of_view_grows = True
 
     def view_of(self, state: State) -> int:
         return state.view if isinstance(state, DurableState) else 0
+
+    def log_view_of(self, state: State) -> int:
+        return state.last_normal_view if isinstance(state, DurableState) else 0
+
+    def acknowledged(self, message: Promise) -> tuple[int, int]:
+        return (message.view, message.op) if isinstance(message, PrepareOk) else (0, 0)
 
     def taken_back(self, before: State, after: State) -> str:
         if not isinstance(before, DurableState) or not isinstance(after, DurableState):
@@ -53,7 +70,7 @@ class VsrRules(ProtocolRules):
         return f"that it knew incarnations {before.incarnations}" if known else ""
 
     def broken_promise(self, sender: int, to: int, message: Promise, disk: Disk) -> str:
-        state, op = disk.state, len(disk.entries)
+        state, op = disk.state, disk.last_op
         if not isinstance(state, DurableState):
             return "anything, before any state was saved"
         views = (state.view, state.last_normal_view)
@@ -85,9 +102,16 @@ class RaftRules(ProtocolRules):
     """Raft: what each of its promises says of the disk (figure 2: what is updated before responding)."""
 
     core = Raft
+    log_of_view_grows = False
 
     def view_of(self, state: State) -> int:
         return state.term if isinstance(state, TermAndVote) else 0
+
+    def log_view_of(self, state: State) -> int:
+        return state.term if isinstance(state, TermAndVote) else 0
+
+    def acknowledged(self, message: Promise) -> tuple[int, int]:
+        return (message.term, message.match) if isinstance(message, Appended) else (0, 0)
 
     def taken_back(self, before: State, after: State) -> str:
         if not isinstance(before, TermAndVote) or not isinstance(after, TermAndVote):
@@ -112,8 +136,8 @@ class RaftRules(ProtocolRules):
                 return f"its vote of term {state.term} for itself; its disk says {state.vote}"
             case Vote(granted=True) if state.vote != to:
                 return f"its vote of term {state.term}; its disk says {state.vote}"
-            case Appended(match=index) if len(disk.entries) < index:
-                return f"the log up to index {index}; its disk ends at {len(disk.entries)}"
+            case Appended(match=index) if disk.last_op < index:
+                return f"the log up to index {index}; its disk ends at {disk.last_op}"
             case _:
                 return ""
 
