@@ -12,7 +12,7 @@ from tests.simulation.other_processes import outputs_of
 from viewstamp.journal import SnapshotRecord, TruncateRecord
 from viewstamp.protocol import MILLISECOND
 from viewstamp.simulation.disk_image import DiskImage
-from viewstamp.simulation.inhabitants import Answer
+from viewstamp.simulation.inhabitants import Answer, DiskLatency
 from viewstamp.simulation.load import LedgerLoad
 from viewstamp.simulation.network import FuzzNetwork
 from viewstamp.simulation.plan import Fault, draw_plan
@@ -191,3 +191,12 @@ def test_a_process_that_stood_still_takes_all_that_waited_in_one_turn() -> None:
     world.run_for(2 * MILLISECOND)
     assert world.nodes[primary].backlog is not backlog
     load.settle()
+
+
+def test_no_disk_stalls_when_faults_are_over() -> None:
+    """Two stalls longer than a suspect time-out, and the views of two members that are down: no service in time."""
+    network = FuzzNetwork(Random(1))
+    world = World(1, network=network, disk=DiskLatency(stall=200 * MILLISECOND, stall_percent=50))
+    Stories(world, network, LedgerLoad(world, clients=1), Random(1)).end()
+    node = world.nodes[1]
+    assert max(world.disk_latency.draw(node.random) for _ in range(100)) < MILLISECOND

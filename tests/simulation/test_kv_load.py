@@ -159,6 +159,7 @@ def test_an_expired_session_leaves_an_unknown_outcome_and_the_client_goes_on() -
     world, load = loaded(5, "vsr")
     client = load.clients[0]
     assert world.run_until(lambda: bool(client.session._outstanding), SECOND), "a command is under way"
+    world.cluster = replace(world.cluster, max_sessions=1)  # As if it had had to make room.
     client.session.expire()
     before = load.acknowledged
     assert world.run_until(lambda: load.unknown > 0 and load.acknowledged > before + 50, SECOND)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from errno import EIO, ENOSPC
 from random import Random
 
@@ -71,6 +72,7 @@ class Faults:
         self.heal()
         self.network.faults = LinkFaults()
         self.network.tail = type(self.network.tail)()
+        world.disk_latency = replace(world.disk_latency, stall_percent=0)
         for node in world.nodes.values():
             node.disk.plan_crash(_NEVER_REACHED, Crash.KILLED)
             node.disk.on_operation = None

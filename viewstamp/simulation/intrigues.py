@@ -8,7 +8,6 @@ know no protocol: where one has no such moment, they are partitions and crashes 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from transport.interface import Address
 from transport.network import LinkFaults
@@ -354,7 +353,6 @@ class Intrigues(Faults):
         weather, tail, disks = network.faults, network.tail, world.disk_latency
         rates = {member: node.clock.rate for member, node in world.nodes.items()}
         self.end()
-        world.disk_latency = replace(disks, stall_percent=0)
         self.start_again(self.members)
         self.load.forget_reads_at(self.gone)
         self.load.catch_up(20 * patience + _CLIENT_PAUSE)
