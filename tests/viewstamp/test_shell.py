@@ -167,6 +167,20 @@ async def test_events_tell_what_changes_and_end_with_the_replica(autojump_clock:
         assert [event async for event in watched.events()] == []
 
 
+async def test_events_begin_with_the_call_and_not_with_the_readers_first_step(autojump_clock: MockClock) -> None:
+    """A busy member changes before a task that was just started gets its turn: its log would not say why."""
+    async with running() as cluster:
+        primary = await cluster.wait_primary()
+        async with aclosing(cluster.replicas[primary % 3 + 1].events()) as events:
+            await cluster.stop(primary)
+            second = await cluster.wait_primary(other_than=primary)
+            seen: list[Transition] = []
+            with trio.fail_after(1):
+                while not seen or seen[-1].primary != second:
+                    seen.append(await anext(events))
+        assert seen[0].view <= seen[-1].view
+
+
 async def test_status_and_statistics(autojump_clock: MockClock) -> None:
     async with running() as cluster, cluster.open_client() as client:
         primary = await cluster.wait_primary()

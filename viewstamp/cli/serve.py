@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from statemachine import StateMachine
 from viewstamp.cli.options import cluster_option, directory_argument, machine_option
 from viewstamp.cli.poll import until
 from viewstamp.cluster import Cluster
+from viewstamp.protocol import Transition
 from viewstamp.shell.replica import RunningReplica, open_replica
 
 _log = logging.getLogger("viewstamp")
@@ -62,13 +64,17 @@ def serve_command(
 async def _serve(cluster: Cluster, member: int, data: Path | None, machine: type[StateMachine]) -> None:
     # Before anything is opened: a signal that comes while the journal is read must not find the default action.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with open_replica(machine, cluster, member, data) as replica, trio.open_nursery() as nursery:
+        async with (
+            open_replica(machine, cluster, member, data) as replica,
+            aclosing(replica.events()) as events,
+            trio.open_nursery() as nursery,
+        ):
             host, port = cluster.member(member).bind_address
             kept = data if cluster.storage == "disk" else "memory"
             _log.info(
                 "serving cluster %s (%s) on %s port %d, data in %s", cluster.name, cluster.protocol, host, port, kept
             )
-            nursery.start_soon(_log_transitions, replica)
+            nursery.start_soon(_log_transitions, events)
             nursery.start_soon(_log_statistics, replica)
             settle_memory()
             received = await anext(signals)
@@ -97,11 +103,10 @@ async def _give_way(replica: RunningReplica) -> None:
         await until(lambda: replica.status().primary not in (0, replica.status().member))
 
 
-async def _log_transitions(replica: RunningReplica) -> None:
-    async with aclosing(replica.events()) as events:
-        async for event in events:
-            who = f"primary {event.primary}" if event.primary else "no primary"
-            _log.info("%s, %s, view %d, %s: %s", event.status, event.role, event.view, who, event.reason)
+async def _log_transitions(events: AsyncGenerator[Transition, None]) -> None:
+    async for event in events:
+        who = f"primary {event.primary}" if event.primary else "no primary"
+        _log.info("%s, %s, view %d, %s: %s", event.status, event.role, event.view, who, event.reason)
 
 
 async def _log_statistics(replica: RunningReplica) -> None:

@@ -150,16 +150,22 @@ class RunningReplica(Callers):
         """Counts since the start of the process."""
         return self._replica.statistics()
 
-    async def events(self) -> AsyncGenerator[Transition, None]:
-        """What changes at this member and why, from when the first is asked for: views, roles, faults.
+    def events(self) -> AsyncGenerator[Transition, None]:
+        """What changes at this member and why, from this call on: views, roles, faults.
 
         Keeps up to 1,024 events for a slow reader and drops the newest beyond. Ends when the replica is closed. Close
         it (`aclosing`) when done.
         """
-        if self._closed:
-            return
         send, receive = trio.open_memory_channel[Transition](_EVENTS_KEPT)
-        self._watchers.add(send)
+        if self._closed:
+            send.close()
+        else:
+            self._watchers.add(send)  # Now: what happens before a reader's first step is not lost.
+        return self._events(send, receive)
+
+    async def _events(
+        self, send: trio.MemorySendChannel[Transition], receive: trio.MemoryReceiveChannel[Transition]
+    ) -> AsyncGenerator[Transition, None]:
         try:
             async for event in receive:
                 yield event
