@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from click.testing import CliRunner
 
 from viewstamp.cli import main
 
-COMMANDS = ("demo", "init", "serve", "call", "read", "status", "inspect", "soak")
+COMMANDS = ("demo", "init", "serve", "call", "read", "status", "inspect", "fuzz", "trace", "soak")
 
 
 def test_help_lists_every_command_and_an_example() -> None:
@@ -99,3 +101,23 @@ def test_quiet_and_verbose_exclude_each_other(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [*arguments, "--quiet", "--verbose"])
     assert result.exit_code == 2
     assert "exclude each other" in result.stderr
+
+
+def test_serving_holds_no_simulator_in_memory() -> None:
+    program = """
+import sys
+from viewstamp.cli import main
+main(["serve", "--help"], standalone_mode=False)
+assert "viewstamp.shell.replica" in sys.modules
+print([name for name in sys.modules if name.startswith(("viewstamp.simulation", "rich"))])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_its_extra_the_command_line_says_what_to_install(missing: str) -> None:
+    program = f"import sys; sys.modules[{missing!r}] = None; from viewstamp.cli import main; main(['status'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "viewstamp: error: the command line needs its extra: pip install 'viewstamp[cli]'\n"

@@ -10,7 +10,7 @@ import sys
 try:
     from viewstamp.cli.command_line import main
 except ModuleNotFoundError as missing:
-    if missing.name not in ("click", "rich"):
+    if missing.name != "click":
         raise
     sys.exit("viewstamp: error: the command line needs its extra: pip install 'viewstamp[cli]'")
 
