@@ -16,13 +16,13 @@ from typing import Any
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
+from tests.simulation.changes import Change
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.raft_mutants import RAFT_MUTANTS
 from tests.simulation.stack_mutants import CATALOGUE
 from viewstamp.protocol import Effects, Promise, Record, SendAfter, Truncate
 from viewstamp.protocol.member import Member
 
-Change = tuple[object, str, object]
 """Where, which name, and what is there instead."""
 
 
@@ -103,29 +103,6 @@ class Catalogue:
 
 
 # What several reverts need.
-
-
-def before(owner: Any, name: str, first: Callable[..., None]) -> Change:
-    """Something with the same arguments, and then the function."""
-    function = getattr(owner, name)
-
-    def both(*arguments: Any, **named: Any) -> Any:
-        first(*arguments)
-        return function(*arguments, **named)
-
-    return owner, name, both
-
-
-def after(owner: Any, name: str, then: Callable[..., None]) -> Change:
-    """A function, and then something more with the same arguments."""
-    function = getattr(owner, name)
-
-    def both(*arguments: Any, **named: Any) -> Any:
-        result = function(*arguments, **named)
-        then(*arguments)
-        return result
-
-    return owner, name, both
 
 
 def unless(owner: Any, name: str, condition: Callable[..., bool]) -> Change:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
-from tests.simulation.corrections import Catalogue, Change, after, before
+from tests.simulation.changes import Change, after, before
+from tests.simulation.corrections import Catalogue
 from viewstamp.protocol import Time
 from viewstamp.replica.body import Replica as Body
 from viewstamp.replica.fetching import Fetching

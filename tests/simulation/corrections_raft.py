@@ -9,7 +9,8 @@ from unittest.mock import patch
 from raft import Raft, election, replication, snapshots
 from raft.messages import Appended, AppendEntries, Installing, InstallSnapshot, Rejected, TimeoutNow
 from raft.server import Progress, Role, Server
-from tests.simulation.corrections import Catalogue, Change, after, before, early, in_two_writes, unless
+from tests.simulation.changes import Change, after, before
+from tests.simulation.corrections import Catalogue, early, in_two_writes, unless
 from viewstamp.protocol import Founded, Lost, Wanted
 
 RAFT = Catalogue("raft")

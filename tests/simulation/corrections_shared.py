@@ -12,7 +12,8 @@ import raft.messages
 import vsr.messages
 from statemachine.outcome import STALE_REPLY
 from statemachine.sessions import Recorded, Sessions, Verdict
-from tests.simulation.corrections import Catalogue, Change, after, before, unless
+from tests.simulation.changes import Change, after, before
+from tests.simulation.corrections import Catalogue, unless
 from viewstamp.client import ClientSession
 from viewstamp.protocol import AgreedClock, Founded, Reads, SendAfter, Time
 from viewstamp.protocol.member import Member

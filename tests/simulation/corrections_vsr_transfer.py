@@ -6,11 +6,9 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
+from tests.simulation.changes import Change, after, before
 from tests.simulation.corrections import (
     Catalogue,
-    Change,
-    after,
-    before,
     sends,
     unless,
     with_message,
