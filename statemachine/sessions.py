@@ -19,13 +19,14 @@ from itertools import chain, islice
 
 from statemachine.errors import SnapshotError
 from statemachine.outcome import BEYOND_WINDOW_REPLY, EXPIRED_REPLY, REPLY_DROPPED_REPLY, STALE_REPLY
-from statemachine.values import decode_value, encode_value
+from statemachine.values import decode_value, dump, encode_value
 
 MAXIMUM_SESSIONS = 1024
 WINDOW = 1024
 MAXIMUM_REPLIES_BYTES = 64 * 1024 * 1024
 SMALL_REPLY_BYTES = 64
-_LARGE_PER_CHUNK = 4096
+_ITEMS_PER_CHUNK = 4096
+_BYTES_PER_CHUNK = 32 * 1024
 _OP_BITS = 44
 _OP_MASK = (1 << _OP_BITS) - 1
 _NONCE_MASK = (1 << 64 - _OP_BITS) - 1
@@ -217,9 +218,10 @@ class Sessions:
             )
         self._table = OrderedDict()
         self._large = OrderedDict()
-        for _ in range(sessions):
-            number, found = _decode_session(next(chunks))
-            self._table[number] = found
+        while len(self._table) < sessions:
+            self._table.update(_decode_sessions(next(chunks)))
+        if len(self._table) > sessions:
+            raise SnapshotError("a snapshot holds more sessions than it says")
         while len(self._large) < large:
             numbers = iter(_numbers(next(chunks)))
             self._large.update(((number, request), None) for number, request in zip(numbers, numbers, strict=True))
@@ -227,28 +229,43 @@ class Sessions:
 
 
 def _encode_sessions(captured: list[tuple[int, int, dict[int, bytes]]]) -> Iterator[bytes]:
+    """Many in one flat list: ten thousand that were encoded one by one would hold the loop for forty milliseconds."""
+    page: list[int | bytes] = []
+    page_bytes = 0
     for number, mark, replies in captured:
-        yield encode_value([number, mark, *chain.from_iterable(replies.items())])
+        page += (number, mark, len(replies))
+        for request, reply in replies.items():
+            page += (request, reply)
+            page_bytes += len(reply)
+        if len(page) >= _ITEMS_PER_CHUNK or page_bytes >= _BYTES_PER_CHUNK:
+            yield dump(page)
+            page, page_bytes = [], 0
+    if page:
+        yield dump(page)
 
 
 def _encode_large(large: list[tuple[int, int]]) -> Iterator[bytes]:
     remaining = iter(large)
-    while page := list(islice(remaining, _LARGE_PER_CHUNK)):
+    while page := list(islice(remaining, _ITEMS_PER_CHUNK)):
         yield encode_value(list(chain.from_iterable(page)))
 
 
-def _decode_session(data: bytes) -> tuple[int, _Session]:
-    value = decode_value(data)
-    match value:
-        case [int(number), int(mark), *pairs] if len(pairs) % 2 == 0:
-            replies: dict[int, bytes] = {}
-            for request, reply in zip(pairs[::2], pairs[1::2], strict=True):
-                if not isinstance(request, int) or not isinstance(reply, bytes):
-                    raise SnapshotError("a recorded reply of a snapshot is not a number with bytes")
-                replies[request] = reply
-            return number, _Session(mark, replies)
-        case _:
+def _decode_sessions(data: bytes) -> Iterator[tuple[int, _Session]]:
+    page = decode_value(data)
+    if not isinstance(page, list):
+        raise SnapshotError("a page of sessions in a snapshot cannot be read")
+    items = iter(page)
+    for number in items:
+        mark, replies = next(items, None), next(items, None)
+        if not (isinstance(number, int) and isinstance(mark, int) and isinstance(replies, int)):
             raise SnapshotError("a session of a snapshot cannot be read")
+        recorded: dict[int, bytes] = {}
+        for _ in range(replies):
+            request, reply = next(items, None), next(items, None)
+            if not isinstance(request, int) or not isinstance(reply, bytes):
+                raise SnapshotError("a recorded reply of a snapshot is not a number with bytes")
+            recorded[request] = reply
+        yield number, _Session(mark, recorded)
 
 
 def _numbers(data: bytes) -> list[int]:

@@ -16,7 +16,7 @@ from statemachine.errors import SnapshotError
 # magic, format version, applied op, rolling digest
 _HEADER = struct.Struct(">8sBQ16s")
 _MAGIC = b"VSTSNAP\n"
-_VERSION = 1
+_VERSION = 2
 # length of the chunk (0 ends a section), its checksum
 _FRAME = struct.Struct(">II")
 _END = _FRAME.pack(0, 0)

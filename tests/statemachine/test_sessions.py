@@ -14,6 +14,7 @@ from statemachine import (
     Recorded,
     Returned,
     Sessions,
+    SnapshotError,
     StateMachine,
     Unknown,
     UnknownReason,
@@ -21,6 +22,7 @@ from statemachine import (
     command,
     decode_outcome,
     encode_outcome,
+    encode_value,
 )
 from statemachine.executor import COMMAND, REGISTER
 from tests.statemachine.driving import apply
@@ -258,3 +260,27 @@ def test_the_order_of_use_survives_a_snapshot() -> None:
         assert 1 in each
         assert 2 not in each
         assert each.lookup(1, 1, 0) == Recorded(b"one")
+
+
+def test_more_sessions_than_fit_a_page_survive_a_snapshot() -> None:
+    sessions = Sessions(max_sessions=5000)
+    for number in range(5000):
+        sessions.register(number)
+        assert sessions.admit(number, 3, 2) is None
+        sessions.record(number, 3, b"reply" * (number % 50))
+    copy = Sessions(max_sessions=5000)
+    chunks = list(sessions.snapshot())
+    assert 3 < len(chunks) < 100
+    copy.restore(iter(chunks))
+    assert list(copy.snapshot()) == chunks
+    assert copy.lookup(4999, 3, 2) == Recorded(b"reply" * 49)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [7, [1], [1, 0], [1, 0, 1], [1, 0, 1, 1], [1, 0, 0, 2, 0, 0], [1, 0, 1, b"no number", b"reply"], [b"1", 0, 0], []],
+)
+def test_a_page_of_sessions_that_is_no_page_is_an_error(page: object) -> None:
+    header = encode_value([1, WINDOW, 10, 1, 0])
+    with pytest.raises(SnapshotError):
+        Sessions(1, WINDOW, 10).restore(iter([header, encode_value(page)]))

@@ -8,7 +8,7 @@ from viewstamp.protocol import SNAPSHOT_DIGEST_BYTES, Snapshot, Viewstamp, check
 from viewstamp.replica.chunks import BLOCK_BYTES
 from viewstamp.replica.file_tasks import WriteBlock
 
-_PULL_BYTES = 256 * 1024
+_PULL_BYTES = 64 * 1024
 
 
 class Taking:
