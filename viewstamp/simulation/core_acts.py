@@ -97,3 +97,8 @@ class Acts:
         if station.node.core is not None:
             station.node.core.resign(self.world.clock(station))
             self.world.turn(station)
+
+    def remind(self, member: int) -> None:
+        """Of what is seldom said: all of it comes once more, at some time before it would suspect anybody twice."""
+        if self.world.faulty:
+            self.world.relive(member, tuple(self.world.stations[member].rare), 2 * self.suspect)

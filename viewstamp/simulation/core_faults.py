@@ -86,10 +86,7 @@ class Faults:
             case Fault.REPLAY:
                 world.replay(1 + world.up_to(40))
             case Fault.RESIGN:
-                primary = acts.primary()
-                acts.resign(primary)
-                if world.up_to(2):
-                    world.after(world.up_to(world.plan.fault_length), world.crash_somehow, primary)
+                self._resign()
             case Fault.DEPOSE:
                 self._reigns.depose()
             case Fault.CAROUSEL:
@@ -111,6 +108,17 @@ class Faults:
                     world.snapshots.take(each)
             case Fault.OUTGROW:
                 self._laggards.outgrow()
+
+    def _resign(self) -> None:
+        """The primary gives way, and is gone soon after; or what was said for that is said again, when it is over."""
+        world = self._world
+        primary = self._acts.primary()
+        self._acts.resign(primary)
+        if world.up_to(2):
+            world.after(world.up_to(world.plan.fault_length), world.crash_somehow, primary)
+        else:
+            for member in self._members:
+                world.after(self._acts.suspect, self._acts.remind, member)
 
     def _crash_primary(self) -> None:
         """It is back at once, and what made it primary is delivered to it a second time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from viewstamp.protocol import SECOND
 from viewstamp.simulation.core_stories import Story
 
 
@@ -19,15 +20,23 @@ class Laggards(Story):
         spare = len(acts.members) - world.configuration.quorum
         others = [member for member in acts.members if member != primary]
         grown = world.now + self._suspect // 2 + world.up_to(2 * self._suspect)
-        plot = world.up_to(7)
+        plot = world.up_to(8)
         match plot:
             case 0 if spare:
                 # The primary, with what it orders meanwhile, which is to go.
                 behind = [primary, *acts.some(others, world.up_to(spare))]
                 acts.partition(behind, self._until)
                 self.flood_soon(primary, 1 + world.up_to(8), self._suspect)
-            case 1 | 2 if others:
-                # What others are sent is not lost; it comes when they fetch a snapshot of it already.
+            case 1 | 2 | 3 if spare:
+                # Entries alone come late to them: they hear of the snapshot before those come that lie behind it.
+                behind = acts.some(others, max(1, spare))
+                extra = self._suspect + world.up_to(self._suspect)
+                for member in behind:
+                    world.snapshots.held[member] = grown + 3 * self._suspect
+                    for other in acts.members:
+                        world.links.heavy[other, member] = extra
+            case 1 | 2 | 3 if others:
+                # Of two, neither can go on without the other: all that it is sent comes late, and then at once.
                 behind = acts.some(others, max(1, spare))
                 for member in behind:
                     world.snapshots.held[member] = grown + 2 * self._suspect
@@ -38,7 +47,7 @@ class Laggards(Story):
                 behind = acts.some(others, 1 + world.up_to(spare)) if spare else []
                 for member in behind:
                     acts.partition([member], self._until)
-        self.grow(behind, grown, idle=plot in (0, 3, 4) and world.up_to(4) > 0)
+        self.grow(behind, grown, idle=plot in (0, 4, 5) and world.up_to(4) > 0)
 
     def grow(self, behind: list[int], until: int, *, idle: bool) -> None:
         """The others order more and more."""
@@ -55,7 +64,21 @@ class Laggards(Story):
         world.no_requests = idle
         for station in world.stations.values():
             station.node.margin = 0
-        world.after(2 * self._suspect // 3 if idle else 0, self.take_snapshots, behind)
+        if world.links.heavy:
+            # Much at once, of which a part only is known to be committed as the snapshot is taken.
+            for _ in range(6):
+                self.flood(acts.primary())
+            self.watch_burst(behind, len(world.checkers.history.committed), world.now + self._suspect // 4)
+        else:
+            world.after(2 * self._suspect // 3 if idle else 0, self.take_snapshots, behind)
+
+    def watch_burst(self, behind: list[int], committed: int, until: int) -> None:
+        """Until some of what was ordered at once is committed."""
+        world = self._world
+        if len(world.checkers.history.committed) > committed or world.now > until:
+            self.take_snapshots(behind)
+        else:
+            world.after(1 + world.plan.delay // 4, self.watch_burst, behind, committed, until)
 
     def take_snapshots(self, behind: list[int]) -> None:
         """Those that are up to date, of all that has been ordered."""
@@ -77,6 +100,9 @@ class Laggards(Story):
             return
         world.cuts.clear()
         world.links.slow.clear()
+        for station in world.stations.values():
+            # What was agreed before lies ahead of every clock by now.
+            station.wall_skew -= world.up_to(4 * SECOND)
         if world.up_to(2):
             for member in acts.members:
                 world.crash_somehow(member)
@@ -97,8 +123,9 @@ class Laggards(Story):
         for station in world.stations.values():
             station.node.margin = world.plan.snapshot_margin
         world.cuts.clear()
-        late = bool(world.links.slow)
+        late = bool(world.links.slow or world.links.heavy)
         world.links.slow.clear()
+        world.links.heavy.clear()
         gone = acts.leading()[1]
         if late:
             # What is on its way to them comes first.

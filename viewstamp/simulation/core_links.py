@@ -15,12 +15,13 @@ class Links:
     """What stories have made slow, and which kinds of messages are seldom.
 
     `slow`: of a sender and an addressee, since when, at which pace the delay grows (0: not), and how long it is at
-    least. `slow_promises`: until when what a member seldom promises takes long. `twice`: whatever they seldom say comes
-    twice.
+    least. `heavy`: how long entries are on their way, between two, while all else is quick, and nothing is lost.
+    `slow_promises`: until when what a member seldom promises takes long. `twice`: whatever they say comes twice.
     """
 
     def __init__(self, world: CoreWorld) -> None:
         self.slow: dict[tuple[int, int], tuple[int, int, int]] = {}
+        self.heavy: dict[tuple[int, int], int] = {}
         self.slow_promises: dict[int, int] = {}
         self.twice: frozenset[int] = frozenset()
         self._world = world
@@ -30,6 +31,7 @@ class Links:
     def end(self) -> None:
         """All are as the plan has them."""
         self.slow.clear()
+        self.heavy.clear()
         self.slow_promises.clear()
         self.twice = frozenset()
 
@@ -40,6 +42,8 @@ class Links:
             # Where there is a pace: the later it was sent the longer it takes, so that it arrives for a long time.
             since, pace, extra = self.slow[sender, to]
             return 1 + plan.delay + extra + pace * (world.now - since)
+        if self.heavy and (sender, to) in self.heavy and getattr(message, "entries", None):
+            return plan.delay + self.heavy[sender, to]
         slows = seldom and isinstance(message, Promise)
         if slows and self.slow_promises and world.now < self.slow_promises.get(sender, 0) and world.up_to(4):
             return 1 + world.up_to(2 * world.configuration.timeouts.suspect)

@@ -138,7 +138,8 @@ def draw_plan(random: Random) -> Plan:
     limits = Limits(
         page_bytes=random.choice((1024, 65536)),
         page_entries=random.choice((6, 6, 24) if tells_story else (6, 24, 64)),
-        pipeline_entries=random.choice((8, 64, 1024)),
+        # That story orders much at once.
+        pipeline_entries=random.choice((64, 64, 1024) if tells_story and story is Fault.OUTGROW else (8, 64, 1024)),
         pipeline_bytes=1 << 20,
     )
     offsets = random.randrange(3)
@@ -171,7 +172,7 @@ def draw_plan(random: Random) -> Plan:
         gather=random.choice((0, 0, suspect // 300, suspect // 60)),
         reveal_crash_chance=0 if calm else random.choice((0, 0, 2, 8, 20)),
         # One that is alone can crash before it knows that it leads; little else happens to it.
-        begin_crash_chance=0 if calm else random.choice((0, 20, 200)) if members > 1 else 500,
+        begin_crash_chance=0 if calm else random.choice((0, 20, 200)) if members > 1 else 900,
         echo_chance=0 if calm else random.choice((0, 200, 800)),
         clients=random.randint(1, 6),
         outstanding=random.choice((1, 3, 8)),

@@ -192,7 +192,7 @@ class Losses(Story):
         world.links.slow_promises = dict.fromkeys([primary, *knowing], world.now + 4 * self._suspect)
         world.links.twice = frozenset(ignorant)
         self.flood_soon(primary, 2, self._suspect // 8)
-        forgets = knowing[world.up_to(len(knowing))] if world.up_to(2) else 0
+        forgets = knowing[world.up_to(len(knowing))] if world.up_to(4 if world.recovers_lost_disk else 2) else 0
         committed = len(world.checkers.history.committed)
         world.after(self._suspect // 8, self.watch_known, primary, forgets, committed, world.now + self._suspect // 2)
 

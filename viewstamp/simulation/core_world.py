@@ -187,14 +187,14 @@ class CoreWorld:
             self.counts.lost_messages += 1
             return
         if self.faulty:
-            if self.chance(plan.loss_chance):
+            if self.chance(plan.loss_chance) and (sender, to) not in self.links.heavy:
                 self.counts.lost_messages += 1
                 return
             if self.chance(plan.duplicate_chance):
                 # A moment later, or after views have come and gone.
                 late = plan.tail >> (3 * self.up_to(4))
                 self.after(self.up_to(late), self.deliver, to, sender, incarnation, message)
-            if seldom and sender in self.links.twice:
+            if sender in self.links.twice:
                 self.after(1 + self.up_to(plan.delay), self.deliver, to, sender, incarnation, message)
             late = self.links.late(sender, to, message, seldom)
             if late:
