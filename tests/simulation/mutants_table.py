@@ -14,17 +14,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tests.simulation.mutants import MUTANTS
-from tests.simulation.raft_mutants import RAFT_MUTANTS
-from tests.simulation.snapshot_mutants import SNAPSHOT_MUTANTS
+from tests.simulation import core_hunt
+from tests.simulation.core_hunt import CORES
 from tests.simulation.stack_mutants import CATALOGUE, Mutant, from_outside
-from viewstamp.simulation import core_fuzz
-from viewstamp.simulation.core_fuzz import FuzzError
-from viewstamp.simulation.rules import RULES
 from viewstamp.simulation.run import run_seed
 from viewstamp.simulation.verdict import Violation
-
-CORES = (*MUTANTS, *RAFT_MUTANTS, *SNAPSHOT_MUTANTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +69,8 @@ def hunt_core(position: int, seeds: int) -> Row:
     """Hunt a mutant of protocol cores likewise."""
     mutant = CORES[position]
     started = time.monotonic()
-    found_by, seed = "", 0
-    with mutant.applied():
-        for seed in range(seeds):
-            try:
-                core_fuzz.run_seed(seed, RULES[mutant.protocol])
-            except FuzzError as error:
-                if error.name in mutant.kills:
-                    found_by = error.name
-                    break
+    kill = core_hunt.hunt(mutant, range(seeds))
+    found_by, seed = (kill.found_by, kill.seed) if kill is not None else ("", seeds - 1)
     return Row("core", mutant.protocol, mutant.name, found_by, seed + 1, time.monotonic() - started)
 
 

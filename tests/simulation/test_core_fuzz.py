@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.core_hunt import CORES, MisfitError, hunt
+from tests.simulation.mutants import Mutant
 from tests.simulation.other_processes import outputs_of
-from tests.simulation.raft_mutants import RAFT_MUTANTS
-from tests.simulation.snapshot_mutants import SNAPSHOT_MUTANTS
-from viewstamp.simulation.core_fuzz import FuzzError, run_seed
+from viewstamp.protocol import Effects, InvariantError
+from viewstamp.simulation.core_fuzz import run_seed
 from viewstamp.simulation.rules import RULES
+from vsr import ViewstampedReplication
 
 SEEDS_AT_MOST = 150
-CATALOGUE = (*MUTANTS, *RAFT_MUTANTS, *SNAPSHOT_MUTANTS)
+BEGIN_AT = {
+    ("vsr", "a duplicated DOVIEWCHANGE counts twice"): 92,
+    ("vsr", "a page is taken without its nonce"): 91,
+    ("vsr", "a recovering member is content with one answer, of anyone"): 71,
+    ("raft", "the log is up to date that is at least as long"): 29,
+    ("raft", "votes of another term count"): 48,
+    ("raft", "votes are counted instead of voters"): 68,
+    ("raft", "nobody sticks to a leader whom it hears"): 31,
+    ("raft", "what lies below the commit index counts as a conflict"): 41,
+    ("raft", "acknowledgements of an earlier term raise what a follower holds"): 75,
+    ("raft", "what a leader knew of its followers in an earlier term is kept"): 29,
+    ("raft", "requests of an earlier term are taken"): 47,
+    ("raft", "a round that began before the read confirms it"): 44,
+    ("raft", "answers to heartbeats confirm whatever read is the newest"): 43,
+    ("raft", "the agreed time of what a snapshot holds is lost"): 29,
+    ("vsr", "the snapshot is installed alone, before the pages behind it"): 36,
+    ("vsr", "the view is taken with the snapshot, before the pages behind it"): 43,
+    ("vsr", "a snapshot that cannot be had is waited for"): 35,
+    ("raft", "a snapshot drops the acknowledged entries behind it"): 53,
+    ("raft", "a snapshot replaces a log that holds its last entry"): 36,
+    ("raft", "an empty log behind a snapshot is compared as if it had no term"): 81,
+    ("raft", "an empty log behind a snapshot is compared as if it were empty"): 81,
+}
+"""Where the hunt begins for those that most seeds do not find, to save time: it goes on with all others if need be."""
 
 
 @pytest.mark.parametrize("start", range(0, 150, 25))
@@ -26,25 +50,29 @@ def test_every_seed_holds_every_property(protocol: str, start: int) -> None:
     assert sum(result.counts.starts_behind_snapshot > 0 for result in results) >= 5
 
 
-def hunt(mutant: Mutant) -> str:
-    """The property that finds this bug, and should; empty if none does. What else goes wrong with it is passed over."""
-    with mutant.applied():
-        for seed in range(SEEDS_AT_MOST):
-            try:
-                run_seed(seed, RULES[mutant.protocol])
-            except FuzzError as error:
-                if error.name in mutant.kills:
-                    return error.name
-    return ""
-
-
-@pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: f"{mutant.protocol}: {mutant.name}")
+@pytest.mark.parametrize("mutant", CORES, ids=lambda mutant: f"{mutant.protocol}: {mutant.name}")
 def test_a_hand_made_bug_is_found(mutant: Mutant) -> None:
-    assert hunt(mutant)
+    first = BEGIN_AT.get((mutant.protocol, mutant.name), 0)
+    assert hunt(mutant, (*range(first, SEEDS_AT_MOST), *range(first)))
+
+
+def test_a_mutant_that_fails_by_itself_is_no_kill() -> None:
+    def drain(self: object) -> Effects:
+        raise InvariantError("as if a name were gone")
+
+    broken = Mutant("broken", frozenset({"invariant"}), 1, ((ViewstampedReplication, "drain", drain),))
+    # It is told by the file in which it fails.
+    drain.__code__ = drain.__code__.replace(co_filename="tests/simulation/some_mutants.py")
+    with pytest.raises(MisfitError, match="does not fit"):
+        hunt(broken, range(1))
+
+
+def test_those_that_begin_later_are_in_the_catalogue() -> None:
+    assert {(mutant.protocol, mutant.name) for mutant in CORES} >= set(BEGIN_AT)
 
 
 def test_no_two_bugs_have_one_name() -> None:
-    assert len({(mutant.protocol, mutant.name) for mutant in CATALOGUE}) == len(CATALOGUE)
+    assert len({(mutant.protocol, mutant.name) for mutant in CORES}) == len(CORES)
 
 
 def test_a_seed_replays_to_the_same_digest_in_another_process() -> None:
