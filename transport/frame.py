@@ -80,6 +80,11 @@ Frame: TypeAlias = tuple[int, int, bytes]
 """What a datagram carries once every check is passed: sender, its incarnation, payload."""
 
 
+def incarnation_in(datagram: bytes) -> int:
+    """The incarnation that a whole datagram names, unverified: for who watches what is sent."""
+    return int(_unpack_header(datagram)[2])
+
+
 class Framer:
     """Wraps payloads for one identity, and checks what arrives for it."""
 

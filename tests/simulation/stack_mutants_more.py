@@ -15,13 +15,16 @@ from typing import Any
 import viewstamp.journal.journal as journal_module
 from raft import election, replication
 from raft.server import Role, Server
+from statemachine import KeyValueStore, key_value
 from statemachine.executor import Executor
 from statemachine.sessions import Lookup, Sessions
 from tests.simulation.changes import Change, after, early
 from viewstamp.client import ClientSession
-from viewstamp.journal import Journal, SnapshotFiles
+from viewstamp.journal import Journal, SnapshotFiles, SnapshotRecord
 from viewstamp.journal.opening import prepare
 from viewstamp.journal.reading import segment_names
+from viewstamp.journal.snapshot_files import UNFINISHED_NAME, snapshot_name
+from viewstamp.protocol import Reads
 from vsr import normal, recovery, state_transfer, view_change
 from vsr.messages import PrepareOk, RecoveryResponse
 from vsr.reads import Rounds
@@ -200,6 +203,22 @@ def _write_unsynced(self: Any, offset: int, data: bytes) -> None:
     self._unfinished = (handle, size + len(data))
 
 
+def _join_the_round_before(self: Any) -> None:
+    for read in self._waiting:
+        read.round = min(read.round, self._host.newest_round)
+
+
+def _snapshot_the_live_store(self: Any) -> Iterator[bytes]:
+    return key_value._chunks(self._revision, self._size, self._buckets)
+
+
+def _name_unsynced(self: Any, snapshot: SnapshotRecord) -> None:
+    handle, _ = self._unfinished
+    self._unfinished = None
+    self._files.close(handle)
+    self._files.rename(UNFINISHED_NAME, snapshot_name(snapshot))
+
+
 def _run_equal_ones_once(self: Any, table: Any, body: bytes) -> bytes:
     if table is self._commands and self.__dict__.get("last", (b"",))[0] == body:
         return bytes(self.last[1])
@@ -242,6 +261,21 @@ SHARED: Bugs = (
             (Rounds, "newest_round", property(lambda self: self._r.round - 1)),
             (Server, "newest_round", property(lambda self: self.round - 1)),
         ),
+    ),
+    (
+        "read-counts-round-before",
+        "Reads that come while a round is under way take it for their own, though it began before them.",
+        (after(Reads, "before_close", _join_the_round_before),),
+    ),
+    (
+        "snapshot-of-live-store",
+        "A snapshot of the key-value store, collected over several turns, holds what was written between them.",
+        ((KeyValueStore, "snapshot", _snapshot_the_live_store),),
+    ),
+    (
+        "snapshot-name-not-synced",
+        "A snapshot's file gets its name, and the directory is not synced.",
+        ((SnapshotFiles, "finish", _name_unsynced),),
     ),
     (
         "snapshot-not-synced",

@@ -16,6 +16,7 @@ from transport.frame import Identity
 from viewstamp.cluster import Cluster, Member
 from viewstamp.journal import EntriesRecord, Recovered, SnapshotRecord, StateRecord, TruncateRecord
 from viewstamp.journal.simulated import SimulatedDisk
+from viewstamp.journal.snapshot_files import snapshot_name
 from viewstamp.protocol import Core, Entry, Kind, Message, Proposal, Transition, make_entry
 from viewstamp.simulation.disk_image import DiskImage
 from viewstamp.simulation.inhabitants import Node
@@ -85,6 +86,14 @@ class Cast:
 
     def save(self, member: int, state: DurableState | TermAndVote) -> None:
         self.watch.durable(self.nodes[member], [StateRecord(self.codec.encode(state))])
+
+    def name_snapshot(self, member: int, snapshot: SnapshotRecord, *, synced: bool = True) -> None:
+        files = self.nodes[member].disk.files()
+        files.append(handle := files.create(snapshot_name(snapshot)), bytes(snapshot.size))
+        if synced:
+            files.sync(handle)
+        files.sync_directory()
+        self.watch.durable(self.nodes[member], [snapshot])
 
     def apply(self, member: int, *entries: Entry, digest: bytes = b"", state: bytes = b"") -> None:
         replica = self.replicas[member]
@@ -181,7 +190,7 @@ def test_what_a_snapshot_holds_and_what_a_lost_disk_held_counts() -> None:
     made_up = Cast()
     made_up.store(1, entry(1))
     made_up.watch.disks[1].wipe()
-    made_up.watch.durable(made_up.nodes[2], [SnapshotRecord(0, 1, 100, bytes(32))])
+    made_up.name_snapshot(2, SnapshotRecord(0, 1, 100, bytes(32)))
     made_up.apply(3, entry(1))
 
 
@@ -208,10 +217,10 @@ def test_other_replies_and_other_states_at_one_op() -> None:
 
 def test_a_snapshot_of_another_state() -> None:
     made_up = Cast()
-    made_up.watch.durable(made_up.nodes[1], [SnapshotRecord(0, 7, 100, b"1" * 32)])
-    made_up.watch.durable(made_up.nodes[2], [SnapshotRecord(0, 7, 100, b"1" * 32)])
+    made_up.name_snapshot(1, SnapshotRecord(0, 7, 100, b"1" * 32))
+    made_up.name_snapshot(2, SnapshotRecord(0, 7, 100, b"1" * 32))
     with violates("equal states"):
-        made_up.watch.durable(made_up.nodes[3], [SnapshotRecord(0, 7, 100, b"2" * 32)])
+        made_up.name_snapshot(3, SnapshotRecord(0, 7, 100, b"2" * 32))
 
 
 def test_members_that_differ_in_the_end() -> None:
@@ -263,6 +272,8 @@ def test_the_agreed_time_goes_back() -> None:
 @pytest.mark.parametrize("same", [True, False], ids=["another life", "another member"])
 def test_one_view_led_twice(same: bool) -> None:
     made_up = Cast()
+    for member in (1, 2, 3):
+        made_up.save(member, DurableState(3, 0, VECTOR))
     made_up.stand(1, 3, leads=True)
     if same:
         made_up.restart(1)
@@ -309,7 +320,7 @@ def test_a_journal_that_gives_back_less_or_something_else() -> None:
         made_up = Cast()
         made_up.store(1, entry(1))
         made_up.save(1, DurableState(1, 1, VECTOR))
-        made_up.watch.durable(made_up.nodes[1], [SnapshotRecord(0, 1, 100, bytes(32))])
+        made_up.name_snapshot(1, SnapshotRecord(0, 1, 100, bytes(32)))
         made_up.store(1, entry(2))
         whole = made_up.held(1)
         made_up.watch.opened(made_up.nodes[1], whole)
@@ -385,7 +396,8 @@ def say(protocol: str, disk: DiskImage, message: Message, source: str = "member-
     endpoint.set_peer(2, to)
     endpoint.send(2, b"\xff something else")
     endpoint.send(2, make_codec(core).encode(message))
-    watch = PromiseWatch(core, {1: disk})
+    disk.incarnation = 1
+    watch = PromiseWatch(core, {1: disk}, {1: SimulatedDisk(Random(1))})
     for datagram, address in endpoint.flush(0):
         watch.sent(source, str(address), datagram)
 

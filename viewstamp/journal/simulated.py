@@ -259,6 +259,15 @@ class SimulatedDisk:
         file.truncate(size)
         del file.durable[size:]
 
+    def names(self) -> list[str]:
+        """Every file as a process would see it now, mostly in the order in which they came about."""
+        return list(self._platter.names)
+
+    def is_durable(self, name: str) -> bool:
+        """Whether a power loss would leave this file as it is, and under this name; False if there is none."""
+        file = self._platter.names.get(name)
+        return file is not None and self._platter.durable_names.get(name) is file and file.is_durable
+
     def contents(self) -> dict[str, bytes]:
         """Every file as a process would see it now, without the room behind what was appended."""
         return {name: bytes(file.current) for name, file in sorted(self._platter.names.items())}

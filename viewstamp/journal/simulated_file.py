@@ -21,6 +21,11 @@ class SimulatedFile:
     def size(self) -> int:
         return max(len(self.current), self.room)
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether a power loss would take nothing of what was written, and bring back nothing of what was cut off."""
+        return self.clean == len(self.current) == len(self.durable)
+
     def on_disk(self, offset: int = 0, size: int | None = None) -> bytes:
         """What is read back when clean pages come from the disk and dirty ones from memory."""
         end = self.size if size is None else min(offset + size, self.size)

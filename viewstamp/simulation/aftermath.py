@@ -6,6 +6,7 @@ from transport.network import LinkFaults
 from viewstamp.journal.simulated import Crash
 from viewstamp.protocol import MILLISECOND
 from viewstamp.simulation.intrigues import Intrigues
+from viewstamp.simulation.load import draw_client
 
 
 class Aftermath(Intrigues):
@@ -170,3 +171,58 @@ class Aftermath(Intrigues):
         for source, destination, datagram in words:
             self._deliver_at(world.now + draw.randrange(60 * MILLISECOND), source, destination, datagram)
         world.run_for(draw.randrange(1, 3) * self.patience)
+
+    def last_read(self) -> None:
+        """A primary is cut off, and slow to notice. When another has answered, somebody asks it, for the first time."""
+        world, load = self.world, self.load
+        if not self._settle():
+            return
+        primary = self.someone()
+        for client in load.clients:
+            self.network.cut(client.address, self.names[primary])
+        self._strand(primary)
+        before = load.acknowledged
+        load.fresh()
+        if not self._await_another(primary):
+            return
+        world.run_until(lambda: load.acknowledged > before, self.patience)
+        for client in load.clients:
+            self.network.heal(client.address, self.names[primary])
+        for _ in range(3):
+            load.read_at(draw_client(self.draw, load), primary)
+            world.run_for(self.draw.choice((0, MILLISECOND, self.patience // 4)))
+
+    def encore(self) -> None:
+        """A member stands, and later once more. What it was told the first time it then hears again."""
+        world, draw = self.world, self.draw
+        if not self._settle():
+            return
+        star, patience = draw.choice(self._others(self.someone())), self.patience
+        if not self._let_stand(star):
+            return
+        world.run_for(20 * MILLISECOND)
+        me, others = self.names[star], self._others(star)
+        words = [(self.names[m], *said) for m in others for said in self._last_words(m, 20) if said[0] == me]
+        if not self._settle():
+            return
+        if world.primary == star:
+            self._resign(star)
+            self._await_another(star)
+            world.run_for(patience // 2)
+        if self._let_stand(star, hang=draw.choice((30, 60)) * MILLISECOND):
+            for source, destination, datagram in words:
+                self._deliver_at(world.now + draw.randrange(20 * MILLISECOND), source, destination, datagram)
+        world.run_for(draw.randrange(1, 3) * patience)
+
+    def _let_stand(self, star: int, hang: int = 0) -> bool:
+        """All others are away until this one has nearly lost patience; whether it is in another view then.
+
+        Their disks are late by `hang`: so are their answers.
+        """
+        before, others = self._view(star), self._others(star)
+        self.strike(others, power=False)
+        self.world.run_for(self.patience * 9 // 10)
+        for other in others:
+            self.world.nodes[other].hang = hang
+        self.start_again(others)
+        return bool(self._await_view([star], before))

@@ -22,6 +22,7 @@ class DiskImage:
     """One disk. `ghost` is what a lost one held: it counts until its member takes part again.
 
     What a lost disk had acknowledged may be counted by a primary that cannot know better; recovery makes it right.
+    `incarnation` is the one that was last read from it, 0 if none was.
     """
 
     def __init__(self) -> None:
@@ -30,6 +31,7 @@ class DiskImage:
         self.state: bytes | None = None
         self.snapshot: SnapshotRecord | None = None
         self.ghost: dict[int, bytes] = {}
+        self.incarnation = 0
         self._torn: tuple[Sequence[JournalRecord], ...] = ()
 
     def holds(self, op: int, encoded: bytes) -> bool:
@@ -69,6 +71,7 @@ class DiskImage:
         """The disk is lost."""
         self.ghost |= self.entries
         self.entries, self.last_op, self.state, self.snapshot, self._torn = {}, 0, None, None, ()
+        self.incarnation = 0
 
     def opened(self, member: int, recovered: Recovered) -> None:
         """Its journal was opened and read: it gives back all that was durable, and no more than was asked for."""

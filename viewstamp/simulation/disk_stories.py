@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.replica import Replica
 from viewstamp.simulation.decay import decay
 from viewstamp.simulation.faults import Faults
@@ -44,3 +45,26 @@ class DiskStories(Faults):
         else:
             self.strike([member], power=bool(draw.randrange(2)))
             self.start(member)
+
+    def new_machine(self) -> None:
+        """A member gets a blank disk, though it may have told others of the old one before it had promised anything.
+
+        Its clock may be behind: others then know it under a newer name than it gives itself.
+        """
+        world, draw, member = self.world, self.draw, self.anyone()
+        image, node = world.watch.disks[member], world.nodes[member]
+        if self.founded:
+            self.lose_disk_of(member)
+            return
+        waited_for = draw.choice(self.members)
+        self.strike([waited_for], power=False)
+        self.start(member)
+        world.run_for(draw.randrange(100 * MILLISECOND))
+        if image.state is None and not image.ghost and self._spare and not self.without_data:
+            node.clock.ahead -= draw.choice((0, SECOND, 3600 * SECOND))
+            node.disk.on_operation = None
+            world.lose_disk(member)
+            world.note(f"member {member}, which has not been founded, has another disk")
+            self.replaced.add(member)
+            world.start(member)
+        self.start(waited_for)

@@ -14,7 +14,7 @@ from viewstamp.journal import JournalError
 from viewstamp.journal.simulated import Crash, Operation
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.registry import protocol_class
-from viewstamp.replica import Replica
+from viewstamp.replica import DataLostError, Replica
 from viewstamp.simulation.decay import is_sound
 from viewstamp.simulation.load import Load, draw_client
 from viewstamp.simulation.network import FuzzNetwork
@@ -28,8 +28,8 @@ class Faults:
 
     `without_data` are members whose disk was lost and that have not taken part since: never so many that the others
     could not make up for them. `gone` are those whose protocol cannot bring them back: they stay down. `damaged` are
-    those whose journal has decayed, whether they have noticed or not, `decayed` those whose snapshot has. `draw` may be
-    replaced between two faults.
+    those whose journal has decayed, whether they have noticed or not, `decayed` those whose snapshot has, `replaced`
+    those that were given another disk before they were founded. `draw` may be replaced between two faults.
     """
 
     def __init__(self, world: World, network: FuzzNetwork, load: Load, draw: Random) -> None:
@@ -44,6 +44,7 @@ class Faults:
         self.gone: set[int] = set()
         self.damaged: set[int] = set()
         self.decayed: set[int] = set()
+        self.replaced: set[int] = set()
         self.over = False
         seed = draw.getrandbits(64)
         self._starts = {member: Random(f"starts of {member} {seed}") for member in self.members}
@@ -90,6 +91,10 @@ class Faults:
                 self.world.watch.counts["damaged snapshot replaced"] += 1
                 self.world.note(f"member {member} has another snapshot in the place of the damaged one")
                 self.decayed.remove(member)
+        for member, node in self.world.nodes.items():
+            if member not in self.gone and any(isinstance(failure, DataLostError) for failure in node.failures):
+                self.gone.add(member)
+                self.without_data.add(member)
         for member in sorted(self.without_data - self.gone - self.damaged - self.decayed):
             node = self.world.nodes[member]
             took_part = node.replica is not None and node.replica.status().status == "normal"
@@ -320,8 +325,21 @@ class Faults:
 
     def can_lose(self, member: int) -> bool:
         """Whether the others have all that is needed without this disk, and none of them is about to lose its own."""
-        spare = len(self.members) - self.world.cluster.configuration.quorum
-        return self.founded and len(self.without_data | {member}) <= spare
+        return self.founded and len(self.without_data | {member}) <= self._spare
+
+    @property
+    def _spare(self) -> int:
+        return len(self.members) - self.world.cluster.configuration.quorum
+
+    def await_founding(self) -> None:
+        """Wait until those who were replaced before they were founded know whether their data is gone."""
+        disks = self.world.watch.disks
+
+        def known() -> bool:
+            self.remember_data()
+            return all(member in self.gone or disks[member].state is not None for member in self.replaced)
+
+        self.world.run_until(known, self.patience)
 
     def lose_disk(self) -> None:
         """A member comes back without its data; its last words are still under way."""
@@ -337,11 +355,14 @@ class Faults:
         world.watch.counts["lost disks"] += 1
         self.damaged.discard(member)
         self.decayed.discard(member)
-        world.nodes[member].decayed.clear()
         self.without_data.add(member)
-        world.nodes[member].disk.plan_crash(_NEVER_REACHED, Crash.KILLED)
-        world.nodes[member].disk.on_operation = None
-        world.nodes[member].sizes.clear()
+        node = world.nodes[member]
+        node.decayed.clear()
+        node.disk.plan_crash(_NEVER_REACHED, Crash.KILLED)
+        node.disk.on_operation = None
+        node.sizes.clear()
+        if draw.randrange(4) == 0:  # The new machine's clock is not set yet.
+            node.clock.ahead -= draw.choice((5 * MILLISECOND, SECOND, 3600 * SECOND))
         world.lose_disk(member)
         world.note(f"member {member} has lost its disk")
         if not self._recovers:
@@ -353,8 +374,7 @@ class Faults:
 
     def damage(self) -> None:
         """Bits flip in a journal, before what a crash could have left unfinished: it must notice, and is replaced."""
-        member = self.anyone()
-        node = self.world.nodes[member]
+        node = self.world.nodes[member := self.anyone()]
         segments = {name: blob for name, blob in node.disk.contents().items() if name.startswith("journal-")}
         if not self.can_lose(member) or len(node.sizes) < 3 or member in self.gone or not segments:
             return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from statemachine import SnapshotError
 from transport.endpoint import Endpoint
 from viewstamp.client import ClientSession
-from viewstamp.journal import Journal, JournalError, JournalRecord, SnapshotFiles
+from viewstamp.journal import Batch, Journal, JournalError, JournalRecord, SnapshotFiles
 from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.protocol import NEVER
 from viewstamp.replica import DataLostError, Replica
@@ -62,11 +63,11 @@ class Clock:
 class Node:
     """One member: its disk, and the life of its process, if it has one.
 
-    `hang` is added to each write's latency. `failures` are the errors that ended lives of its process; `sizes` were its
-    journal's before each of the last writes. Until `paused_until` the process stands still, and `backlog` holds what
-    has arrived meanwhile, as (source, datagram, its number). Unless `dies_after` is 0, it ends when so many more
-    datagrams have left, in the middle of a turn. `decayed` are files that hold something else than was written:
-    whoever reads one of them must notice.
+    `hang` is added to each write's latency, and `under_way` is the batch being written. `failures` are the errors that
+    ended lives of its process; `sizes` were its journal's before each of the last writes. Until `paused_until` it
+    stands still, and `backlog` holds what has arrived meanwhile, as (source, datagram, its number). Unless `dies_after`
+    is 0, it ends when so many more datagrams have left, in the middle of a turn. `decayed` are files that hold
+    something else than was written: whoever reads one of them must notice.
     """
 
     member: int
@@ -80,6 +81,7 @@ class Node:
     life: int = 0
     waiting: list[tuple[int, tuple[JournalRecord, ...]]] = field(default_factory=list)
     writing: bool = False
+    under_way: tuple[Batch, Sequence[JournalRecord]] | None = None
     wake_at: int = -1
     hang: int = 0
     clock: Clock = field(default_factory=Clock)

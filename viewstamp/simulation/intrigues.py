@@ -274,11 +274,12 @@ class Intrigues(Faults):
         Of five members one was with it. What that one answered then arrives in the second reign, when it is away.
         """
         world, draw = self.world, self.draw
-        first, client = self._reign_alone(draw.choice((1, 3, 40)))
+        accompanied = len(self.members) > 4 and draw.randrange(4) > 0
+        # What it takes in must reach beyond what others will have put in its place.
+        first, client = self._reign_alone(40 if accompanied else draw.choice((1, 3, 40)))
         if not first:
             return
         companion, *rest = draw.sample(self._others(first), len(self.members) - 1)
-        accompanied = len(self.members) > 4 and draw.randrange(3) > 0
         if accompanied:
             self._hush(client)
             self.network.heal(self.names[first], self.names[companion])

@@ -26,7 +26,8 @@ class KeyValueLoad(Load):
 
     Each value that is written is a new one and no part of another, so that a read tells which writes it saw. Keys are
     left for new ones after a while, so that one unknown outcome does not blur a whole run. At the end what the members
-    hold is read as well: whatever was acknowledged must be in it.
+    hold is read as well: whatever was acknowledged must be in it. A read never gives an older version of a key than any
+    member held when it began.
     """
 
     budget = BUDGET
@@ -35,6 +36,7 @@ class KeyValueLoad(Load):
         self._values = 0
         self._last_seen: dict[str, Json] = {}
         self._scanned = False
+        self._floors: dict[int, int] = {}  # by the identity of a read under way: the version that was there
         super().__init__(world, clients, habits)
 
     def _key(self) -> str:
@@ -67,6 +69,9 @@ class KeyValueLoad(Load):
 
     def query(self, client: SimulatedClient, operation: Operation) -> bytes:
         operation.op, operation.key = "get", self._key()
+        newest = max(self.world.running, key=lambda replica: replica.executor.applied, default=None)
+        if newest is not None:
+            self._floors[id(operation)] = _version_of(newest, operation.key)
         return KeyValueStore.get.bind(operation.key)
 
     def check(self, operation: Operation, *, forgotten: bool) -> None:
@@ -78,6 +83,11 @@ class KeyValueLoad(Load):
         self.world.watch.counts[f"key-value: {operation.op}{outcome}"] += 1
         if operation.op == "get":
             self.reads += 1
+            floor = self._floors.pop(id(operation), 0)
+            if isinstance(out, dict) and not forgotten:
+                version = out.get("version")
+                fresh = isinstance(version, int) and version >= floor
+                require(fresh, "reads are linearizable", "a read gave version {}, after {}", version, floor)
         else:
             self.acknowledged += 1
         self._learn(operation)
@@ -111,3 +121,9 @@ class KeyValueLoad(Load):
         verdict = check_history(self.told(), KEY_VALUE, budget=self.budget)
         if not isinstance(verdict, Linearizable):
             raise ViolationError("linearizability", str(verdict))
+
+
+def _version_of(replica: Replica, key: str) -> int:
+    store = replica.executor.machine
+    held = KeyValueStore.get.function(store, key) if isinstance(store, KeyValueStore) else None
+    return held["version"] if held is not None else 0

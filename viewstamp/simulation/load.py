@@ -303,6 +303,7 @@ class LedgerLoad(Load):
     """Clients that add tokens, each once, and read how many there are.
 
     What any answer has shown, each operation that begins later must show too; no answer can count more than was begun.
+    A read must also show what any member had applied when it began, whether anybody had been told or not.
     """
 
     def __init__(self, world: World, clients: int = 3, habits: Habits | None = None) -> None:
@@ -327,7 +328,7 @@ class LedgerLoad(Load):
 
     def query(self, client: SimulatedClient, operation: Operation) -> bytes:
         operation.op = "read"
-        self._floors[id(operation)] = self._highest
+        self._floors[id(operation)] = max(self._highest, *map(_tokens_of, self.world.running), 0)
         return SIZE
 
     def check(self, operation: Operation, *, forgotten: bool) -> None:
@@ -366,6 +367,11 @@ class LedgerLoad(Load):
         verdict = check_history(self.told(), COUNTER)
         if not isinstance(verdict, Linearizable):
             raise ViolationError("linearizability", str(verdict))
+
+
+def _tokens_of(replica: Replica) -> int:
+    machine = replica.executor.machine
+    return len(machine.tokens) if isinstance(machine, Ledger) else 0
 
 
 def draw_client(random: Random, load: Load) -> SimulatedClient:

@@ -58,7 +58,10 @@ class Fault(StrEnum):
     COMEBACK = "a primary leads again, with its old client"
     LOST_PROMISE = "lost disk of whoever has given up a primary"
     LOSE_TWICE = "a disk lost twice, and answers from between"
+    NEW_MACHINE = "a blank disk, and a clock that is behind, for whoever may not have taken part yet"
     DESERTER = "whoever helped one primary forgets, and is with another"
+    LAST_READ = "who does not lead any more, and does not know, is asked once"
+    ENCORE = "who stood once stands again, and hears what it was told then"
     STANDSTILL = "the primary stands still, and is asked"
     RERUN = "old promises, as the turn comes round again"
     OVERTAKEN = "what was said overtakes what was said before"
@@ -85,11 +88,13 @@ WEIGHTS = {
     Fault.RIVALS: 3,
     Fault.LONE_REIGN: 2,
     Fault.OVERWRITE: 2,
-    Fault.COMEBACK: 2,
+    Fault.COMEBACK: 3,
     Fault.DESERTER: 2,
     Fault.LOST_PROMISE: 3,
     Fault.LOSE_TWICE: 2,
     Fault.STANDSTILL: 2,
+    Fault.LAST_READ: 3,
+    Fault.ENCORE: 3,
     Fault.RERUN: 2,
 }
 _SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 2, 6, 7, 1)
@@ -114,7 +119,8 @@ _BRISK = Timeouts(
 class Plan:
     """One run. Times in nanoseconds. The defaults are plain ones: what does not matter for a failure gets them.
 
-    `store`: the machine is a key-value store, unless the caller says which.
+    `store`: the machine is a key-value store, unless the caller says which; a `bulky` one takes several turns to write
+    down.
     """
 
     members: int = 3
@@ -126,6 +132,7 @@ class Plan:
     limits: Limits = Limits()  # noqa: RUF009
     snapshot_entries: int = 16_384
     segment_bytes: int = 64 * 1024 * 1024
+    room_bytes: int = 8_000
     datagram_bytes: int = 1200
     disk: DiskLatency = DiskLatency()  # noqa: RUF009
     weather: LinkFaults = LinkFaults()  # noqa: RUF009
@@ -138,6 +145,7 @@ class Plan:
     warm_up: int = 0
     rough_founding: bool = False
     store: bool = False
+    bulky: bool = False
 
     @property
     def patience(self) -> int:
@@ -157,6 +165,10 @@ def draw_plan(seed: int) -> Plan:
     crowded = random.randrange(12) == 0
     large = random.randrange(12) == 0
     clients = random.choice((1, 2, 3, 4, 6, 8, 12))
+    stored = Random(f"store {seed}")
+    store = stored.randrange(4) == 0
+    bulky = store and stored.randrange(3) == 0
+    snapshot_entries = random.choice((4, 20, 100, 16_384))
     return Plan(
         members=members,
         clients=clients,
@@ -175,7 +187,7 @@ def draw_plan(seed: int) -> Plan:
             page_entries=random.choice((1, 3, 16, 1024)),
             pipeline_entries=random.choice((16, 64, 16 * 1024, 16 * 1024)),
         ),
-        snapshot_entries=random.choice((4, 20, 100, 16_384)),
+        snapshot_entries=20 if bulky else snapshot_entries,
         segment_bytes=random.choice((2_000, 16_000, 64 * 1024 * 1024)),
         datagram_bytes=random.choice((1200, 1200, 8192)) if large else random.choice((600, 1200, 1200, 8192)),
         disk=DiskLatency(
@@ -194,5 +206,7 @@ def draw_plan(seed: int) -> Plan:
         longest_burst=random.choice((8, 30, 60)),
         warm_up=random.choice((5, 60, 150)),
         rough_founding=not calm and random.randrange(6) == 0,
-        store=Random(f"store {seed}").randrange(4) == 0,
+        store=store,
+        bulky=bulky,
+        room_bytes=stored.choice((0, 8_000, 8_000)),
     )

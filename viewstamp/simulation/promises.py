@@ -1,4 +1,7 @@
-"""No message leaves that promises what its sender's disk does not hold: seen in the datagrams, and on the disk."""
+"""No message leaves that promises what its sender's disk does not hold: seen in the datagrams, and on the disk.
+
+Nor one in the name of an incarnation that the disk does not hold: after a restart its sender would be another.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ from dataclasses import fields
 from typing import Any, cast
 
 from transport.endpoint import WHOLE
+from transport.frame import incarnation_in
+from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.protocol import Core, Promise, State
 from viewstamp.simulation.disk_image import DiskImage
 from viewstamp.simulation.member import Disk
+from viewstamp.simulation.power import incarnation_on
 from viewstamp.simulation.rules import RULES
 from viewstamp.simulation.trace_messages import parts_of
-from viewstamp.simulation.verdict import ViolationError
+from viewstamp.simulation.verdict import ViolationError, require
 from viewstamp.wire import make_codec
 
 _MEMBER = "member-"
@@ -36,11 +42,17 @@ def _view_of(message: Promise) -> int:
 
 
 class PromiseWatch:
-    """Reads what members send. Promises are small: a datagram carries each of them whole."""
+    """Reads what members send. Promises are small: a datagram carries each of them whole.
 
-    def __init__(self, core_class: type[Core], disks: Mapping[int, DiskImage]) -> None:
+    `platters` are the disks themselves, of which each is read once, if all is well, for its incarnation.
+    """
+
+    def __init__(
+        self, core_class: type[Core], disks: Mapping[int, DiskImage], platters: Mapping[int, SimulatedDisk]
+    ) -> None:
         self.promises = 0
         self._disks = disks
+        self._platters = platters
         self._codec = make_codec(core_class)
         self._rules = RULES.get(core_class.name)
         kinds: Mapping[int, type[Any]] = core_class.messages
@@ -53,12 +65,26 @@ class PromiseWatch:
         Raises:
           ViolationError: it promises too much.
         """
-        if self._rules is None or not (source.startswith(_MEMBER) and destination.startswith(_MEMBER)):
+        if not source.startswith(_MEMBER):
+            return
+        self._look_at_incarnation(int(source.removeprefix(_MEMBER)), incarnation_in(datagram))
+        if self._rules is None or not destination.startswith(_MEMBER):
             return
         for part, body in parts_of(datagram):
             if part == WHOLE and body[0] in self._tags:
                 message = self._codec.decode(body)
                 self._look(int(source.removeprefix(_MEMBER)), int(destination.removeprefix(_MEMBER)), message)
+
+    def _look_at_incarnation(self, member: int, incarnation: int) -> None:
+        disk = self._disks[member]
+        if incarnation == disk.incarnation:
+            return
+        found, before = incarnation_on(self._platters[member]), disk.incarnation
+        require(
+            found == incarnation, "promises", "member {} is {} by its word, {} by its disk", member, incarnation, found
+        )
+        require(found > before, "monotone", "member {}'s incarnation went back from {} to {}", member, before, found)
+        disk.incarnation = found
 
     def _look(self, member: int, to: int, message: Promise) -> None:
         rules, disk = self._rules, self._disks[member]

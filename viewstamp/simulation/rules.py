@@ -34,6 +34,13 @@ class ProtocolRules(ABC):
         """What a durable state says that its successor denies, though it was said for good; empty if nothing."""
 
     @abstractmethod
+    def support(self, state: State) -> tuple[int, int]:
+        """In which view a durable state makes its member one of the majority that a primary needs, and for whom.
+
+        0 for whoever the primary of that view is. View 0 needs nobody's support: members are founded in it.
+        """
+
+    @abstractmethod
     def broken_promise(self, sender: int, to: int, message: Promise, disk: Disk) -> str:
         """What a message that is leaving promises and its sender's disk does not hold; empty if it holds all."""
 
@@ -60,6 +67,9 @@ class VsrRules(ProtocolRules):
 
     def acknowledged(self, message: Promise) -> tuple[int, int]:
         return (message.view, message.op) if isinstance(message, PrepareOk) else (0, 0)
+
+    def support(self, state: State) -> tuple[int, int]:
+        return self.view_of(state), 0
 
     def taken_back(self, before: State, after: State) -> str:
         if not isinstance(before, DurableState) or not isinstance(after, DurableState):
@@ -112,6 +122,9 @@ class RaftRules(ProtocolRules):
 
     def acknowledged(self, message: Promise) -> tuple[int, int]:
         return (message.term, message.match) if isinstance(message, Appended) else (0, 0)
+
+    def support(self, state: State) -> tuple[int, int]:
+        return (state.term, state.vote) if isinstance(state, TermAndVote) and state.vote else (0, 0)
 
     def taken_back(self, before: State, after: State) -> str:
         if not isinstance(before, TermAndVote) or not isinstance(after, TermAndVote):

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from statemachine import KeyValueStore, StateMachine
 from viewstamp.protocol import SECOND, InvariantError
+from viewstamp.simulation.bulky import BulkyStore
 from viewstamp.simulation.kv_load import KeyValueLoad
 from viewstamp.simulation.ledger import Ledger
 from viewstamp.simulation.load import LedgerLoad, Load, Operation
@@ -31,7 +32,11 @@ WORLDS: Mapping[str, type[World]] = {"heap": World, "trio": TrioWorld}
 _CLIENT_PAUSE = SECOND
 """A client that has found nobody for long pauses for up to this between two retries; no cluster can answer sooner."""
 
-_LOADS: dict[type[StateMachine], type[Load]] = {Ledger: LedgerLoad, KeyValueStore: KeyValueLoad}
+_LOADS: dict[type[StateMachine], type[Load]] = {
+    Ledger: LedgerLoad,
+    KeyValueStore: KeyValueLoad,
+    BulkyStore: KeyValueLoad,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ class Run:
     def __init__(self, script: Script, machine: type[StateMachine] | None = None) -> None:
         self.script = script
         self.plan = plan = script.plan
-        machine = machine or (KeyValueStore if plan.store else Ledger)
+        machine = machine or ((BulkyStore if plan.bulky else KeyValueStore) if plan.store else Ledger)
         self._network = network = FuzzNetwork(Random(f"network {script.seed}"))
         self.world = world = WORLDS[script.shell](
             script.seed,
@@ -80,6 +85,7 @@ class Run:
             network=network,
             disk=plan.disk,
             segment_bytes=plan.segment_bytes,
+            room_bytes=plan.room_bytes,
         )
         world.cluster = replace(
             world.cluster,
@@ -156,6 +162,8 @@ class Run:
             for member in outside:
                 world.network.isolate(faults.names[member])
         faults.start_again(sorted(core))
+        if faults.replaced:
+            faults.await_founding()
         load.stopped = True
         load.forget_reads_at({*outside, *faults.gone})  # One that only now notices damage is gone, too.
         load.fresh()

@@ -94,7 +94,7 @@ class Script:
     def __str__(self) -> str:
         plan = self.plan
         kinds = sorted({act.fault for act in self.acts if isinstance(act, Befall)}, key=list(Fault).index)
-        machine = " of a key-value store" if plan.store else ""
+        machine = f" of a {'bulky ' if plan.bulky else ''}key-value store" if plan.store else ""
         return (
             f"{plan.members} members, {plan.clients} clients{machine}, "
             f"suspect {plan.timeouts.suspect // MILLISECOND} ms, {len(self.acts)} acts, of which "
@@ -114,15 +114,19 @@ def _befall(draw: Random, faults: Sequence[Fault]) -> Befall:
     return Befall(draw.choice(faults), draw.getrandbits(DRAW_BITS))
 
 
+_FOUNDING = (Fault.KILL, Fault.POWER, Fault.PLANNED, Fault.MIDWAY, Fault.PARTITION, Fault.NEW_MACHINE)
+
+
 def _founding(plan: Plan, draw: Random) -> list[Act]:
     """Members fail as they are founded: their disks may not know of it."""
     if not plan.rough_founding:
         return []
-    acts: list[Act] = []
+    # At once, or all have been founded before.
+    acts: list[Act] = [_befall(draw, (Fault.NEW_MACHINE,)) for _ in range(draw.randrange(3))]
     members = range(1, plan.members + 1)
     for _ in range(1 + draw.randrange(6)):
         acts.append(Pass(draw.randrange(20 * MILLISECOND)))
-        acts.append(_befall(draw, (Fault.KILL, Fault.POWER, Fault.PLANNED, Fault.MIDWAY, Fault.PARTITION)))
+        acts.append(_befall(draw, _FOUNDING))
         acts.append(Start(tuple(member for member in members if draw.randrange(2))))
     return [*acts, Heal(), Start(tuple(members))]
 

@@ -2,9 +2,12 @@
 
 They know nothing of a protocol's private state. What clients were told is the load's to check (`load.py`).
 
-- agreement: every member, in every life, applies the same entry at an op, and holds the same state there;
-- durability: a journal gives back what it reported durable, across every crash, and cuts off nothing committed;
-- majority: an entry is on a majority of disks when it is first committed;
+- agreement: every member, in every life, applies the same entry at an op, and holds the same state there; a stored
+  snapshot holds what the committed entries up to its op lead to;
+- durability: a journal gives back what it reported durable, across every crash, and cuts off nothing committed; what
+  it reports durable, or gives back, would survive if the power went at that moment;
+- majority: an entry is on a majority of disks when it is first committed, and whoever leads a view is whom the disks of
+  a majority have said to follow in it;
 - one primary: no view (or term) is led by two members, or by one member in two lives;
 - monotone: a member's view never goes back, nor a vote, across restarts too; what it applied not within a life;
 - agreed time: the stamps of committed entries never go back;
@@ -26,6 +29,8 @@ from viewstamp.protocol import Entry, Kind, State, Transition
 from viewstamp.replica import Replica
 from viewstamp.simulation.disk_image import DiskImage
 from viewstamp.simulation.inhabitants import Node
+from viewstamp.simulation.power import unsafe_segment, unsafe_snapshot
+from viewstamp.simulation.reference import Reference
 from viewstamp.simulation.rules import RULES
 from viewstamp.simulation.verdict import ViolationError, require
 
@@ -66,7 +71,9 @@ class Watch:
         self._entries: dict[int, bytes] = {}
         self._digests: dict[int, bytes] = {}
         self._states: dict[int, bytes] = {}
+        self.reference: Reference | None = None
         self._stamp = 0
+        self._supported: dict[int, set[tuple[int, int]]] = {member.id: set() for member in cluster.members}
         self._seen = {member.id: _Seen() for member in cluster.members}
         self._turns = 0
 
@@ -85,6 +92,9 @@ class Watch:
         """A member's process begins on what its journal gave back."""
         self.disks[node.member].opened(node.member, recovered)
         self._seen[node.member] = _Seen(floor=self._view_of(recovered.state), state=recovered.state)
+        self._support(node.member, recovered.state)
+        unsafe = unsafe_segment(node.disk) or unsafe_snapshot(node.disk, recovered.snapshot)
+        require(not unsafe, "durability", "member {} believes {}, which was never synced", node.member, unsafe)
 
     def jumped(self, node: Node, executor: Executor) -> None:
         """A member holds the state of a snapshot, and applies nothing of what lies before."""
@@ -115,15 +125,29 @@ class Watch:
             require(
                 disk.holds(op, self._entries[op]), "durability", "member {} cut off committed op {}", node.member, op
             )
+        unsafe = unsafe_segment(node.disk, newest=2)
+        require(not unsafe, "durability", "member {} reports {} durable, which is not", node.member, unsafe)
         for record in records:
             if isinstance(record, SnapshotRecord):
-                self.counts["snapshots stored"] += 1
-                if self._states.setdefault(record.op, record.digest) != record.digest:
-                    raise ViolationError(
-                        "equal states", f"member {node.member}'s snapshot up to op {record.op} holds another state"
-                    )
+                self._stored(node, record)
             elif isinstance(record, StateRecord):
                 self._saved(node.member, record.data)
+
+    def _stored(self, node: Node, snapshot: SnapshotRecord) -> None:
+        self.counts["snapshots stored"] += 1
+        unsafe = unsafe_snapshot(node.disk, snapshot)
+        require(not unsafe, "durability", "member {} names {}, which is not durable", node.member, unsafe)
+        op = snapshot.op
+        if op not in self._states and self.reference is not None:
+            expected = self.reference.digest_at(op, self._entries)
+            if expected is not None:
+                self._states[op] = expected
+        if self._states.setdefault(op, snapshot.digest) != snapshot.digest:
+            raise ViolationError("equal states", f"member {node.member}'s snapshot up to op {op} holds another state")
+
+    def _support(self, member: int, state: bytes | None) -> None:
+        if self._rules is not None and state is not None:
+            self._supported[member].add(self._rules.support(self._codec.decode(state)))
 
     def _saved(self, member: int, state: bytes) -> None:
         seen, view = self._seen[member], self._view_of(state)
@@ -132,6 +156,7 @@ class Watch:
             taken_back = self._rules.taken_back(self._codec.decode(seen.state), self._codec.decode(state))
             require(not taken_back, "monotone", "member {} takes back on disk {}", member, taken_back)
         seen.floor, seen.state = view, state
+        self._support(member, state)
 
     def ended(self, now: int, node: Node, why: str) -> None:
         """A process ended."""
@@ -206,6 +231,8 @@ class Watch:
         if status.status == "normal" or replica.leads:
             self.disks[member].ghost = {}
         if replica.leads:
+            if status.view not in self.leaders:
+                self._first_to_lead(member, status.view)
             leader = self.leaders.setdefault(status.view, (member, node.life))
             if leader != (member, node.life):
                 raise ViolationError(
@@ -213,6 +240,16 @@ class Watch:
                     f"view {status.view} is led by member {leader[0]} (life {leader[1]}) and by member {member} "
                     f"(life {node.life})",
                 )
+
+    def _first_to_lead(self, member: int, view: int) -> None:
+        """A disk that was lost counts: whoever was supported from there cannot know."""
+        if self._rules is None or view == 0:
+            return
+        supporters = [other for other, said in self._supported.items() if {(view, member), (view, 0)} & said]
+        if len(supporters) < self._quorum:
+            raise ViolationError(
+                "majority", f"member {member} leads view {view}, and only disks {supporters} have ever supported it"
+            )
 
     def _look_at_bounds(self, node: Node, replica: Replica) -> None:
         require(len(node.waiting) <= _MOST_WAITING, "bounds", "member {} asked for too many writes", node.member)

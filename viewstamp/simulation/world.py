@@ -31,13 +31,16 @@ from viewstamp.replica.turn import Turn
 from viewstamp.simulation.decay import UNREADABLE, noticed_in_loading, withheld
 from viewstamp.simulation.hearing import Hearing
 from viewstamp.simulation.inhabitants import DiskLatency, Failure, Node
+from viewstamp.simulation.interrupted import interrupt
 from viewstamp.simulation.ledger import Ledger
 from viewstamp.simulation.promises import PromiseWatch
+from viewstamp.simulation.reference import Reference
 from viewstamp.simulation.watch import Watch
 from viewstamp.wire import make_codec
 
 _EPOCH = 1_700_000_000_000_000_000
 ROOM_BYTES = 8_000  # Small: a disk that loses its power draws the fate of each sector.
+LONGEST_TURN = 2 * MILLISECOND  # So long after a turn comes the next one that it wants: something can arrive.
 
 
 class World(Hearing):
@@ -59,6 +62,7 @@ class World(Hearing):
         network: Network | None = None,
         disk: DiskLatency | None = None,
         segment_bytes: int = SEGMENT_BYTES,
+        room_bytes: int = ROOM_BYTES,
     ) -> None:
         cluster = Cluster(
             name="simulation",
@@ -71,10 +75,10 @@ class World(Hearing):
         self.clock_error = 0  # nanoseconds by which all wall clocks are ahead
         self.nodes = {member.id: self._make_node(member.id) for member in cluster.members}
         self._core_class = core_class if core_class is not None else protocol_class(protocol)
-        self._segment_bytes = segment_bytes
-        self.disk_latency = disk if disk is not None else DiskLatency()
+        self._segment_bytes, self._room_bytes, self.disk_latency = segment_bytes, room_bytes, disk or DiskLatency()
         self.watch = Watch(cluster, make_codec(self._core_class))
-        self.on_send = PromiseWatch(self._core_class, self.watch.disks).sent
+        self.watch.reference = Reference(self)
+        self.on_send = PromiseWatch(self._core_class, self.watch.disks, {m: n.disk for m, n in self.nodes.items()}).sent
 
     def _make_node(self, member: int) -> Node:
         return Node(member, SimulatedDisk(self._stream(f"disk {member}")), self._stream(f"member {member}"))
@@ -105,7 +109,7 @@ class World(Hearing):
         node = self.nodes[member]
         node.life += 1
         node.waiting, node.writing, node.wake_at, node.dies_after = [], False, -1, 0
-        node.release, node.files_free_at = 0, 0
+        node.under_way, node.release, node.files_free_at = None, 0, 0
         files = node.disk.files()
         try:
             node.journal = Journal.open(
@@ -115,7 +119,7 @@ class World(Hearing):
                 protocol=self._core_class.name,
                 create_incarnation=lambda: self._incarnation(node),
                 segment_bytes=self._segment_bytes,
-                room_bytes=ROOM_BYTES,
+                room_bytes=self._room_bytes,
             )
             if minimum:
                 node.journal.set_incarnation(max(minimum, self._incarnation(node)))
@@ -163,13 +167,14 @@ class World(Hearing):
         return replica
 
     def _load(self, node: Node, files: SnapshotFiles, snapshot: Snapshot) -> Executor:
-        limits, pieces = self.cluster, files.pieces(record_of(snapshot))
-        executor = load(self.machine, snapshot, pieces, max_sessions=limits.max_sessions, window=limits.window)
+        most, window = self.cluster.max_sessions, self.cluster.window
+        executor = load(self.machine, snapshot, files.pieces(record_of(snapshot)), max_sessions=most, window=window)
         self.watch.jumped(node, executor)
         return executor
 
     def _end_process(self, member: int, why: str) -> SimulatedDisk:
         node = self.nodes[member]
+        interrupt(self.watch, node)
         if node.replica is not None:
             self.watch.ended(self.now, node, why)
         if self.observer is not None:
@@ -253,7 +258,7 @@ class World(Hearing):
             node.release = turn.release
             self._release(node)
         if turn.more:
-            self.at(self.now, self._in_life(node, self._finish))
+            self.at(self.now + node.random.randrange(LONGEST_TURN), self._in_life(node, self._finish))
         self._schedule(node)
 
     def _dies_midway(self, node: Node, turn: Turn) -> bool:
@@ -307,16 +312,15 @@ class World(Hearing):
         """Write all that waits as one batch, and report it when the disk has it."""
         if node.writing or not node.waiting or node.journal is None:
             return
-        writes, node.waiting = node.waiting, []
+        writes, node.waiting, node.writing = node.waiting, [], True
         records = [record for _, records in writes for record in records]
-        batch = node.journal.encode_batch(records)
-        node.writing = True
-        last = writes[-1][0]
+        batch, last = node.journal.encode_batch(records), writes[-1][0]
+        node.under_way = batch, records
         delay = self.disk_latency.draw(node.random) + node.hang
         self.at(self.now + delay, self._in_life(node, lambda node: self._written(node, batch, records, last)))
 
     def _written(self, node: Node, batch: Batch, records: list[JournalRecord], number: int) -> None:
-        journal, replica = node.journal, node.replica
+        journal, replica, node.under_way = node.journal, node.replica, None
         if journal is None or replica is None:
             return
         node.sizes.append(journal.statistics().bytes)

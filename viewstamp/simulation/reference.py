@@ -1,0 +1,29 @@
+"""What every member should hold: the committed entries, applied once more, by nobody who takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from statemachine import Executor
+from viewstamp.protocol import split_entries
+from viewstamp.simulation.surroundings import Surroundings
+
+
+class Reference:
+    """The state at those ops of which somebody stores a snapshot. It only goes forward."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._executor: Executor | None = None
+
+    def digest_at(self, op: int, entries: Mapping[int, bytes]) -> bytes | None:
+        """A hash over the whole state at `op`, to which `entries` must lead; None if it lies behind already."""
+        if self._executor is None:
+            machine, cluster = self._surroundings.machine(), self._surroundings.cluster
+            self._executor = Executor(machine, max_sessions=cluster.max_sessions, window=cluster.window)
+        executor = self._executor
+        if executor.applied > op:
+            return None
+        following = b"".join([entries[number] for number in range(executor.applied + 1, op + 1)])
+        executor.apply(split_entries(following))
+        return executor.state_digest()
