@@ -415,6 +415,8 @@ _FIRST = {
     "raft/read-without-round": 22,
     "raft/read-before-no-op": 9,
     "raft/earlier-votes-counted": 8,
+    "raft/earlier-answers-counted": 41,
+    "raft/incarnation-in-memory": 16,
     "raft/replies-not-in-snapshot": 25,
     "raft/use-not-in-snapshot": 12,
     "vsr/joins-before-fetching": 11,
@@ -422,6 +424,9 @@ _FIRST = {
     "vsr/read-before-inherited": 18,
     "vsr/earlier-doviewchanges-counted": 11,
     "vsr/any-recovery-answer": 31,
+    "vsr/read-joins-round": 64,
+    "vsr/replies-not-in-snapshot": 25,
+    "vsr/use-not-in-snapshot": 12,
 }
 
 
