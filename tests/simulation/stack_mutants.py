@@ -425,6 +425,7 @@ _FIRST = {
     "vsr/earlier-doviewchanges-counted": 11,
     "vsr/any-recovery-answer": 31,
     "vsr/read-joins-round": 64,
+    "vsr/read-counts-round-before": 64,
     "vsr/replies-not-in-snapshot": 25,
     "vsr/use-not-in-snapshot": 12,
 }
