@@ -128,6 +128,32 @@ class Aftermath(Intrigues):
             self.network.heal(name, client.address)
         world.run_for(draw.randrange(1, 3) * self.patience)
 
+    def gap(self) -> None:
+        """A member has missed some of what the primary ordered, and holds what came after that, which is never agreed.
+
+        It cannot ask for the rest, hears nothing of another that leads, and then of nobody else: what the new one
+        orders in that place is something else.
+        """
+        world, draw = self.world, self.draw
+        if len(self.members) < 5 or not self._settle():
+            return
+        primary = self.someone()
+        behind, *rest = draw.sample(self._others(primary), len(self.members) - 1)
+        self.separate([behind], [primary, *rest], both_ways=False)
+        self.separate([primary], [behind, *rest], both_ways=False)
+        self._call_at(primary, draw.choice((1, 5, 20)))
+        world.run_for(draw.choice((2, 5)) * MILLISECOND)
+        self.network.heal(self.names[primary], self.names[behind])
+        for _ in range(draw.randrange(1, 4)):
+            self._call_at(primary, 1 + draw.randrange(3))
+            world.run_for(draw.choice((1, 3)) * MILLISECOND)
+        self.separate([behind], [primary, *rest])
+        if self._await_another(primary):
+            self._keep_apart(primary, self.members)
+            for _ in range(3):
+                self._call_at(self.someone(), 1 + draw.randrange(10))
+                world.run_for(draw.randrange(1, 3) * self.patience // 2)
+
     def standstill(self) -> None:
         """The primary stands still with answers unheard. Others go on without it, and somebody reads there."""
         world, draw = self.world, self.draw

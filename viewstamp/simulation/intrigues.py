@@ -242,6 +242,8 @@ class Intrigues(Faults):
             self._await_commit(self.patience)
             self._keep_apart(second, self.members)
             self.world.run_for(self.draw.randrange(1, 5) * self.patience)
+            if self.draw.randrange(2):
+                self.lull([second])
 
     def overwrite(self) -> None:
         """What one primary ordered alone is spread by it after another one has ordered something there (figure 8).
@@ -348,16 +350,36 @@ class Intrigues(Faults):
         self.separate([first, deserter, absent], [member for member in rest if member != absent])
         world.run_for(draw.randrange(2, 6) * self.patience)
 
-    def lull(self) -> None:
-        """All is well for a while: whatever anybody waits for must be answered, whatever happened before."""
+    def lull(self, without: Sequence[int] = ()) -> None:
+        """All is well for a while: whatever anybody waits for must be answered, whatever happened before.
+
+        Nobody hears those that it is to be `without`, if the others are enough, and have their data.
+        """
         world, network, patience = self.world, self.network, self.patience
         weather, tail, disks = network.faults, network.tail, world.disk_latency
         rates = {member: node.clock.rate for member, node in world.nodes.items()}
         self.end()
-        self.start_again(self.members)
-        self.load.forget_reads_at(self.gone)
+        self.remember_data()
+        core = self._others(*without)
+        able = set(core) - self.without_data - self.gone
+        if len(able) < world.cluster.configuration.quorum or not self.founded:
+            core = self.members
+        absent = self._others(*core)
+        self.separate(core, absent)
+        if self.draw.randrange(2):  # Else clients go on hearing those who cannot serve.
+            for member in absent:
+                network.isolate(self.names[member])
+        self.start_again(core)
+        self.load.forget_reads_at({*self.gone, *absent})
         self.load.catch_up(20 * patience + _CLIENT_PAUSE)
+        network.heal()
         network.faults, network.tail, world.disk_latency = weather, tail, disks
         for member, node in world.nodes.items():
             node.clock.set_rate(rates[member], world.now)
         self.over = False
+
+    def remnant(self) -> None:
+        """All is well, but for some who are cut off: the others are enough, and must serve with what they have."""
+        spare = len(self.members) - self.world.cluster.configuration.quorum
+        if spare:
+            self.lull(self.draw.sample(self.members, self.draw.randint(1, spare)))

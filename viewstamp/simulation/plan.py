@@ -68,6 +68,8 @@ class Fault(StrEnum):
     RELAPSE = "killed, back, and without power"
     DEAF_CLIENT = "a client that is not told"
     LULL = "all is well for a while"
+    REMNANT = "all is well for a while, for a majority alone"
+    GAP = "a member with a gap misses how the primary is replaced"
     CLOCK_JUMP = "clock jump, or another rate"
     RESIGN = "leadership resigned"
     SNAPSHOT_NOW = "snapshots wanted at once"
