@@ -42,6 +42,7 @@ from viewstamp.replica.records import journal_records
 from viewstamp.replica.requests import ClientAnswer, Requests
 from viewstamp.replica.snapshots import Snapshots
 from viewstamp.replica.status import ReplicaStatistics, Status, encode_status, founding_standing, make_status
+from viewstamp.replica.taking import COLLECT_BYTES
 from viewstamp.replica.turn import Stored, Turn
 from viewstamp.replica.writes import Writes
 from viewstamp.wire import (
@@ -84,6 +85,7 @@ class Replica:
         now: Time,
         session: ClientSession | None = None,
         measure: Callable[[], int] = lambda: 0,
+        collect_bytes: int = COLLECT_BYTES,
     ) -> None:
         self._cluster = cluster
         self._configuration = cluster.configuration
@@ -115,6 +117,7 @@ class Replica:
             issue=self._writes.issue,
             measure=measure,
             stored=stored.snapshot,
+            collect_bytes=collect_bytes,
         )
         self._turn = Turn()
         self._commit = 0

@@ -48,11 +48,13 @@ class Snapshots:
         issue: Callable[[tuple[JournalRecord, ...]], int],
         measure: Callable[[], int],
         stored: Snapshot | None,
+        collect_bytes: int,
     ) -> None:
         self._applied = applied
         self._send = send
         self._issue = issue
         self._measure = measure
+        self._collect_bytes = collect_bytes
         self._entries_limit = cluster.snapshot_entries
         self._bytes_limit = cluster.snapshot_bytes
         # Not all at the same op: a state machine that is written down at once would hold a majority at the same time.
@@ -318,7 +320,7 @@ class Snapshots:
             return
         self._pause_ns = self._measure() - began
         self._log_bytes = 0
-        self._taking = Taking(applied.viewstamp, applied.stamp, pieces)
+        self._taking = Taking(applied.viewstamp, applied.stamp, pieces, self._collect_bytes)
 
     def _collect(self, turn: Turn) -> WriteBlock | None:
         taking = self._taking

@@ -8,7 +8,8 @@ from viewstamp.protocol import SNAPSHOT_DIGEST_BYTES, Snapshot, Viewstamp, check
 from viewstamp.replica.chunks import BLOCK_BYTES
 from viewstamp.replica.file_tasks import WriteBlock
 
-_PULL_BYTES = 64 * 1024
+COLLECT_BYTES = 64 * 1024
+"""How much of a snapshot is collected in one turn, unless one piece is larger."""
 
 
 class Taking:
@@ -17,10 +18,11 @@ class Taking:
     One block is being written at a time, and the next is collected meanwhile, a little in each turn.
     """
 
-    def __init__(self, viewstamp: Viewstamp, stamp: int, pieces: Iterator[bytes]) -> None:
+    def __init__(self, viewstamp: Viewstamp, stamp: int, pieces: Iterator[bytes], collect_bytes: int) -> None:
         self._viewstamp = viewstamp
         self._stamp = stamp
         self._pieces = pieces
+        self._collect_bytes = collect_bytes
         self._buffer = bytearray()
         self._offset = 0
         self._end = b""
@@ -40,7 +42,7 @@ class Taking:
     def next_block(self) -> WriteBlock | None:
         """Collect some more; the next block, once it is complete and the one before it is written."""
         pulled = 0
-        while self.wants_turn and pulled < _PULL_BYTES:
+        while self.wants_turn and pulled < self._collect_bytes:
             piece = next(self._pieces, None)
             if piece is None:
                 self._ended = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from viewstamp.journal.simulated import Crash
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.replica import Replica
 from viewstamp.simulation.decay import decay
@@ -16,6 +17,31 @@ class DiskStories(Faults):
         """Operators ask members for a snapshot, of a log that is still short."""
         for member in self.draw.sample(self.members, 1 + self.draw.randrange(len(self.members))):
             self.world.tell(member, "snapshot", Replica.take_snapshot)
+
+    def stumble(self) -> None:
+        """A member with a snapshot of its own was away, is sent another, and ends inside one of its disk operations."""
+        draw, world = self.draw, self.world
+        away = self.anyone()
+        world.tell(away, "snapshot", Replica.take_snapshot)
+        world.run_for(self.patience // 2)
+        self.strike([away], power=False)
+        others = [member for member in self.members if member != away]
+        self.load.burst(draw_client(draw, self.load), 30)
+        world.run_for(draw.randrange(1, 3) * self.patience)
+        for _ in range(2):  # Of the second on, the log does not go back as far as what was away has.
+            for member in others:
+                world.tell(member, "snapshot", Replica.take_snapshot)
+            world.run_for(self.patience // 2)
+            self.load.burst(draw_client(draw, self.load), 10)
+        image = world.watch.disks[away]
+        held = image.snapshot
+        self.start(away)
+        node = world.nodes[away]
+        node.hang = draw.choice((0, 0, 10, 30)) * MILLISECOND
+        world.run_until(lambda: image.snapshot != held or node.writing, draw.randrange(self.patience))
+        self.plan_crash(away, 1 + draw.randrange(8), draw.choice((Crash.KILLED, Crash.POWER_LOST)))
+        world.run_for(self.patience)
+        self.start(away)
 
     def damage_snapshot(self) -> None:
         """The snapshot that a member would restart from decays: it must be found out, by whoever reads it.

@@ -12,6 +12,7 @@ from random import Random
 
 from transport.network import LinkFaults
 from viewstamp.protocol import MILLISECOND, Limits, Timeouts
+from viewstamp.replica.taking import COLLECT_BYTES
 from viewstamp.simulation.inhabitants import DiskLatency
 from viewstamp.simulation.load import Habits
 from viewstamp.simulation.network import Tail
@@ -46,6 +47,7 @@ class Fault(StrEnum):
     FAIL_SYNC = "failed sync"
     FULL_DISK = "full disk"
     DAMAGE = "flipped bits in a journal"
+    STUMBLE = "who is sent a snapshot ends inside a disk operation"
     DAMAGE_SNAPSHOT = "flipped bits or a lost end in a snapshot"
     LOSE_DISK = "lost disk"
     LOSE_WITNESS = "lost disk of whoever alone acknowledged"
@@ -135,6 +137,7 @@ class Plan:
     snapshot_entries: int = 16_384
     segment_bytes: int = 64 * 1024 * 1024
     room_bytes: int = 8_000
+    collect_bytes: int = COLLECT_BYTES
     datagram_bytes: int = 1200
     disk: DiskLatency = DiskLatency()  # noqa: RUF009
     weather: LinkFaults = LinkFaults()  # noqa: RUF009
@@ -211,4 +214,5 @@ def draw_plan(seed: int) -> Plan:
         store=store,
         bulky=bulky,
         room_bytes=stored.choice((0, 8_000, 8_000)),
+        collect_bytes=stored.choice((1, COLLECT_BYTES)),
     )

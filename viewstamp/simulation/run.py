@@ -86,6 +86,7 @@ class Run:
             disk=plan.disk,
             segment_bytes=plan.segment_bytes,
             room_bytes=plan.room_bytes,
+            collect_bytes=plan.collect_bytes,
         )
         world.cluster = replace(
             world.cluster,

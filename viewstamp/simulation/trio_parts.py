@@ -34,6 +34,7 @@ class Surveyor:
 
     now: int
     events: int
+    collect_bytes: int
 
     @abstractmethod
     def overhear(self, source: str, destination: str, datagram: bytes) -> None:
@@ -274,7 +275,17 @@ class WatchedReplica(Replica):
         self._world = world
         self._node = node
         world.made(node, self, stored)
-        super().__init__(cluster, me, core_class, machine, stored, random=random, now=now, session=session)
+        super().__init__(
+            cluster,
+            me,
+            core_class,
+            machine,
+            stored,
+            random=random,
+            now=now,
+            session=session,
+            collect_bytes=world.collect_bytes,
+        )
 
     def tick(self, now: Time) -> None:
         self._world.events += 1

@@ -27,6 +27,7 @@ from viewstamp.replica import (
     record_of,
     snapshot_of,
 )
+from viewstamp.replica.taking import COLLECT_BYTES
 from viewstamp.replica.turn import Turn
 from viewstamp.simulation.decay import UNREADABLE, noticed_in_loading, withheld
 from viewstamp.simulation.hearing import Hearing
@@ -63,6 +64,7 @@ class World(Hearing):
         disk: DiskLatency | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         room_bytes: int = ROOM_BYTES,
+        collect_bytes: int = COLLECT_BYTES,
     ) -> None:
         cluster = Cluster(
             name="simulation",
@@ -72,6 +74,7 @@ class World(Hearing):
             **(options or {}),
         )
         super().__init__(seed, cluster, machine, network)
+        self.collect_bytes = collect_bytes
         self.clock_error = 0  # nanoseconds by which all wall clocks are ahead
         self.nodes = {member.id: self._make_node(member.id) for member in cluster.members}
         self._core_class = core_class if core_class is not None else protocol_class(protocol)
@@ -160,6 +163,7 @@ class World(Hearing):
             stored,
             random=Random(node.random.getrandbits(64)),
             now=self._time(node),
+            collect_bytes=self.collect_bytes,
         )
         for other in self.nodes.values():
             if other is not node:
