@@ -276,6 +276,20 @@ def hard(pairs: int) -> list[Operation]:
     return [*adds, did(99, 5, 6, "read", out=1)]
 
 
+def test_deletes_are_kept_for_where_nothing_else_leads_on() -> None:
+    """A burst of concurrent calls: put in first place, the deletes are missing later, and which is tried in vain."""
+    newest = 20
+    history = [did(0, 0, 1, "put", "first", out=1)]
+    history += [did(1, 2, 90, "delete", out=True) for _ in range(5)]
+    history += [did(2, 2, 90, "put", f"{version}", out=version) for version in range(2, newest)]
+    for version in range(newest, newest + 8, 2):
+        history.append(did(3, 2, 90, "cas", None, f"{version}", out={"swapped": True, "version": version}))
+        history.append(did(3, 2, 90, "append", "more", out=version + 1))
+    history += [unknown(4, 2, "cas", None, f"unknown {number}") for number in range(3)]
+    history.append(did(0, 91, 92, "get", out=None))
+    assert isinstance(check_history(history, budget=200), Linearizable)
+
+
 def test_a_search_that_exceeds_its_budget_is_undecided_and_no_success() -> None:
     verdict = check_history(hard(30), budget=1000)
     assert isinstance(verdict, Undecided)

@@ -200,13 +200,18 @@ class Aftermath(Intrigues):
 
     def last_read(self) -> None:
         """A primary is cut off, and slow to notice. When another has answered, somebody asks it, for the first time."""
-        world, load = self.world, self.load
+        world, load, draw = self.world, self.load, self.draw
         if not self._settle():
             return
         primary = self.someone()
         for client in load.clients:
             self.network.cut(client.address, self.names[primary])
-        self._strand(primary)
+        if draw.randrange(2):
+            self._strand(primary)
+        else:  # It stands still, and has nothing to do but to answer who asks when it goes on.
+            self._slow_down(primary)
+            world.pause(primary, self.patience * 27 // 20)
+            self.separate([primary], self._others(primary), both_ways=False)
         before = load.acknowledged
         load.fresh()
         if not self._await_another(primary):
@@ -215,8 +220,8 @@ class Aftermath(Intrigues):
         for client in load.clients:
             self.network.heal(client.address, self.names[primary])
         for _ in range(3):
-            load.read_at(draw_client(self.draw, load), primary)
-            world.run_for(self.draw.choice((0, MILLISECOND, self.patience // 4)))
+            load.read_at(draw_client(draw, load), primary)
+            world.run_for(draw.choice((0, MILLISECOND, self.patience // 4)))
 
     def encore(self) -> None:
         """A member stands, and later once more. What it was told the first time it then hears again."""

@@ -7,6 +7,7 @@ return's own must come before any later call. Operations of unknown outcome are 
 What keeps the search short, beside the memory of what was tried:
 - An operation that leaves the state as it is comes next at once, whatever else could: all others can still follow.
 - Where results carry an order (a model's hints), of those that can come next only the smallest rank does.
+- What has a rank comes before what has none, such as a delete: that is kept for where nothing else leads on.
 - Of equal operations of unknown outcome the one called first stands for all.
 - One of unknown outcome is given a place last of all, and only where the next operation would not have led as far
   without it; nor where the model knows that it is of no use.
@@ -210,6 +211,7 @@ class OrderSearch(Generic[S]):
                 frame.moves, frame.settled = [(number, after)], True
                 break
             frame.moves.append((number, after))
+        frame.moves.sort(key=lambda move: self._ranks[move[0]] is None)
         return frame
 
     def _next(self, frame: _Frame[S]) -> tuple[int, S] | None:

@@ -167,7 +167,7 @@ def draw_plan(seed: int) -> Plan:
     faults = () if calm else tuple(fault for fault in Fault if random.randrange(100) < share)
     steady = random.randrange(3) > 0
     drift = random.choice((0, 200, 200, 50_000, 150_000))
-    crowded = random.randrange(12) == 0
+    crowded = random.randrange(8) == 0
     large = random.randrange(12) == 0
     clients = random.choice((1, 2, 3, 4, 6, 8, 12))
     stored = Random(f"store {seed}")
