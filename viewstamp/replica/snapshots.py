@@ -21,7 +21,7 @@ from viewstamp.replica.file_tasks import FileTask, ReadBlock, RemoveSnapshot, Wr
 from viewstamp.replica.records import record_of
 from viewstamp.replica.serving import Serving
 from viewstamp.replica.status import SnapshotStatus, Transfer
-from viewstamp.replica.taking import Taking
+from viewstamp.replica.taking import COLLECT_BYTES, Taking
 from viewstamp.replica.turn import Turn, margin_of
 from viewstamp.wire import Chunk, GetChunk, NoSnapshot
 
@@ -48,7 +48,7 @@ class Snapshots:
         issue: Callable[[tuple[JournalRecord, ...]], int],
         measure: Callable[[], int],
         stored: Snapshot | None,
-        collect_bytes: int,
+        collect_bytes: int = COLLECT_BYTES,
     ) -> None:
         self._applied = applied
         self._send = send

@@ -155,16 +155,9 @@ class World(Hearing):
         snapshot = snapshot_of(recovered.snapshot) if recovered.snapshot is not None else None
         executor = self._load(node, files, snapshot) if snapshot is not None else None
         stored = Stored(journal.incarnation, recovered.founding, recovered.state, recovered.entries, snapshot, executor)
-        replica = Replica(
-            self.cluster,
-            node.member,
-            self._core_class,
-            self.machine(),
-            stored,
-            random=Random(node.random.getrandbits(64)),
-            now=self._time(node),
-            collect_bytes=self.collect_bytes,
-        )
+        parts = (self.cluster, node.member, self._core_class, self.machine(), stored)
+        own, now = Random(node.random.getrandbits(64)), self._time(node)
+        replica = Replica(*parts, random=own, now=now, collect_bytes=self.collect_bytes)
         for other in self.nodes.values():
             if other is not node:
                 replica.endpoint.set_peer(other.member, other.address)
