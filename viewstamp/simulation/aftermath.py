@@ -206,12 +206,13 @@ class Aftermath(Intrigues):
         primary = self.someone()
         for client in load.clients:
             self.network.cut(client.address, self.names[primary])
-        if draw.randrange(2):
+        if draw.randrange(3) == 0:
             self._strand(primary)
-        else:  # It stands still, and has nothing to do but to answer who asks when it goes on.
-            self._slow_down(primary)
-            world.pause(primary, self.patience * 27 // 20)
+        else:  # It stands still. Answers from before wait for it as it goes on, and whoever asked it meanwhile.
+            world.pause(primary, draw.randrange(4, 10) * self.patience // 2)
             self.separate([primary], self._others(primary), both_ways=False)
+            world.run_for(self.patience // 8)
+            self.separate(self._others(primary), [primary], both_ways=False)
         before = load.acknowledged
         load.fresh()
         if not self._await_another(primary):
@@ -222,6 +223,7 @@ class Aftermath(Intrigues):
         for _ in range(3):
             load.read_at(draw_client(draw, load), primary)
             world.run_for(draw.choice((0, MILLISECOND, self.patience // 4)))
+        world.run_for(self.patience)
 
     def encore(self) -> None:
         """A member stands, and later once more. What it was told the first time it then hears again."""
