@@ -177,7 +177,7 @@ CALLERS = (
         "one caller goes away, and the others hear nothing any more",
         "calls wait for ever",
         (Callers, "_finish", _forget_others),
-        first=2,
+        first=27,
     ),
     _mutant(
         "all callers of a turn get the last one's answer",

@@ -154,7 +154,7 @@ def test_a_disk_that_cuts_off_what_is_committed_is_noticed() -> None:
     last = watch.disks[2].last_op
     watch.durable(node, [TruncateRecord(last)])  # nothing
     covering = SnapshotRecord(0, watch.disks[3].last_op, 1, bytes(32))
-    watch.durable(world.nodes[3], [TruncateRecord(1), covering])  # a snapshot in its place
+    watch.disks[3].add([TruncateRecord(1), covering])  # a snapshot in its place
     with pytest.raises(ViolationError, match="member 2 cut off committed op 2"):
         watch.durable(node, [TruncateRecord(1)])
 

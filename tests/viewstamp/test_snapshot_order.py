@@ -304,6 +304,38 @@ def test_a_fetched_snapshot_is_here_when_its_file_is_durable() -> None:
     assert taker.protocol.here == [snapshot]
 
 
+def test_a_snapshot_that_is_taken_keeps_its_file_when_the_same_one_was_fetched_and_given_up() -> None:
+    """The log has come meanwhile, and the member takes a snapshot of the same op, while the last block of the fetched
+    one is still being written. Both files get one name: removed with the first, the second would be named by the
+    journal, and not be there.
+    """
+    donor, taker = Taker(), Taker()
+    donor.come_to(5)
+    donor.snapshots.demand()
+    donor.turn()
+    [block] = donor.tasks
+    assert isinstance(block, WriteBlock)
+    assert block.finished is not None
+    taker.turn(Wanted(PEER, block.finished))
+    give(taker, block.finished, 0, block.data)
+    taker.turn(Wanted(PEER, block.finished))
+    taker.come_to(5)
+    taker.snapshots.demand()
+    taker.turn()
+    assert taker.tasks == [block, block]
+    files: set[Snapshot] = set()
+    while taker.tasks:
+        task = taker.tasks.pop(0)
+        if isinstance(task, WriteBlock) and task.finished is not None:
+            files.add(task.finished)
+        elif isinstance(task, RemoveSnapshot):
+            files.remove(task.snapshot)
+        taker.snapshots.file_done(task, None, taker.now)
+        taker.turn()
+    assert taker.records == [(record_of(block.finished),)]
+    assert files == {block.finished}
+
+
 def test_a_chunk_of_another_snapshot_is_not_taken() -> None:
     """Both are up to the same op: bytes of two would be mixed."""
     taker = Taker()

@@ -82,7 +82,8 @@ class Snapshots:
         self._fetched: Snapshot | None = None
         self._serving = Serving(send, _PIN_SUSPECTS * cluster.timeouts.suspect)
 
-        self._blocks: deque[Taking | Fetching] = deque()  # whose blocks are being written
+        # Whose blocks are being written, and the names that some of them give their files.
+        self._blocks: deque[tuple[Taking | Fetching, Snapshot | None]] = deque()
         self._files: list[FileTask] = []
         self._release = 0
         self._pause_ns = 0
@@ -129,7 +130,7 @@ class Snapshots:
             if data is None and task.snapshot == self._current:
                 self._replace(task.snapshot)
         elif isinstance(task, WriteBlock):
-            owner = self._blocks.popleft()
+            owner, _ = self._blocks.popleft()
             owner.written(now.monotonic)
             if task.finished is not None:
                 self._file_finished(owner, task.finished, now)
@@ -200,7 +201,8 @@ class Snapshots:
         return max(base, kept)
 
     def _remove(self, snapshot: Snapshot) -> None:
-        in_use = (self._current, self._fetched, *self._older)
+        # What is taken while the last block of the same one, fetched and given up, is being written gets that name too.
+        in_use = (self._current, self._fetched, *self._older, *(named for _, named in self._blocks))
         if snapshot not in in_use and (self._recording is None or snapshot != self._recording[1]):
             self._files.append(RemoveSnapshot(snapshot))
 
@@ -255,7 +257,7 @@ class Snapshots:
         if self._taking is None and self._fetching is not None:
             block = self._fetching.next_block()
             if block is not None:
-                self._blocks.append(self._fetching)
+                self._blocks.append((self._fetching, block.finished))
         if block is not None:
             self._files.append(block)
         if self._older or self._pinned_log or self._serving.active:
@@ -336,7 +338,7 @@ class Snapshots:
             return None
         self._pause_ns = max(self._pause_ns, self._measure() - began)
         if block is not None:
-            self._blocks.append(taking)
+            self._blocks.append((taking, block.finished))
         turn.more |= taking.wants_turn
         return block
 
