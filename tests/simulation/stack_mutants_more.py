@@ -18,13 +18,14 @@ from raft.server import Role, Server
 from statemachine import KeyValueStore, key_value
 from statemachine.executor import Executor
 from statemachine.sessions import Lookup, Sessions
-from tests.simulation.changes import Change, after, early
+from tests.simulation.changes import Change, after, before, early
 from viewstamp.client import ClientSession
 from viewstamp.journal import Journal, SnapshotFiles, SnapshotRecord
 from viewstamp.journal.opening import prepare
 from viewstamp.journal.reading import segment_names
 from viewstamp.journal.snapshot_files import UNFINISHED_NAME, snapshot_name
 from viewstamp.protocol import Reads
+from viewstamp.replica.snapshots import Snapshots
 from vsr import normal, recovery, state_transfer, view_change
 from vsr.messages import PrepareOk, RecoveryResponse
 from vsr.reads import Rounds
@@ -32,11 +33,14 @@ from vsr.replica import Purpose, Replica, Status
 
 Bugs = tuple[tuple[str, str, tuple[Change, ...]], ...]
 
+_snapshot_of_sessions = Sessions.snapshot
+
 # Viewstamped Replication.
 
 _on_do_view_change = view_change.on_do_view_change
 _begin_transfer, _promise_vsr = state_transfer.begin, Replica.promise
 _on_recovery_response = recovery.on_recovery_response
+_become_backup, _on_new_snapshot = Replica.become_backup, state_transfer.on_new_snapshot
 
 
 def _count_those_of_any_view(r: Replica, sender: int, message: Any) -> None:
@@ -65,7 +69,30 @@ def _answer_to_any_question(r: Replica, sender: int, message: Any) -> None:
     _on_recovery_response(r, sender, replace(message, nonce=r.recovery_nonce))
 
 
+def _keep_early_prepares(self: Replica, reason: str) -> None:
+    early_ones = dict(self.early)
+    _become_backup(self, reason)
+    self.early.update(early_ones)
+
+
+def _take_the_newer_for_in_hand(r: Replica, sender: int, message: Any) -> None:
+    in_hand = r.fetch is not None and r.fetch.in_hand
+    _on_new_snapshot(r, sender, message)
+    if r.fetch is not None:
+        r.fetch.in_hand |= in_hand
+
+
 VSR: Bugs = (
+    (
+        "early-prepares-kept",
+        "PREPAREs that came early, in a view before, go on waiting for their turn in the one that is joined.",
+        ((Replica, "become_backup", _keep_early_prepares),),
+    ),
+    (
+        "newer-snapshot-in-hand",
+        "A newer snapshot that is offered while a view is joined counts as here, as the one before it was.",
+        ((state_transfer, "on_new_snapshot", _take_the_newer_for_in_hand),),
+    ),
     (
         "earlier-doviewchanges-counted",
         "DOVIEWCHANGE for an earlier view counts for the present one.",
@@ -119,7 +146,16 @@ def _answer_of_any_term(s: Server, sender: int, message: Any) -> None:
     _on_appended(s, sender, message)
 
 
+def _compare_both(s: Server, last_term: int, last_index: int) -> bool:
+    return last_term >= s.last_term and last_index >= s.log.op
+
+
 RAFT: Bugs = (
+    (
+        "up-to-date-in-both",
+        "A log is up to date if neither its last term nor its length is smaller: of some two logs neither is (5.4.1).",
+        ((election, "_up_to_date", _compare_both),),
+    ),
     (
         "term-not-saved",
         "A later term that is heard of goes to disk with the next vote only (figure 2).",
@@ -228,7 +264,25 @@ def _run_equal_ones_once(self: Any, table: Any, body: bytes) -> bytes:
     return reply
 
 
+def _snapshot_lazily(self: Sessions) -> Iterator[bytes]:
+    yield from _snapshot_of_sessions(self)
+
+
+def _let_all_go(self: Snapshots, *_: object) -> None:
+    self._older = dict.fromkeys(self._older, 0)
+
+
 SHARED: Bugs = (
+    (
+        "sessions-captured-late",
+        "The sessions in a snapshot are those of when it comes to them, turns after it was begun.",
+        ((Sessions, "snapshot", _snapshot_lazily),),
+    ),
+    (
+        "older-file-removed-early",
+        "The file of the snapshot before goes when another is installed, and not when the journal names that.",
+        (before(Snapshots, "_let_go", _let_all_go),),
+    ),
     (
         "reread-not-synced",
         "What an earlier life wrote and did not sync is read back and believed, without a sync of its own.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations, pairwise, permutations
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from statemachine import Counter, KeyValueStore
 from statemachine.key_value import CannotAppendError
 from tests.simulation.histories import did, unknown, versioned
-from viewstamp.simulation.history import Json, Operation
+from viewstamp.simulation.history import Json, Operation, read_history
 from viewstamp.simulation.key_value_model import KeyValueModel
 from viewstamp.simulation.linearizability import (
     Linearizable,
@@ -26,7 +27,7 @@ from viewstamp.simulation.linearizability import (
 )
 from viewstamp.simulation.model import ModelError
 from viewstamp.simulation.models import COUNTER, KEY_VALUE, CounterModel
-from viewstamp.simulation.order_search import Found, OrderSearch
+from viewstamp.simulation.order_search import Exhausted, Found, OrderSearch
 
 SWAPPED_2: Json = {"swapped": True, "version": 2}
 
@@ -288,6 +289,13 @@ def test_deletes_are_kept_for_where_nothing_else_leads_on() -> None:
     history += [unknown(4, 2, "cas", None, f"unknown {number}") for number in range(3)]
     history.append(did(0, 91, 92, "get", out=None))
     assert isinstance(check_history(history, budget=200), Linearizable)
+
+
+def test_a_version_that_cannot_follow_is_seen_before_everything_else_has_been_tried() -> None:
+    """What clients saw of one key: calls of unknown outcome, and deletes that fit in many places (VSR, seed 120)."""
+    history = read_history(Path(__file__).parent.parent / "corpus" / "unknown-and-deleted.history.jsonl")
+    assert isinstance(OrderSearch(KEY_VALUE, history, 20_000).run(), Exhausted)
+    assert isinstance(OrderSearch(KEY_VALUE, history, 20_000, by_rank=True).run(), Found)
 
 
 def test_a_search_that_exceeds_its_budget_is_undecided_and_no_success() -> None:

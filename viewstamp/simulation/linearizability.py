@@ -117,6 +117,10 @@ def _check(operations: Sequence[Operation], model: Model[S], budget: int) -> Ver
         search = OrderSearch(model, parts, budget)
         result = search.run()
         steps += search.steps
+        if isinstance(result, Exhausted):  # Another way to look may be short where this one is not.
+            search = OrderSearch(model, parts, budget, by_rank=True)
+            result = search.run()
+            steps += search.steps
         match result:
             case Found():
                 pass
