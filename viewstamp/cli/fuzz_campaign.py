@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,6 +22,19 @@ _AT_ONCE_PER_JOB = 4
 def _end_at_ctrl_c() -> None:
     """A process that plays has nothing to tidy up, and nothing to say about it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def _holding_ctrl_c_back() -> Iterator[None]:
+    """For a moment, and for the processes begun in it until they are ready: at once, an interpreter that has hardly
+    begun would print how it failed to.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -48,6 +61,7 @@ class Campaign:
         columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
         began = time.monotonic()
         under_way: set[Future[Outcome]] = set()
+        resource_tracker.ensure_running()  # Begun with a pool's first process, it would let Ctrl-C through to that.
         with (
             Progress(*columns, console=self._console, transient=True) as progress,
             ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"), initializer=_end_at_ctrl_c) as pool,
@@ -60,7 +74,8 @@ class Campaign:
                     job = next(pending, None)
                     if job is None:
                         break
-                    under_way.add(pool.submit(play, job))
+                    with _holding_ctrl_c_back():
+                        under_way.add(pool.submit(play, job))
                 if not under_way:
                     break
                 done, under_way = wait(under_way, timeout=1, return_when=FIRST_COMPLETED)

@@ -57,7 +57,7 @@ class _Seen:
 class Watch:
     """Raises ViolationError at the moment at which something is wrong."""
 
-    def __init__(self, cluster: Cluster, codec: MessageCodec) -> None:
+    def __init__(self, cluster: Cluster, codec: MessageCodec, protocol: str | None = None) -> None:
         self.disks = {member.id: DiskImage() for member in cluster.members}
         self.counts: Counter[str] = Counter()
         self.events: deque[tuple[int, str]] = deque(maxlen=REMEMBERED_EVENTS)
@@ -66,7 +66,7 @@ class Watch:
         self.sessions_opened = 0
         self.most_sessions = cluster.max_sessions
         self._codec = codec
-        self._rules = RULES.get(cluster.protocol)
+        self._rules = RULES.get(protocol or cluster.protocol)  # of a protocol of one's own none are known
         self._quorum = cluster.configuration.quorum
         self._entries: dict[int, bytes] = {}
         self._digests: dict[int, bytes] = {}

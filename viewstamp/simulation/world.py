@@ -79,7 +79,7 @@ class World(Hearing):
         self.nodes = {member.id: self._make_node(member.id) for member in cluster.members}
         self._core_class = core_class if core_class is not None else protocol_class(protocol)
         self._segment_bytes, self._room_bytes, self.disk_latency = segment_bytes, room_bytes, disk or DiskLatency()
-        self.watch = Watch(cluster, make_codec(self._core_class))
+        self.watch = Watch(cluster, make_codec(self._core_class), self._core_class.name)
         self.watch.reference = Reference(self)
         self.on_send = PromiseWatch(self._core_class, self.watch.disks, {m: n.disk for m, n in self.nodes.items()}).sent
 
