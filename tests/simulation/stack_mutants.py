@@ -411,6 +411,9 @@ _SHARED: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
 )
 
 _FIRST = {
+    "raft/up-to-date-in-both": 20,
+    "raft/older-file-removed-early": 7,
+    "vsr/older-file-removed-early": 7,
     "raft/torn-tail-kept": 6,
     "raft/replies-not-in-snapshot": 7,
     "raft/snapshot-of-live-store": 10,

@@ -40,7 +40,6 @@ _snapshot_of_sessions = Sessions.snapshot
 _on_do_view_change = view_change.on_do_view_change
 _begin_transfer, _promise_vsr = state_transfer.begin, Replica.promise
 _on_recovery_response = recovery.on_recovery_response
-_become_backup, _on_new_snapshot = Replica.become_backup, state_transfer.on_new_snapshot
 
 
 def _count_those_of_any_view(r: Replica, sender: int, message: Any) -> None:
@@ -69,30 +68,7 @@ def _answer_to_any_question(r: Replica, sender: int, message: Any) -> None:
     _on_recovery_response(r, sender, replace(message, nonce=r.recovery_nonce))
 
 
-def _keep_early_prepares(self: Replica, reason: str) -> None:
-    early_ones = dict(self.early)
-    _become_backup(self, reason)
-    self.early.update(early_ones)
-
-
-def _take_the_newer_for_in_hand(r: Replica, sender: int, message: Any) -> None:
-    in_hand = r.fetch is not None and r.fetch.in_hand
-    _on_new_snapshot(r, sender, message)
-    if r.fetch is not None:
-        r.fetch.in_hand |= in_hand
-
-
 VSR: Bugs = (
-    (
-        "early-prepares-kept",
-        "PREPAREs that came early, in a view before, go on waiting for their turn in the one that is joined.",
-        ((Replica, "become_backup", _keep_early_prepares),),
-    ),
-    (
-        "newer-snapshot-in-hand",
-        "A newer snapshot that is offered while a view is joined counts as here, as the one before it was.",
-        ((state_transfer, "on_new_snapshot", _take_the_newer_for_in_hand),),
-    ),
     (
         "earlier-doviewchanges-counted",
         "DOVIEWCHANGE for an earlier view counts for the present one.",
