@@ -86,7 +86,7 @@ class DiskStories(Faults):
         self.strike([waited_for], power=False)
         self.start(member)
         world.run_for(draw.randrange(100 * MILLISECOND))
-        if image.state is None and not image.ghost and self._spare and not self.without_data:
+        if image.state is None and not image.ghost and not self.without_data and self._spares(member):
             node.clock.ahead -= draw.choice((0, SECOND, 3600 * SECOND))
             node.disk.on_operation = None
             world.lose_disk(member)

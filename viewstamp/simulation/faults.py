@@ -325,7 +325,13 @@ class Faults:
 
     def can_lose(self, member: int) -> bool:
         """Whether the others have all that is needed without this disk, and none of them is about to lose its own."""
-        return self.founded and len(self.without_data | {member}) <= self._spare
+        return self.founded and self._spares(member)
+
+    def _spares(self, member: int) -> bool:
+        """Whether enough are left without this disk; a member that was replaced may yet find that its data is gone."""
+        disks = self.world.watch.disks
+        unsure = {other for other in self.replaced if disks[other].state is None}
+        return len(self.without_data | unsure | {member}) <= self._spare
 
     @property
     def _spare(self) -> int:
