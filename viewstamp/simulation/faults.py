@@ -40,17 +40,12 @@ class Faults:
         self.names = {member: node.address for member, node in world.nodes.items()}
         self.members = list(self.names)
         self.patience = world.cluster.timeouts.suspect
-        self.without_data: set[int] = set()
-        self.gone: set[int] = set()
-        self.damaged: set[int] = set()
-        self.decayed: set[int] = set()
-        self.replaced: set[int] = set()
+        self.without_data, self.gone = set[int](), set[int]()
+        self.damaged, self.decayed, self.replaced = set[int](), set[int](), set[int]()
         self.over = False
         seed = draw.getrandbits(64)
         self._starts = {member: Random(f"starts of {member} {seed}") for member in self.members}
         self._recovers = protocol_class(world.cluster.protocol).recovers_lost_disk
-
-    # Means.
 
     def heal(self) -> None:
         """End partitions, clogged links, hanging disks and pauses."""
@@ -329,21 +324,19 @@ class Faults:
 
     def _spares(self, member: int) -> bool:
         """Whether enough are left without this disk; a member that was replaced may yet find that its data is gone."""
-        disks = self.world.watch.disks
-        unsure = {other for other in self.replaced if disks[other].state is None}
-        return len(self.without_data | unsure | {member}) <= self._spare
+        left = set(self.members) - self.without_data - self._unsure - {member}
+        return len(left) >= self.world.cluster.configuration.quorum
 
     @property
-    def _spare(self) -> int:
-        return len(self.members) - self.world.cluster.configuration.quorum
+    def _unsure(self) -> set[int]:
+        return {member for member in self.replaced - self.gone if self.world.watch.disks[member].state is None}
 
     def await_founding(self) -> None:
         """Wait until those who were replaced before they were founded know whether their data is gone."""
-        disks = self.world.watch.disks
 
         def known() -> bool:
             self.remember_data()
-            return all(member in self.gone or disks[member].state is not None for member in self.replaced)
+            return not self._unsure
 
         self.world.run_until(known, self.patience)
 
