@@ -291,11 +291,15 @@ def test_deletes_are_kept_for_where_nothing_else_leads_on() -> None:
     assert isinstance(check_history(history, budget=200), Linearizable)
 
 
-def test_a_version_that_cannot_follow_is_seen_before_everything_else_has_been_tried() -> None:
-    """What clients saw of one key: calls of unknown outcome, and deletes that fit in many places (VSR, seed 120)."""
-    history = read_history(Path(__file__).parent.parent / "corpus" / "unknown-and-deleted.history.jsonl")
+@pytest.mark.parametrize(
+    ("name", "otherwise"),
+    [("unknown-and-deleted", {"by_rank": True}), ("unknown-of-one-client", {"most_unknown": 0})],
+)
+def test_what_one_search_does_not_come_to_the_end_of_another_finds(name: str, otherwise: dict[str, Any]) -> None:
+    """What clients saw of one key: calls of unknown outcome, and deletes that fit in many places (seeds 120 and 84)."""
+    history = read_history(Path(__file__).parent.parent / "corpus" / f"{name}.history.jsonl")
     assert isinstance(OrderSearch(KEY_VALUE, history, 20_000).run(), Exhausted)
-    assert isinstance(OrderSearch(KEY_VALUE, history, 20_000, by_rank=True).run(), Found)
+    assert isinstance(OrderSearch(KEY_VALUE, history, 20_000, **otherwise).run(), Found)
 
 
 def test_a_search_that_exceeds_its_budget_is_undecided_and_no_success() -> None:

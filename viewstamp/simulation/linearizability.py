@@ -20,6 +20,7 @@ from viewstamp.simulation.model import Model, ModelError
 from viewstamp.simulation.models import model_for
 from viewstamp.simulation.order_search import Exhausted, Found, OrderSearch, Stuck
 
+_FEW_UNKNOWN = (0, 1, 2, 4)
 BUDGET = 250_000
 """Steps of the search, for each key, after which a history is undecided, unless the caller says otherwise."""
 
@@ -117,10 +118,9 @@ def _check(operations: Sequence[Operation], model: Model[S], budget: int) -> Ver
         search = OrderSearch(model, parts, budget)
         result = search.run()
         steps += search.steps
-        if isinstance(result, Exhausted):  # Another way to look may be short where this one is not.
-            search = OrderSearch(model, parts, budget, by_rank=True)
-            result = search.run()
-            steps += search.steps
+        if isinstance(result, Exhausted):
+            result, more = _look_again(model, parts, budget)
+            steps += more
         match result:
             case Found():
                 pass
@@ -135,6 +135,21 @@ def _check(operations: Sequence[Operation], model: Model[S], budget: int) -> Ver
         *others, last = contradiction.operations
         return NotLinearizable(contradiction.reason, None, last, (), (), tuple(others))
     return undecided[0] if undecided else Linearizable(len(operations), steps)
+
+
+def _look_again(
+    model: Model[S], operations: Sequence[Operation], budget: int
+) -> tuple[Found | Stuck[S] | Exhausted, int]:
+    """Other ways to look, of which one may be short where the plain one is not; the result, and the steps taken."""
+    steps = 0
+    for most_unknown in _FEW_UNKNOWN:
+        search = OrderSearch(model, operations, budget, most_unknown=most_unknown)
+        result = search.run()
+        steps += search.steps
+        if isinstance(result, Found):
+            return result, steps
+    search = OrderSearch(model, operations, budget, by_rank=True)
+    return search.run(), steps + search.steps
 
 
 def _not_linearizable(key: str, stuck: Stuck[S], model: Model[S]) -> NotLinearizable:

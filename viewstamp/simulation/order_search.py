@@ -10,6 +10,7 @@ What keeps the search short, beside the memory of what was tried:
   is `by_rank`, nothing does before all of smaller ranks have a place. Either is far shorter now and then.
 - What has a rank comes before what has none, such as a delete: that is kept for where nothing else leads on.
 - Of equal operations of unknown outcome the one called first stands for all.
+- Of those of unknown outcome a search may use `most_unknown` alone: what it does not find with few it may with more.
 - One of unknown outcome is given a place last of all, and only where the next operation would not have led as far
   without it; nor where the model knows that it is of no use.
 """
@@ -86,7 +87,15 @@ class _Best(Generic[S]):
 class OrderSearch(Generic[S]):
     """One search, of operations that were or may have been executed. `steps` counts the points visited."""
 
-    def __init__(self, model: Model[S], operations: Sequence[Operation], budget: int, *, by_rank: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model[S],
+        operations: Sequence[Operation],
+        budget: int,
+        *,
+        by_rank: bool = False,
+        most_unknown: int | None = None,
+    ) -> None:
         known = sorted((o for o in operations if o.ok), key=lambda operation: operation.call)
         effects = [(o, effect) for o in operations if o.ok is None and (effect := model.effect(o)) is not None]
         effects.sort(key=lambda pair: pair[0].call)
@@ -106,6 +115,7 @@ class OrderSearch(Generic[S]):
         self._by_rank = sorted((rank, number) for number, rank in enumerate(self._ranks) if rank is not None)
         self._place_of = {number: place for place, (_, number) in enumerate(self._by_rank)}
         self._all_ranks = by_rank
+        self._most_unknown = len(effects) if most_unknown is None else most_unknown
         self._placed = [False] * len(known)
         self._first_by_rank = 0  # all before have a place
         self._rules_out = None if hints is None else hints.rules_out
@@ -235,6 +245,8 @@ class OrderSearch(Generic[S]):
     def _add_unknown(self, frame: _Frame[S]) -> None:
         """Moves with operations of unknown outcome, tried when all else has failed."""
         end = self._times[frame.frontier]
+        if self._open.bit_count() >= self._most_unknown:
+            return
         candidates = [self._operations[number] for number in frame.candidates]
         for group, taken in zip(self._groups, self._taken, strict=True):
             if taken == len(group) or self._operations[group[taken]].call > end:
