@@ -34,6 +34,7 @@ _PANELS = (
     ("failover", "gap_ms", "Gap after SIGKILL of the primary, milliseconds"),
 )
 _COLUMNS = 3
+_SHORT_LISTS = ("lists of 1", "lists of 100")
 
 
 class _Point(NamedTuple):
@@ -58,7 +59,8 @@ def draw(results: Mapping[str, Any], stem: Path) -> list[Path]:
         for (title, lines), axis in zip(panels, axes, strict=False):
             axis.set_title(title, fontsize=9, loc="left")
             axis.spines[["top", "right"]].set_visible(False)
-            if any(len(points) > 1 for points in lines.values()):
+            settings = [{point.setting for point in points} for points in lines.values()]
+            if any(len(each) > 1 and each & settings[0] for each in settings):
                 _curves(axis, lines)
             else:
                 _bars(axis, lines)
@@ -108,12 +110,16 @@ def _curves(axis: Any, lines: Mapping[str, Sequence[_Point]]) -> None:
 
 
 def _bars(axis: Any, lines: Mapping[str, Sequence[_Point]]) -> None:
-    """A bar for each system."""
-    for number, (system, [point]) in enumerate(lines.items()):
+    """A bar for each system; where they were measured under other settings, for each of these, but for short lists."""
+    bars = [(system, point) for system, points in lines.items() for point in points]
+    alone = len(bars) == len(lines)
+    bars = [(system, point) for system, point in bars if alone or not point.setting.endswith(_SHORT_LISTS)]
+    for number, (system, point) in enumerate(bars):
         span = [[point.median - point.lowest], [point.highest - point.median]]
         axis.barh(number, point.median, 0.7, color=_style(system)[0], xerr=span, ecolor="#333333", capsize=2)
         axis.text(point.highest, number, f"  {point.median:,.0f}", va="center", fontsize=8)
-    axis.set_yticks(range(len(lines)), list(lines))
+    names = [system if alone else f"{system}, {point.setting}" for system, point in bars]
+    axis.set_yticks(range(len(bars)), names, fontsize=9 if alone else 6)
     axis.invert_yaxis()
     axis.margins(x=0.15)
 
