@@ -33,6 +33,8 @@ class Idle:
 
     def wake(self) -> None:
         """There is something to do; from the same thread, at any time."""
+        if self._woken:
+            return  # Of ten thousand tasks that call in one turn, the first has done it.
         self._woken = True
         if self._scope is not None:
             self._scope.cancel()
