@@ -156,12 +156,12 @@ async def test_nothing_is_written_to_a_journal_that_nobody_will_read() -> None:
     files = MemoryFiles()
     journal = Journal.open(files, cluster=b"in-store", replica=1, protocol="vsr", create_incarnation=lambda: 1)
     storage = Storage(journal, lambda: None)
-    before = storage.journal_bytes
+    before = storage.journal_bytes()
     assert storage.write([(7, (EntriesRecord(1, 1, b"entry"),)), (8, (EntriesRecord(2, 1, b"entry"),))]) == 8
     storage.release(1)
     with trio.fail_after(1):
         await storage.settle()
-    assert (storage.take_finished(), storage.journal_bytes, journal.statistics().syncs) == (0, before, 0)
+    assert (storage.take_finished(), storage.journal_bytes(), journal.statistics().syncs) == (0, before, 0)
     journal.close()
 
 

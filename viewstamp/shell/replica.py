@@ -209,7 +209,6 @@ class RunningReplica(Callers):
             replica.receive(datagram, address, now)
         finished = self._storage.take_finished()
         if finished:
-            replica.journal_bytes = self._storage.journal_bytes
             replica.written(finished, now)
         for task, data in self._snapshots.take_done():
             replica.file_done(task, data, now)
@@ -245,7 +244,6 @@ class RunningReplica(Callers):
                 self._snapshots.begin(turn.files, turn.restore)
             durable = self._storage.write(turn.writes) if turn.writes else 0
             if durable:
-                replica.journal_bytes = self._storage.journal_bytes
                 replica.written(durable, self._now())
             if turn.release:
                 self._storage.release(turn.release)

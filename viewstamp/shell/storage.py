@@ -42,9 +42,8 @@ class Storage:
         self._idle = trio.Event()
         self._idle.set()
 
-    @property
     def journal_bytes(self) -> int:
-        """The size of the journal on disk."""
+        """The size of the journal on disk; at any time, also while it is written in the thread."""
         return self._journal.statistics().bytes
 
     def write(self, writes: Writes) -> int:
