@@ -14,13 +14,18 @@ from vsr.replica import Purpose, Replica, Status
 
 
 def tick(r: Replica) -> None:
-    """Ask, with a new nonce each time: answers to an earlier question may straddle a view change."""
-    if r.status is Status.RECOVERING and r.now.monotonic >= r.recovery_at:
+    """Ask all, again and again, as one question: an answer can take longer than the pause, on a slow disk.
+
+    Only a log that was not to be had is a reason for another question.
+    """
+    if r.status is not Status.RECOVERING or r.now.monotonic < r.recovery_at:
+        return
+    if r.fetch is not None or not r.recovery_nonce:
         r.fetch = None
         r.responses = {}
         r.recovery_nonce = r.random.getrandbits(64)
-        r.recovery_at = r.now.monotonic + 4 * r.timeouts.retry
-        r.broadcast(Recovery(r.recovery_nonce))
+    r.recovery_at = r.now.monotonic + 4 * r.timeouts.retry
+    r.broadcast(Recovery(r.recovery_nonce))
 
 
 def on_recovery(r: Replica, sender: int, incarnation: int, message: Recovery) -> None:
@@ -39,7 +44,7 @@ def on_recovery(r: Replica, sender: int, incarnation: int, message: Recovery) ->
 
 
 def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
-    """Count answers to this question; with enough of them, fetch the log of the highest view's primary."""
+    """Count the members that answered; with enough of them, fetch the log of the highest view's primary."""
     if r.status is not Status.RECOVERING or message.nonce != r.recovery_nonce or r.fetch is not None:
         r.ignore("RECOVERYRESPONSE that was not asked for")
         return
@@ -48,7 +53,10 @@ def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> 
         # As this incarnation it must not come back: its peers ignore it as a stale one. The body takes a newer one.
         r.ignore("RECOVERYRESPONSE to a superseded incarnation")
         return
-    r.responses[sender] = message
+    known = r.responses.get(sender)
+    # Answers that straddle a view change are of no use together: the newest of each member counts, whichever came last.
+    if known is None or (message.view, message.op) > (known.view, known.op):
+        r.responses[sender] = message
     if len(r.responses) < r.configuration.recovery_quorum:
         return
     view = max(response.view for response in r.responses.values())

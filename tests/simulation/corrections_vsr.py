@@ -517,21 +517,47 @@ def _() -> list[Change]:
 
 @_rule(
     "8",
-    "RECOVERY is asked again with the same nonce, and earlier answers count",
-    "test_4_3_step_3_answers_to_an_earlier_question_are_not_counted",
-    harmless="who answered counts no promise of the old incarnation from then on, whenever that was",
+    "each RECOVERY asks anew, and what was answered before is forgotten",
+    "test_4_3_ours_it_asks_again_until_it_has_recovered_and_answers_to_each_time_count_together",
+    "vsr/recovery_beside_a_slow_disk.scenario",
+    needs="a disk that takes longer than four retries, at one of those that must answer",
 )
 def _() -> list[Change]:
     original = recovery.tick
 
     def tick(r: Replica) -> None:
-        nonce, responses = r.recovery_nonce, r.responses
-        with patch.object(r.random, "getrandbits", (lambda bits: nonce) if nonce else r.random.getrandbits):
-            original(r)
-        if nonce:
-            r.responses = responses | r.responses
+        if r.now.monotonic >= r.recovery_at:
+            r.recovery_nonce = 0
+        original(r)
 
     return [(recovery, "tick", tick)]
+
+
+@_rule(
+    "8",
+    "the first answer of a member to a RECOVERY stays",
+    "test_4_3_ours_of_two_answers_of_a_member_the_newer_counts",
+    needs="answers that straddle a view change, of members that all live on",
+)
+def _() -> list[Change]:
+    return [unless(recovery, "on_recovery_response", lambda r, sender, message: sender in r.responses)]
+
+
+@_rule(
+    "8",
+    "the last answer of a member to a RECOVERY stays, an older one that was delayed too",
+    "test_4_3_ours_an_older_answer_that_comes_late_takes_the_place_of_none",
+    harmless="what was committed before it was sent is in the log of the primary that answers, whenever that was",
+)
+def _() -> list[Change]:
+    original = recovery.on_recovery_response
+
+    def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
+        if message.nonce == r.recovery_nonce and r.fetch is None:
+            r.responses.pop(sender, None)
+        original(r, sender, message)
+
+    return [(recovery, "on_recovery_response", on_recovery_response)]
 
 
 # 9: quorums.

@@ -158,22 +158,68 @@ def test_4_3_step_3_answers_that_straddle_a_view_change_wait_for_the_newer_prima
     assert (third.view, third.op, third.commit, third.status) == (1, 1, 1, "normal")
 
 
-def test_4_3_step_3_answers_to_an_earlier_question_are_not_counted() -> None:
+def test_4_3_step_3_answers_to_another_question_are_not_counted() -> None:
+    """Of an earlier life, say, which asked before what this one may have promised since."""
     third = lost(3)
-    old = ask(third)
-    new = ask(third)
-    assert old != new
-    answer(third, 1, old)
-    answer(third, 2, old)
+    nonce = ask(third)
+    answer(third, 1, nonce + 1)
+    answer(third, 2, nonce + 1)
     assert third.status == "recovering"
-    answer(third, 1, new)
+    answer(third, 1, nonce)
     assert third.status == "recovering"
 
 
-def test_4_3_ours_it_asks_again_with_a_new_nonce_until_it_has_recovered() -> None:
+def test_4_3_ours_it_asks_again_until_it_has_recovered_and_answers_to_each_time_count_together() -> None:
+    """Each answer waits for a disk, which can be slower than the pause: counted anew each time, it asked for ever."""
     third = lost(3)
     nonces = {ask(third) for _ in range(5)}
-    assert len(nonces) == 5
+    assert len(nonces) == 1
+    answer(third, 1, *nonces)
+    assert ask(third) in nonces
+    answer(third, 2, *nonces)
+    assert third.status == "normal"
+
+
+def test_4_3_ours_of_two_answers_of_a_member_the_newer_counts() -> None:
+    """The first ones straddle a view change, and the primary of view 1 is gone: asked again they are all of view 3."""
+    last = lost(5, members=5)
+    nonce = ask(last)
+    answer(last, 1, nonce, view=0, op=1)
+    answer(last, 3, nonce, view=1, op=1)
+    answer(last, 4, nonce, view=1, op=1)
+    assert last.sent(GetState) == []
+    ask(last)
+    answer(last, 4, nonce, view=3, op=2)
+    assert [(to, question.view) for to, question in last.sent(GetState)] == [(4, 3)]
+
+
+def test_4_3_ours_an_older_answer_that_comes_late_takes_the_place_of_none() -> None:
+    """The log would be fetched up to an op that its primary is long past."""
+    last = lost(5, members=5)
+    nonce = ask(last)
+    answer(last, 1, nonce, view=0, op=9)
+    answer(last, 2, nonce, view=1, op=2)
+    answer(last, 1, nonce, view=0, op=3)
+    answer(last, 2, nonce, view=0, op=9)
+    answer(last, 3, nonce, view=1, op=2)
+    assert [(to, question.view) for to, question in last.sent(GetState)] == [(2, 1)]
+
+
+def test_4_3_ours_it_asks_anew_when_the_log_was_not_to_be_had() -> None:
+    """Its source has died, or moved on: what it answered is no longer where the log is."""
+    third = lost(3)
+    nonce = ask(third)
+    answer(third, 1, nonce, op=2)
+    answer(third, 2, nonce, op=2)
+    assert len(third.sent(GetState)) == 1
+    third.wait(20 * third.configuration.timeouts.retry)
+    again = third.last(Recovery).nonce
+    assert again != nonce
+    answer(third, 1, nonce, op=2)
+    answer(third, 2, again, view=1, op=2)
+    assert third.status == "recovering"
+    answer(third, 1, again, view=0, op=2)
+    assert third.last(GetState).view == 1
 
 
 def test_4_3_step_4_it_is_normal_again_once_the_whole_log_is_in_hand_and_promises_once_that_is_durable() -> None:
