@@ -28,6 +28,8 @@ def tick(s: Server) -> None:
 
 def start_pre_vote(s: Server, reason: str) -> None:
     """Ask without changing anything but the role: neither term, nor vote, nor anyone's timer."""
+    if s.role is Role.CANDIDATE:
+        s.stalled += 1
     s.role = Role.PRE_CANDIDATE
     s.leader = 0
     s.installing = None
@@ -159,6 +161,7 @@ def _lead(s: Server) -> None:
     now = s.now.monotonic
     s.role = Role.LEADER
     s.leader = s.me
+    s.stalled = 0
     s.leading_since = now
     s.election_at = s.resend_at = NEVER
     s.progress = {other: Progress(next=s.log.op + 1) for other in s.others}

@@ -168,7 +168,7 @@ def _doubt(s: Server, now: int) -> str:
         if now - max(heard, s.leading_since) > s.timeouts.suspect:
             return "no majority answers"
     silent_since = s.disk_silent_since
-    if others and silent_since is not None and now - silent_since > s.timeouts.suspect // 2:
+    if others and silent_since is not None and now - silent_since > s.timeouts.suspect:
         return "its disk has not finished a write"
     return ""
 

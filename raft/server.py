@@ -17,6 +17,9 @@ from viewstamp.protocol import NEVER, Configuration, Member, ReadHost, Time, Tra
 _MESSAGES_IN_FLIGHT = 64
 _BYTES_IN_FLIGHT = 4 * 1024 * 1024
 
+_LONGEST_STALL = 2
+"""The election time-out is doubled so many times at most."""
+
 
 class Role(StrEnum):
     """Section 5.1, and the candidate that only asks (dissertation 9.6)."""
@@ -85,6 +88,7 @@ class Server(Member, ReadHost):
         # Followers and candidates.
         self.heard_leader_at = now.monotonic
         self.election_at = NEVER
+        self.stalled = 0  # elections of mine, since a leader was heard, that ran out of time
         self.votes: dict[int, bool] = {}
         self.vote_write = 0  # the write that must be durable before my own vote counts
         self.transferred = False
@@ -127,9 +131,13 @@ class Server(Member, ReadHost):
         return self.log.viewstamp(self.log.op).view
 
     def restart_election_timer(self) -> None:
-        """Drawn anew each time: equal draws would split votes for ever (5.2)."""
+        """Drawn anew each time: equal draws would split votes for ever (5.2).
+
+        A vote waits for two disks, one after the other: where they need longer than a time-out, each election that ran
+        out of time makes the next one wait longer, or none would ever be won.
+        """
         wait = self.timeouts.suspect + self.random.randint(0, self.timeouts.suspect // 2 + self.timeouts.jitter)
-        self.election_at = self.now.monotonic + wait
+        self.election_at = self.now.monotonic + (wait << min(self.stalled, _LONGEST_STALL))
 
     def become_follower(self, term: int, leader: int, reason: str) -> None:
         """Follow `leader` (0: not known) in `term`. A vote is cleared only when the term grows, never within one.
@@ -166,6 +174,7 @@ class Server(Member, ReadHost):
                 return False
             self.become_follower(term, sender, f"member {sender} leads")
         self.heard_leader_at = self.now.monotonic
+        self.stalled = 0
         self.restart_election_timer()
         return True
 

@@ -134,7 +134,7 @@ def _doubt(r: Replica, now: int) -> str:
     if others and now - max(since, r.calm_at) > r.timeouts.suspect:
         return "no majority answers"
     silent_since = r.disk_silent_since
-    if others and silent_since is not None and now - silent_since > r.timeouts.suspect // 2:
+    if others and silent_since is not None and now - silent_since > r.timeouts.suspect:
         return "its disk has not finished a write"
     return ""
 

@@ -408,6 +408,64 @@ def test_d6_2_ours_a_leader_whose_disk_hangs_steps_down() -> None:
     assert any("disk" in transition.reason for transition in server.transitions)
 
 
+def test_d6_2_ours_a_leader_whose_disk_is_slow_and_goes_on_stays() -> None:
+    """The last write waits for two others. Were that a disk that hangs, all members would give way to each other."""
+    server = leader(1)
+    server.eager = False
+    for name in "abcdefghij":
+        server.propose(name)
+        server.propose(name)
+        for _ in range(4):
+            server.wait(50 * MILLISECOND)
+            server.acknowledge(2, 0)
+        server.finish_write()
+    assert len(server.writes) == 10
+    assert server.leads
+
+
+def time_until(server: Driven, status: str) -> int:
+    """How long it waits, alone, until it has this status."""
+    began = server.now.monotonic
+    while server.status != status:
+        server.tick()
+    return server.now.monotonic - began
+
+
+def test_5_6_ours_each_election_that_ran_out_of_time_makes_the_next_wait_longer() -> None:
+    """A vote waits for two disks: where they take longer than a time-out, no election would ever be won."""
+    server = restarted(1, 1)
+    suspect, jitter = server.configuration.timeouts.suspect, server.configuration.timeouts.jitter
+    for times in (1, 2, 4, 4):
+        server.stand()
+        waited = time_until(server, "pre-candidate")
+        assert times * suspect <= waited <= times * (suspect + suspect // 2 + jitter)
+
+
+def test_5_6_ours_who_cannot_even_stand_waits_no_longer_than_before() -> None:
+    """Cut off for long and healed, it stands as soon as it is welcome, and is as quick as any to try again."""
+    server = restarted(1, 1)
+    server.ask_around()
+    server.wait(100 * SECOND)
+    assert server.status == "pre-candidate"
+    server.stand()
+    suspect, jitter = server.configuration.timeouts.suspect, server.configuration.timeouts.jitter
+    assert time_until(server, "pre-candidate") <= suspect + suspect // 2 + jitter
+
+
+@pytest.mark.parametrize("by", ["hearing a leader", "being elected"])
+def test_5_6_ours_it_is_as_patient_as_at_first_once_there_is_a_leader(by: str) -> None:
+    server = restarted(1, 1)
+    server.stand()
+    time_until(server, "pre-candidate")
+    if by == "being elected":
+        server.win()
+    server.receive(2, heartbeat(server.view + 1))
+    suspect, jitter = server.configuration.timeouts.suspect, server.configuration.timeouts.jitter
+    time_until(server, "pre-candidate")
+    server.stand()
+    assert time_until(server, "pre-candidate") <= suspect + suspect // 2 + jitter
+
+
 def test_d4_2_3_a_member_in_a_later_term_is_not_stuck_there() -> None:
     """It ignores the leader of the earlier term, and that one its requests; so it answers, and the leader gives way."""
     ahead, server = restarted(3, 5), leader(2)

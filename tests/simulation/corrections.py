@@ -2,9 +2,9 @@
 
 A `Correction` names the rule (a row of docs/divergences.md, or the module whose comment tells it), says in a sentence
 what is put back in its place (what the paper has, or what one would do without thinking of it), and names rule tests
-or golden scenarios that fail with that. The catalogues are in `corrections_vsr`, `corrections_vsr_transfer`,
-`corrections_raft`, `corrections_shared` and `corrections_body`; which seeds of the fuzzers notice it too is in
-`corrections_found`.
+or golden scenarios that fail with that. The catalogues are in `corrections_vsr`, `corrections_vsr_recovery`,
+`corrections_vsr_transfer`, `corrections_raft`, `corrections_shared` and `corrections_body`; which seeds of the fuzzers
+notice it too is in `corrections_found`.
 """
 
 from __future__ import annotations
@@ -170,3 +170,12 @@ def in_two_writes() -> list[Change]:
         return original(self)
 
     return [(Member, "take_effects", take_effects)]
+
+
+def whatever_waits_is_silence() -> list[Change]:
+    """A disk is silent from when the oldest write under way was issued, whatever it has finished since."""
+
+    def disk_silent_since(member: Member) -> int | None:
+        return next(iter(member._issued.values()))[0] if member._issued else None
+
+    return [(Member, "disk_silent_since", property(disk_silent_since))]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 from raft import Raft, election, replication, snapshots
 from raft.messages import Appended, AppendEntries, Installing, InstallSnapshot, Rejected, TimeoutNow
 from raft.server import Progress, Role, Server
 from tests.simulation.changes import Change, after, before
-from tests.simulation.corrections import Catalogue, early, in_two_writes, unless
+from tests.simulation.corrections import Catalogue, early, in_two_writes, unless, whatever_waits_is_silence
 from viewstamp.protocol import Founded, Lost, Wanted
 
 RAFT = Catalogue("raft")
@@ -239,6 +240,17 @@ def _() -> list[Change]:
     return [(replication, "_doubt", doubt)]
 
 
+@_rule(
+    "R8",
+    "a write that waits for others is taken for a disk that hangs",
+    "test_d6_2_ours_a_leader_whose_disk_is_slow_and_goes_on_stays",
+    "test_members_on_slow_disks_keep_their_primary",
+    harmless="the next leader serves as well, until it steps down",
+)
+def _() -> list[Change]:
+    return whatever_waits_is_silence()
+
+
 # R9: a pre-candidate that votes.
 
 
@@ -375,6 +387,54 @@ def _() -> list[Change]:
 
     original = replication._answered
     return [(replication, "_answered", answered)]
+
+
+# R13: elections that run out of time.
+
+
+@_rule(
+    "R13",
+    "an election that ran out of time leaves the next as short",
+    "test_5_6_ours_each_election_that_ran_out_of_time_makes_the_next_wait_longer",
+    "test_members_on_slow_disks_keep_their_primary",
+    needs="disks of a majority that take half a time-out, for long",
+)
+def _() -> list[Change]:
+    def impatient(s: Server, *_: object) -> None:
+        s.stalled = 0
+
+    return [before(Server, "restart_election_timer", impatient)]
+
+
+@_rule(
+    "R13",
+    "a member that was once without luck stays patient",
+    "test_5_6_ours_it_is_as_patient_as_at_first_once_there_is_a_leader",
+    harmless="the next election takes two seconds at most",
+)
+def _() -> list[Change]:
+    restart = Server.restart_election_timer
+
+    def restart_election_timer(self: Server) -> None:
+        self.stalled = remembered[self] = max(self.stalled, remembered.get(self, 0))
+        restart(self)
+
+    remembered: WeakKeyDictionary[Server, int] = WeakKeyDictionary()
+    return [(Server, "restart_election_timer", restart_election_timer)]
+
+
+@_rule(
+    "R13",
+    "who cannot even stand becomes patient",
+    "test_5_6_ours_who_cannot_even_stand_waits_no_longer_than_before",
+    harmless="the next election takes two seconds at most",
+)
+def _() -> list[Change]:
+    def patient(s: Server, *_: object) -> None:
+        if s.role is Role.PRE_CANDIDATE:
+            s.stalled += 1
+
+    return [before(election, "start_pre_vote", patient)]
 
 
 # What comments tell beside.

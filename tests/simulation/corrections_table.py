@@ -25,6 +25,7 @@ from tests.simulation.corrections_found import FOUND, Found
 from tests.simulation.corrections_raft import RAFT
 from tests.simulation.corrections_shared import SHARED
 from tests.simulation.corrections_vsr import VSR
+from tests.simulation.corrections_vsr_recovery import RECOVERY
 from tests.simulation.corrections_vsr_transfer import TRANSFER
 from tests.simulation.stack_mutants import from_outside
 from viewstamp.protocol import InvariantError
@@ -35,7 +36,7 @@ from viewstamp.simulation.run import run_seed
 from viewstamp.simulation.scenario import ScenarioError, transcribe
 from viewstamp.simulation.verdict import ViolationError
 
-CORRECTIONS = (*VSR.entries, *TRANSFER.entries, *RAFT.entries, *SHARED.entries, *BODY.entries)
+CORRECTIONS = (*VSR.entries, *RECOVERY.entries, *TRANSFER.entries, *RAFT.entries, *SHARED.entries, *BODY.entries)
 _TESTS = Path(__file__).parents[1]
 _FOLDERS = ("vsr", "raft", "protocol", "viewstamp", "statemachine", "simulation")
 _FAILURES = (

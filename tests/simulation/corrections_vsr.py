@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 from unittest.mock import patch
 
 from tests.simulation.changes import Change, after, before
@@ -13,10 +12,11 @@ from tests.simulation.corrections import (
     in_two_writes,
     sends,
     unless,
+    whatever_waits_is_silence,
     with_message,
 )
 from viewstamp.protocol import Configuration
-from vsr import ViewstampedReplication, normal, recovery, state_transfer, view_change
+from vsr import ViewstampedReplication, normal, state_transfer, view_change
 from vsr.messages import (
     Commit,
     DoViewChange,
@@ -25,7 +25,6 @@ from vsr.messages import (
     NewState,
     Prepare,
     PrepareOk,
-    RecoveryResponse,
     StartView,
     StartViewChange,
 )
@@ -420,146 +419,6 @@ def _() -> list[Change]:
     return [before(view_change, "written", written)]
 
 
-# 8: incarnations.
-
-_known(
-    "8",
-    "messages of a superseded incarnation count",
-    "test_4_1_step_5_ours_prepareok_from_before_a_lost_disk_is_not_counted",
-    "vsr/old_prepareok_after_a_lost_disk.scenario",
-    needs="a promise from before a lost disk that is still on its way",
-)
-_known(
-    "8",
-    "RECOVERY is answered before the new incarnation is durable",
-    "test_4_3_step_2_ours_the_new_incarnation_is_durable_before_the_answer",
-)
-
-
-@_rule(
-    "8",
-    "what a superseded incarnation sent is counted",
-    "test_4_1_step_5_ours_prepareok_from_before_a_lost_disk_is_not_counted",
-    "vsr/old_doviewchange_after_a_lost_disk.scenario",
-    needs="a promise from before a lost disk that is still on its way",
-)
-def _() -> list[Change]:
-    original = ViewstampedReplication.receive
-
-    def receive(self: Any, sender: int, incarnation: int, message: Any, now: Any) -> None:
-        original(self, sender, max(incarnation, self._r.incarnations.get(sender, 0)), message, now)
-
-    return [(ViewstampedReplication, "receive", receive)]
-
-
-@_rule(
-    "8",
-    "nobody learns of incarnations from others",
-    "test_4_1_step_5_ours_a_prepareok_already_counted_falls_with_its_incarnation",
-)
-def _() -> list[Change]:
-    return [(Replica, "learn", lambda self, vector: None)]
-
-
-@_rule(
-    "8",
-    "what was counted already stays when its sender has lost its disk",
-    "test_4_2_step_3_ours_a_doviewchange_already_counted_falls_with_its_incarnation",
-    "test_4_1_step_5_ours_a_prepareok_already_counted_falls_with_its_incarnation",
-    needs="five members; a DOVIEWCHANGE is counted, then its disk lost, and more committed in the view before",
-)
-def _() -> list[Change]:
-    original = Replica.learn_incarnation
-
-    def learn_incarnation(self: Replica, member: int, incarnation: int) -> None:
-        if member == self.me:
-            original(self, member, incarnation)
-        else:
-            self.incarnations[member] = incarnation
-
-    return [(Replica, "learn_incarnation", learn_incarnation)]
-
-
-@_rule(
-    "8",
-    "who recovers does not learn which others have lost their disks",
-    "test_4_3_ours_a_recovered_member_knows_who_else_has_lost_a_disk",
-    needs="two disks lost one after the other, and a promise from before the first that is still on its way",
-)
-def _() -> list[Change]:
-    def changed(r: Replica, sender: int, message: RecoveryResponse) -> RecoveryResponse:
-        mine = message.vector[r.position(r.me)]
-        place = r.position(r.me)
-        return replace(message, vector=(*r.vector[:place], mine, *r.vector[place + 1 :]))
-
-    return [with_message(recovery, "on_recovery_response", changed)]
-
-
-@_rule("8", "a superseded incarnation comes back", "test_a_superseded_incarnation_does_not_come_back")
-def _() -> list[Change]:
-    return [unless(Replica, "learn_incarnation", lambda r, member, incarnation: member == r.me)]
-
-
-@_rule(
-    "8",
-    "RECOVERY of an incarnation that is older than a known one is not answered",
-    "test_4_3_ours_an_older_incarnation_is_told_so",
-)
-def _() -> list[Change]:
-    return [
-        unless(
-            recovery,
-            "on_recovery",
-            lambda r, sender, incarnation, message: incarnation < r.incarnations[sender],
-        )
-    ]
-
-
-@_rule(
-    "8",
-    "each RECOVERY asks anew, and what was answered before is forgotten",
-    "test_4_3_ours_it_asks_again_until_it_has_recovered_and_answers_to_each_time_count_together",
-    "vsr/recovery_beside_a_slow_disk.scenario",
-    needs="a disk that takes longer than four retries, at one of those that must answer",
-)
-def _() -> list[Change]:
-    original = recovery.tick
-
-    def tick(r: Replica) -> None:
-        if r.now.monotonic >= r.recovery_at:
-            r.recovery_nonce = 0
-        original(r)
-
-    return [(recovery, "tick", tick)]
-
-
-@_rule(
-    "8",
-    "the first answer of a member to a RECOVERY stays",
-    "test_4_3_ours_of_two_answers_of_a_member_the_newer_counts",
-    needs="answers that straddle a view change, of members that all live on",
-)
-def _() -> list[Change]:
-    return [unless(recovery, "on_recovery_response", lambda r, sender, message: sender in r.responses)]
-
-
-@_rule(
-    "8",
-    "the last answer of a member to a RECOVERY stays, an older one that was delayed too",
-    "test_4_3_ours_an_older_answer_that_comes_late_takes_the_place_of_none",
-    harmless="what was committed before it was sent is in the log of the primary that answers, whenever that was",
-)
-def _() -> list[Change]:
-    original = recovery.on_recovery_response
-
-    def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
-        if message.nonce == r.recovery_nonce and r.fetch is None:
-            r.responses.pop(sender, None)
-        original(r, sender, message)
-
-    return [(recovery, "on_recovery_response", on_recovery_response)]
-
-
 # 9: quorums.
 
 _known(
@@ -635,6 +494,17 @@ def _() -> list[Change]:
         return "" if reason == "its disk has not finished a write" else reason
 
     return [(normal, "_doubt", doubt)]
+
+
+@_rule(
+    "11",
+    "a write that waits for others is taken for a disk that hangs",
+    "test_4_1_ours_a_primary_whose_disk_is_slow_and_goes_on_stays",
+    "test_members_on_slow_disks_keep_their_primary",
+    harmless="the next primary serves as well, until it gives way",
+)
+def _() -> list[Change]:
+    return whatever_waits_is_silence()
 
 
 @_rule(

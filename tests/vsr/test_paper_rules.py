@@ -315,12 +315,28 @@ def test_4_1_ours_a_primary_whose_disk_hangs_gives_way() -> None:
     primary = Driven(1, eager=False)
     primary.finish_writes()
     primary.propose("a")
-    for _ in range(5):
+    for _ in range(10):
         primary.wait(50 * MILLISECOND)
         for backup in (2, 3):
             acknowledge(primary, backup, 0)
     assert not primary.leads
     assert "disk" in primary.core.standing.waiting
+
+
+def test_4_1_ours_a_primary_whose_disk_is_slow_and_goes_on_stays() -> None:
+    """The last write waits for two others. Were that a disk that hangs, all members would give way to each other."""
+    primary = Driven(1, eager=False)
+    primary.finish_writes()
+    for name in "abcdefghij":
+        primary.propose(name)
+        primary.propose(name)
+        for _ in range(4):
+            primary.wait(50 * MILLISECOND)
+            for backup in (2, 3):
+                acknowledge(primary, backup, 0)
+        primary.finish_write()
+    assert len(primary.writes) == 10
+    assert primary.leads
 
 
 def test_4_1_ours_a_working_primary_does_not_doubt_itself() -> None:

@@ -65,6 +65,7 @@ class Member(ABC):
 
         self.write = 0
         self.write_done = 0
+        self._write_done_at = now.monotonic
         self._issued: dict[int, tuple[int, int]] = {}  # write -> (when, view it saved)
         self._sends: list[Send] = []
         self._promises: list[tuple[int, Promise]] = []
@@ -209,6 +210,7 @@ class Member(ABC):
         """Write number `write` and all before it are durable, and so is the view they saved."""
         check(write <= self.write, "write {} was never issued", write)
         self.write_done = max(self.write_done, write)
+        self._write_done_at = self.now.monotonic
         self.log.written(write)
         issued = self._issued
         while issued and (number := next(iter(issued))) <= write:  # They were issued in order.
@@ -220,8 +222,11 @@ class Member(ABC):
 
     @property
     def disk_silent_since(self) -> int | None:
-        """When the oldest write that is still under way was issued; None if there is none."""
-        return next(iter(self._issued.values()))[0] if self._issued else None
+        """Since when writes are under way and none has finished; None if none is.
+
+        A disk that is slow but goes on is not silent, however long the last of those that wait for it will take.
+        """
+        return max(next(iter(self._issued.values()))[0], self._write_done_at) if self._issued else None
 
     def _flush_appended(self) -> None:
         if self._appended:

@@ -1,0 +1,125 @@
+"""Disks that take nearly as long as the suspect time-out: whoever leads must be let go on, for no other is quicker."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+
+from raft import Raft
+from tests.protocol.cluster import WALL, proposal
+from viewstamp.protocol import MILLISECOND, SECOND, Configuration, Core, Founded, Message, SendAfter, Time
+from vsr import ViewstampedReplication
+
+_LINK_NS = MILLISECOND // 5
+_TICK_NS = 5 * MILLISECOND
+_LOAD_NS = 10 * MILLISECOND
+_MEMBERS = (1, 2, 3)
+
+
+@dataclass(slots=True)
+class _Disk:
+    """It takes all that waits as one write, and then as long as ever."""
+
+    busy: bool = False
+    waiting: int = 0
+    done: int = 0
+    promises: deque[SendAfter] = field(default_factory=deque)
+
+
+class _World:
+    """Three members with such disks, under a load that never ends."""
+
+    def __init__(self, protocol: type[Core], disk_ns: int) -> None:
+        configuration = Configuration(_MEMBERS)
+        self._disk_ns = disk_ns
+        self.now = 0
+        self._events: list[tuple[int, int, Callable[[], None]]] = []
+        self._number = 0
+        founded = Founded(tuple(_MEMBERS))
+        self.cores = {me: protocol(configuration, me, founded, Random(me), self._time) for me in _MEMBERS}
+        self._disks = {me: _Disk() for me in _MEMBERS}
+        for me in _MEMBERS:
+            self._turn(me)
+        self._at(0, self._tick)
+        self._at(0, self._load)
+
+    def run(self, until: int) -> None:
+        while self._events[0][0] < until:
+            self.now, _, event = heapq.heappop(self._events)
+            event()
+
+    @property
+    def _time(self) -> Time:
+        return Time(self.now, WALL + self.now)
+
+    def _at(self, delay: int, event: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (self.now + delay, self._number, event))
+
+    def _turn(self, me: int) -> None:
+        disk, effects = self._disks[me], self.cores[me].drain()
+        for send in effects.sends:
+            self._send(me, send.to, send.message)
+        disk.promises.extend(effects.promises)
+        if effects.write is not None:
+            disk.waiting = effects.write.number
+        self._begin_write(me)
+        self._keep_promises(me)
+
+    def _begin_write(self, me: int) -> None:
+        disk = self._disks[me]
+        if disk.waiting > disk.done and not disk.busy:
+            disk.busy = True
+            number = disk.waiting
+            self._at(self._disk_ns, lambda: self._written(me, number))
+
+    def _written(self, me: int, number: int) -> None:
+        disk = self._disks[me]
+        disk.busy, disk.done = False, number
+        self.cores[me].written(number, self._time)
+        self._turn(me)
+
+    def _keep_promises(self, me: int) -> None:
+        disk = self._disks[me]
+        while disk.promises and disk.promises[0].write <= disk.done:
+            promise = disk.promises.popleft()
+            self._send(me, promise.to, promise.message)
+
+    def _send(self, sender: int, to: int, message: Message) -> None:
+        def deliver() -> None:
+            self.cores[to].receive(sender, sender, message, self._time)
+            self._turn(to)
+
+        self._at(_LINK_NS, deliver)
+
+    def _tick(self) -> None:
+        for me, core in self.cores.items():
+            if self.now >= core.deadline:
+                core.tick(self._time)
+                self._turn(me)
+        self._at(_TICK_NS, self._tick)
+
+    def _load(self) -> None:
+        for me, core in self.cores.items():
+            if core.leading >= 0:
+                core.propose([proposal("more")], self._time)
+                self._turn(me)
+        self._at(_LOAD_NS, self._load)
+
+
+@pytest.mark.parametrize("protocol", [ViewstampedReplication, Raft], ids=["vsr", "raft"])
+@pytest.mark.parametrize("disk_ms", [100, 200, 280])
+def test_members_on_slow_disks_keep_their_primary(protocol: type[Core], disk_ms: int) -> None:
+    world = _World(protocol, disk_ms * MILLISECOND)
+    world.run(10 * SECOND)
+    found = {me: core.standing for me, core in world.cores.items()}
+    assert len({standing.view for standing in found.values()}) == 1
+    world.run(30 * SECOND)
+    assert {me: core.standing.view for me, core in world.cores.items()} == {me: found[me].view for me in _MEMBERS}
+    committed = min(core.standing.commit - found[me].commit for me, core in world.cores.items())
+    assert committed > 0.9 * 20 * SECOND / _LOAD_NS
