@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
+
+from viewstamp.protocol import Effects, SendAfter
+from viewstamp.protocol.member import Member
 
 Change = tuple[Any, str, object]
 """Where, which name, and what is there instead."""
 
 
-def early(owner: type[Any], kind: type[object]) -> Change:
-    """Messages of one kind leave before what they promise is durable."""
-    promise = owner.promise
+@contextmanager
+def applied(changes: Iterable[Change]) -> Iterator[None]:
+    """The code with these changes; without them again afterwards."""
+    with ExitStack() as stack:
+        for owner, name, replacement in changes:
+            stack.enter_context(patch.object(owner, name, replacement))
+        yield
 
-    def at_once(self: Any, to: int, message: Any) -> None:
-        if isinstance(message, kind):
-            self.send(to, message)
-        else:
-            promise(self, to, message)
 
-    return owner, "promise", at_once
+def early(kind: type[object]) -> Change:
+    """Promises of this kind leave without waiting for their write."""
+    original = Member.take_effects
+
+    def take_effects(self: Member) -> Effects:
+        effects = original(self)
+        effects.promises = [
+            SendAfter(0, promise.to, promise.message) if isinstance(promise.message, kind) else promise
+            for promise in effects.promises
+        ]
+        return effects
+
+    return Member, "take_effects", take_effects
 
 
 def after(owner: Any, name: str, then: Callable[..., None]) -> Change:

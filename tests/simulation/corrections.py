@@ -10,20 +10,17 @@ notice it too is in `corrections_found`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from tests.simulation.changes import Change
+from tests.simulation.changes import Change, applied
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.raft_mutants import RAFT_MUTANTS
 from tests.simulation.stack_mutants import CATALOGUE
-from viewstamp.protocol import Effects, Promise, Record, SendAfter, Truncate
+from viewstamp.protocol import Effects, Promise, Record, Truncate
 from viewstamp.protocol.member import Member
-
-"""Where, which name, and what is there instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +50,7 @@ class Correction:
     @contextmanager
     def reverted(self) -> Iterator[None]:
         """The code without this rule; with it again afterwards."""
-        with ExitStack() as stack:
-            for owner, name, replacement in self.changes:
-                stack.enter_context(patch.object(owner, name, replacement))
+        with applied(self.changes):
             yield
 
 
@@ -137,21 +132,6 @@ def sends(owner: Any, kind: type[object], changed: Callable[..., Any]) -> list[C
         (owner, "broadcast", lambda self, message: broadcast(self, other(self, message))),
         (owner, "promise", lambda self, to, message: promise(self, to, other(self, message))),
     ]
-
-
-def early(kind: type[object]) -> list[Change]:
-    """Promises of this kind leave without waiting for their write."""
-    original = Member.take_effects
-
-    def take_effects(self: Member) -> Effects:
-        effects = original(self)
-        effects.promises = [
-            SendAfter(0, promise.to, promise.message) if isinstance(promise.message, kind) else promise
-            for promise in effects.promises
-        ]
-        return effects
-
-    return [(Member, "take_effects", take_effects)]
 
 
 def in_two_writes() -> list[Change]:

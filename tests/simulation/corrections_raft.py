@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 from raft import Raft, election, replication, snapshots
 from raft.messages import Appended, AppendEntries, Installing, InstallSnapshot, Rejected, TimeoutNow
 from raft.server import Progress, Role, Server
-from tests.simulation.changes import Change, after, before
-from tests.simulation.corrections import Catalogue, early, in_two_writes, unless, whatever_waits_is_silence
+from tests.simulation.changes import Change, after, before, early
+from tests.simulation.corrections import Catalogue, in_two_writes, unless, whatever_waits_is_silence
 from viewstamp.protocol import Founded, Lost, Wanted
 
 RAFT = Catalogue("raft")
@@ -651,7 +651,7 @@ def _() -> list[Change]:
     "test_7_the_whole_log_is_replaced_in_one_write_and_acknowledged_when_that_is_durable",
 )
 def _() -> list[Change]:
-    return early(Appended)
+    return [early(Appended)]
 
 
 @_rule(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from unittest.mock import patch
 
-from tests.simulation.changes import Change, after, before
+from tests.simulation.changes import Change, after, before, early
 from tests.simulation.corrections import (
     Catalogue,
-    early,
     in_two_writes,
     sends,
     unless,
@@ -290,7 +289,7 @@ _known(
     "vsr/whole_cluster_restarts.scenario",
 )
 def _() -> list[Change]:
-    return early(PrepareOk)
+    return [early(PrepareOk)]
 
 
 @_rule(
@@ -299,7 +298,7 @@ def _() -> list[Change]:
     "test_4_2_step_2_ours_doviewchange_waits_until_the_view_is_durable",
 )
 def _() -> list[Change]:
-    return early(DoViewChange)
+    return [early(DoViewChange)]
 
 
 @_rule(
@@ -402,7 +401,7 @@ def _() -> list[Change]:
             for other in r.others:
                 r.promise(other, StartView(r.view, r.log.op, r.commit))
 
-    return [*early(StartView), after(view_change, "begin_when_durable", begin_at_once)]
+    return [early(StartView), after(view_change, "begin_when_durable", begin_at_once)]
 
 
 @_rule(

@@ -13,15 +13,14 @@ from typing import Any
 from unittest.mock import patch
 
 from raft.invariants import Invariants as RaftInvariants
-from viewstamp.protocol import Configuration, Effects, Log, Message, SendAfter, Time
-from viewstamp.protocol.member import Member
+from tests.simulation.changes import Change, applied, early
+from viewstamp.protocol import Configuration, Log, Message, Time
 from vsr import ViewstampedReplication, normal, recovery, state_transfer, view_change
 from vsr.invariants import Invariants
 from vsr.messages import DoViewChange, Prepare, PrepareOk, RecoveryResponse, StartView, StartViewChange
 from vsr.reads import Rounds
 from vsr.replica import Acknowledged, Purpose, Replica, Status
 
-Patch = tuple[object, str, object]
 HISTORY = frozenset(
     {
         "agreement",
@@ -46,7 +45,7 @@ class Mutant:
     name: str
     kills: frozenset[str]
     seeds: int
-    patches: tuple[Patch, ...]
+    patches: tuple[Change, ...]
     with_invariants: bool = False
     protocol: str = "vsr"
 
@@ -56,18 +55,12 @@ class Mutant:
 
         They would hide whether the checkers see the bug. A bug whose effect is all but out of reach is left to them.
         """
-        patches = list(self.patches)
+        invariants: list[Change] = []
         if not self.with_invariants:
-            patches.append((Invariants, "watch", lambda self, replica: None))
-            patches.append((RaftInvariants, "watch", lambda self, server: None))
-        patchers = [patch.object(owner, name, changed) for owner, name, changed in patches]
-        for patcher in patchers:
-            patcher.start()
-        try:
+            invariants.append((Invariants, "watch", lambda self, replica: None))
+            invariants.append((RaftInvariants, "watch", lambda self, server: None))
+        with applied([*self.patches, *invariants]):
             yield
-        finally:
-            for patcher in reversed(patchers):
-                patcher.stop()
 
 
 MUTANTS: list[Mutant] = []
@@ -75,10 +68,10 @@ MUTANTS: list[Mutant] = []
 
 def mutant(
     name: str, kills: frozenset[str], seeds: int = 300, *, with_invariants: bool = False
-) -> Callable[[Callable[[], list[Patch]]], None]:
+) -> Callable[[Callable[[], list[Change]]], None]:
     """Enter a bug into the catalogue; the function gives what it replaces."""
 
-    def enter(make: Callable[[], list[Patch]]) -> None:
+    def enter(make: Callable[[], list[Change]]) -> None:
         MUTANTS.append(Mutant(name, kills, seeds, tuple(make()), with_invariants))
 
     return enter
@@ -88,19 +81,12 @@ def mutant(
 
 
 @mutant("promises leave before their write is durable", PROMISES)
-def _() -> list[Patch]:
-    original = Member.take_effects
-
-    def take_effects(self: Member) -> Effects:
-        effects = original(self)
-        effects.promises = [SendAfter(0, promise.to, promise.message) for promise in effects.promises]
-        return effects
-
-    return [(Member, "take_effects", take_effects)]
+def _() -> list[Change]:
+    return [early(object)]
 
 
 @mutant("the primary counts itself before its write is durable", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def count_commit(r: Replica) -> None:
         if r.status is Status.NORMAL and r.is_primary:
             held = sorted([backup.op for backup in r.acknowledged.values()] + [r.log.op], reverse=True)
@@ -110,7 +96,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a write in flight counts for the entries that replaced those it holds", HISTORY, with_invariants=True)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def truncate(self: Log, after: int) -> None:
         if after < self.op:
             del self._entries[after - self.base :]
@@ -119,7 +105,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a view is entered without being saved", PROMISES)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = view_change.enter
 
     def enter(r: Replica, view: int, reason: str) -> None:
@@ -130,7 +116,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a new primary begins before its log is durable", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def begin_when_durable(r: Replica) -> None:
         r.start_write = r.next_write()
         normal.begin_as_primary(r, "mutant")
@@ -141,7 +127,7 @@ def _() -> list[Patch]:
 
 
 @mutant("the first primary orders before its founding is durable", HISTORY, 300)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = view_change.begin_when_durable
 
     def begin_when_durable(r: Replica) -> None:
@@ -157,7 +143,7 @@ def _() -> list[Patch]:
 
 
 @mutant("commit with one acknowledgement too few", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def count_commit(r: Replica) -> None:
         if r.status is Status.NORMAL and r.is_primary:
             held = sorted([backup.op for backup in r.acknowledged.values()] + [r.log.durable], reverse=True)
@@ -167,7 +153,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a duplicated PREPAREOK counts twice", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = normal.on_prepare_ok
 
     def on_prepare_ok(r: Replica, sender: int, message: PrepareOk) -> None:
@@ -180,7 +166,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a duplicated DOVIEWCHANGE counts twice", HISTORY, 300)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = view_change.on_do_view_change
 
     def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
@@ -193,12 +179,12 @@ def _() -> list[Patch]:
 
 
 @mutant("half of an even number of members is a quorum", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(Configuration, "quorum", property(lambda self: (len(self.members) + 1) // 2))]
 
 
 @mutant("DOVIEWCHANGE of an earlier view counts in a later one", HISTORY, 1000)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = view_change.enter
 
     def enter(r: Replica, view: int, reason: str) -> None:
@@ -224,12 +210,12 @@ def _() -> list[Patch]:
 
 
 @mutant("the best log is the longest", HISTORY, 300)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(view_change, "_rank", lambda message: (0, message.op))]
 
 
 @mutant("the last normal view is taken before the log of that view is in hand", HISTORY, 400)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = view_change._choose_if_quorum
 
     def choose(r: Replica) -> None:
@@ -242,7 +228,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a primary resumes its view after a restart", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = ViewstampedReplication._restart
 
     def restart(self: ViewstampedReplication, *durable: Any) -> None:
@@ -255,7 +241,7 @@ def _() -> list[Patch]:
 
 
 @mutant("DOVIEWCHANGE begins a view again that was led before a restart", HISTORY, 1000)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = view_change.on_do_view_change
 
     def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
@@ -270,7 +256,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a duplicated STARTVIEW is applied again", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = view_change.on_start_view
 
     def on_start_view(r: Replica, sender: int, message: StartView) -> None:
@@ -282,7 +268,7 @@ def _() -> list[Patch]:
 
 
 @mutant("no timer runs during a view change", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = view_change.tick
 
     def tick(r: Replica) -> None:
@@ -297,7 +283,7 @@ def _() -> list[Patch]:
 
 
 @mutant("the log is cut to the commit-number before the new one is fetched", HISTORY, 400)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = state_transfer.join
 
     def join(r: Replica, view: int, target: int, number: int) -> None:
@@ -309,7 +295,7 @@ def _() -> list[Patch]:
 
 
 @mutant("the view is taken when its log is asked for", HISTORY, 400)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = state_transfer.join
 
     def join(r: Replica, view: int, target: int, number: int) -> None:
@@ -322,7 +308,7 @@ def _() -> list[Patch]:
 
 
 @mutant("the next op of a later view is appended to the log of an earlier one", HISTORY, 1000)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = normal.on_prepare
 
     def on_prepare(r: Replica, sender: int, message: Prepare) -> None:
@@ -337,7 +323,7 @@ def _() -> list[Patch]:
 
 
 @mutant("PREPAREOK counts what lies behind a gap", frozenset({"promises", "majority", "agreement", "durability"}))
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = Replica.promise
 
     def promise(self: Replica, to: int, message: Any) -> None:
@@ -349,7 +335,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a commit-number beyond the log is taken", frozenset({"invariant"}))
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def advance_commit(self: Replica, commit: int) -> None:
         self.commit = max(self.commit, commit)
 
@@ -357,12 +343,12 @@ def _() -> list[Patch]:
 
 
 @mutant("a gap is never fetched", LIVENESS, 200)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(state_transfer, "expect_gap", lambda r, target: None)]
 
 
 @mutant("a page is taken without its nonce", HISTORY | LIVENESS, 1500)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = state_transfer.on_new_state
 
     def on_new_state(r: Replica, sender: int, message: Any) -> None:
@@ -378,7 +364,7 @@ def _() -> list[Patch]:
 
 
 @mutant("messages of a superseded incarnation count", HISTORY | READS, 2000)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = ViewstampedReplication.receive
 
     def receive(self: ViewstampedReplication, sender: int, incarnation: int, message: Message, now: Time) -> None:
@@ -389,7 +375,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a recovering member is content with one answer, of anyone", HISTORY, 400)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
         if r.status is Status.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None:
             r.learn(message.vector)
@@ -401,7 +387,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a recovering member takes part in view changes", HISTORY, 400)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     proposed, entered = view_change.on_start_view_change, view_change.on_do_view_change
 
     def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> None:
@@ -421,7 +407,7 @@ def _() -> list[Patch]:
 
 
 @mutant("RECOVERY is answered before the new incarnation is durable", PROMISES)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = recovery.on_recovery
 
     def on_recovery(r: Replica, sender: int, incarnation: int, message: Any) -> None:
@@ -432,7 +418,7 @@ def _() -> list[Patch]:
 
 
 @mutant("recovery is asked for once", LIVENESS, 400)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = recovery.tick
 
     def tick(r: Replica) -> None:
@@ -445,7 +431,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a blank disk founds the cluster again", HISTORY, 100)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = ViewstampedReplication.__init__
 
     def init(self: Any, configuration: Any, me: int, origin: Any, random: Any, now: Time) -> None:
@@ -461,24 +447,24 @@ def _() -> list[Patch]:
 
 
 @mutant("a read is served without asking a majority", READS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(Rounds, "confirmed_round", property(lambda self: self.newest_round))]
 
 
 @mutant("a read is served before what the view began with is committed", READS, 200)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(Rounds, "read_index", property(lambda self: self._r.commit))]
 
 
 @mutant("a round that began before the read confirms it", READS, 300)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = Rounds.confirmed_round.fget  # type: ignore[attr-defined]  # a property's function
 
     return [(Rounds, "confirmed_round", property(lambda self: original(self) + 1))]
 
 
 @mutant("a read takes the commit-number of whoever is asked", READS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     from viewstamp.protocol import ReadReady, Reads
 
     def read(self: Any, number: int) -> None:

@@ -13,17 +13,18 @@ from typing import Any
 from raft import election, replication
 from raft.messages import Appended, AppendEntries, PreVote, PreVoteReply, RequestVote, TermAndVote, Vote
 from raft.server import Role, Server
-from tests.simulation.mutants import HISTORY, LIVENESS, PROMISES, READS, Mutant, Patch
-from viewstamp.protocol import NEVER, Configuration, Effects, Log, ReadReady, Reads, SendAfter
+from tests.simulation.changes import Change, early
+from tests.simulation.mutants import HISTORY, LIVENESS, PROMISES, READS, Mutant
+from viewstamp.protocol import NEVER, Configuration, Log, ReadReady, Reads
 
 RAFT_MUTANTS: list[Mutant] = []
 VOTES = HISTORY | {"monotone"}
 
 
-def mutant(name: str, kills: frozenset[str], seeds: int = 200) -> Callable[[Callable[[], list[Patch]]], None]:
+def mutant(name: str, kills: frozenset[str], seeds: int = 200) -> Callable[[Callable[[], list[Change]]], None]:
     """Enter a bug into the catalogue; the function gives what it replaces."""
 
-    def enter(make: Callable[[], list[Patch]]) -> None:
+    def enter(make: Callable[[], list[Change]]) -> None:
         RAFT_MUTANTS.append(Mutant(name, kills, seeds, tuple(make()), protocol="raft"))
 
     return enter
@@ -32,38 +33,23 @@ def mutant(name: str, kills: frozenset[str], seeds: int = 200) -> Callable[[Call
 # Durability of promises.
 
 
-def _early(kind: type[object]) -> list[Patch]:
-    """Promises of this kind leave without waiting for their write."""
-    original = Server.take_effects
-
-    def take_effects(self: Server) -> Effects:
-        effects = original(self)
-        effects.promises = [
-            SendAfter(0, promise.to, promise.message) if isinstance(promise.message, kind) else promise
-            for promise in effects.promises
-        ]
-        return effects
-
-    return [(Server, "take_effects", take_effects)]
-
-
 @mutant("a vote leaves before it is durable", PROMISES)
-def _() -> list[Patch]:
-    return _early(Vote)
+def _() -> list[Change]:
+    return [early(Vote)]
 
 
 @mutant("a candidate asks for votes before its own is durable", PROMISES)
-def _() -> list[Patch]:
-    return _early(RequestVote)
+def _() -> list[Change]:
+    return [early(RequestVote)]
 
 
 @mutant("a follower acknowledges before its write is durable", PROMISES)
-def _() -> list[Patch]:
-    return _early(Appended)
+def _() -> list[Change]:
+    return [early(Appended)]
 
 
 @mutant("the vote is not in the durable state", PROMISES)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def save(self: Server) -> None:
         self.record_state(TermAndVote(self.view, 0, self.vector))
 
@@ -71,7 +57,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a candidate counts its own vote before it is durable", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = election.stand
 
     def stand(s: Server, reason: str, *, transferred: bool = False) -> None:
@@ -83,7 +69,7 @@ def _() -> list[Patch]:
 
 
 @mutant("the leader counts itself before its write is durable", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def count_commit(s: Server) -> None:
         if s.role is Role.LEADER:
             held = sorted([progress.match for progress in s.progress.values()] + [s.log.op], reverse=True)
@@ -95,7 +81,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a write in flight counts for the entries that replaced those it holds", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def truncate(self: Log, after: int) -> None:
         if after < self.op:
             del self._entries[after - self.base :]
@@ -107,17 +93,17 @@ def _() -> list[Patch]:
 
 
 @mutant("the log is up to date that is at least as long", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(election, "_up_to_date", lambda s, last_term, last_index: last_index >= s.log.op)]
 
 
 @mutant("the log is up to date whose last term is not earlier", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(election, "_up_to_date", lambda s, last_term, last_index: last_term >= s.last_term)]
 
 
 @mutant("the log is up to date only if it is later in term and in length", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def up_to_date(s: Server, last_term: int, last_index: int) -> bool:
         return last_term >= s.last_term and last_index >= s.log.op
 
@@ -125,7 +111,7 @@ def _() -> list[Patch]:
 
 
 @mutant("to see a later term is to grant a vote", VOTES)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     asked, requested = election.on_pre_vote, election.on_request_vote
 
     def on_pre_vote(s: Server, sender: int, message: PreVote) -> None:
@@ -138,7 +124,7 @@ def _() -> list[Patch]:
 
 
 @mutant("the vote is cleared when a candidate begins to follow in its own term", VOTES)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = Server.become_follower
 
     def become_follower(self: Server, term: int, leader: int, reason: str) -> None:
@@ -151,7 +137,7 @@ def _() -> list[Patch]:
 
 
 @mutant("every candidate of a term gets a vote", VOTES)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = election.on_request_vote
 
     def on_request_vote(s: Server, sender: int, message: RequestVote) -> None:
@@ -163,7 +149,7 @@ def _() -> list[Patch]:
 
 
 @mutant("votes of another term count", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = election.on_vote
 
     def on_vote(s: Server, sender: int, message: Vote) -> None:
@@ -175,7 +161,7 @@ def _() -> list[Patch]:
 
 
 @mutant("the answers to a pre-vote count as votes", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = election.stand
 
     def stand(s: Server, reason: str, *, transferred: bool = False) -> None:
@@ -187,7 +173,7 @@ def _() -> list[Patch]:
 
 
 @mutant("votes are counted instead of voters", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     asked, voted = election.on_pre_vote_reply, election.on_vote
 
     def on_pre_vote_reply(s: Server, sender: int, message: PreVoteReply) -> None:
@@ -204,7 +190,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a vote is not asked for twice", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = election.tick
 
     def tick(s: Server) -> None:
@@ -216,12 +202,12 @@ def _() -> list[Patch]:
 
 
 @mutant("half of an even number of members is a quorum", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(Configuration, "quorum", property(lambda self: (len(self.members) + 1) // 2))]
 
 
 @mutant("no pre-vote, and nobody sticks to a leader", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def start_pre_vote(s: Server, reason: str) -> None:
         election.stand(s, reason)
 
@@ -229,12 +215,12 @@ def _() -> list[Patch]:
 
 
 @mutant("nobody sticks to a leader whom it hears", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(election, "_sticks", lambda s: False)]
 
 
 @mutant("a pre-vote is answered in the term that it asks about", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = election.on_pre_vote
 
     def on_pre_vote(s: Server, sender: int, message: PreVote) -> None:
@@ -246,7 +232,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a pre-candidate raises its term when it asks", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = election.start_pre_vote
 
     def start_pre_vote(s: Server, reason: str) -> None:
@@ -259,7 +245,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a leader that nobody answers goes on leading", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(replication, "_doubt", lambda s, now: "")]
 
 
@@ -267,7 +253,7 @@ def _() -> list[Patch]:
 
 
 @mutant("entries of earlier terms are committed by counting", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def count_commit(s: Server) -> None:
         if s.role is Role.LEADER:
             held = sorted([progress.match for progress in s.progress.values()] + [s.log.durable], reverse=True)
@@ -277,7 +263,7 @@ def _() -> list[Patch]:
 
 
 @mutant("commit with one acknowledgement too few", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def count_commit(s: Server) -> None:
         if s.role is Role.LEADER:
             held = sorted([progress.match for progress in s.progress.values()] + [s.log.durable], reverse=True)
@@ -289,7 +275,7 @@ def _() -> list[Patch]:
 
 
 @mutant("every request cuts the log to its own end", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = replication._take
 
     def take(s: Server, entries: Any, *, fresh: bool) -> None:
@@ -302,7 +288,7 @@ def _() -> list[Patch]:
 
 
 @mutant("entries that conflict stay in the log", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def take(s: Server, entries: Any, *, fresh: bool) -> None:
         s.adopt([entry for entry in entries if entry.op > s.log.op])
 
@@ -310,7 +296,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a follower commits up to the end of its log", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = replication.on_append_entries
 
     def on_append_entries(s: Server, sender: int, message: AppendEntries) -> None:
@@ -322,7 +308,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a follower acknowledges its whole log", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = Server.promise
 
     def promise(self: Server, to: int, message: Any) -> None:
@@ -334,7 +320,7 @@ def _() -> list[Patch]:
 
 
 @mutant("the entry before is not compared", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def mismatch(s: Server, message: AppendEntries) -> int:
         return s.log.op + 1 if message.prev_index > s.log.op else 0
 
@@ -342,7 +328,7 @@ def _() -> list[Patch]:
 
 
 @mutant("what lies below the commit index counts as a conflict", HISTORY | LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = replication._mismatch
 
     def mismatch(s: Server, message: AppendEntries) -> int:
@@ -354,7 +340,7 @@ def _() -> list[Patch]:
 
 
 @mutant("acknowledgements of an earlier term raise what a follower holds", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = replication.on_appended
 
     def on_appended(s: Server, sender: int, message: Appended) -> None:
@@ -366,7 +352,7 @@ def _() -> list[Patch]:
 
 
 @mutant("what a leader knew of its followers in an earlier term is kept", HISTORY | LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     follow, lead_anew = Server.become_follower, election._lead
 
     def become_follower(self: Server, term: int, leader: int, reason: str) -> None:
@@ -386,7 +372,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a deposed leader still handles acknowledgements", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original, followed = replication.on_appended, Server.become_follower
 
     def become_follower(self: Server, term: int, leader: int, reason: str) -> None:
@@ -406,7 +392,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a lost request is never sent again", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = replication.on_rejected
 
     def on_rejected(s: Server, sender: int, message: Any) -> None:
@@ -420,7 +406,7 @@ def _() -> list[Patch]:
 
 
 @mutant("requests of an earlier term are taken", HISTORY | {"monotone"})
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = replication.on_append_entries
 
     def on_append_entries(s: Server, sender: int, message: AppendEntries) -> None:
@@ -432,7 +418,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a leader begins its term without an entry of its own", LIVENESS | READS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = Server.order
 
     def order(self: Server, proposals: Any) -> int:
@@ -445,7 +431,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a transfer of leadership has no end", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = replication.transfer
 
     def transfer(s: Server, target: int) -> None:
@@ -456,7 +442,7 @@ def _() -> list[Patch]:
 
 
 @mutant("TIMEOUTNOW of anyone makes its receiver lead at once", HISTORY)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def on_timeout_now(s: Server, sender: int, message: Any) -> None:
         if s.role is Role.FOLLOWER:
             election.stand(s, "mutant", transferred=True)
@@ -469,24 +455,24 @@ def _() -> list[Patch]:
 
 
 @mutant("a read is served before the first commit of the term", READS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(Server, "read_index", property(lambda self: self.commit))]
 
 
 @mutant("a read is served without asking a majority", READS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(Server, "confirmed_round", property(lambda self: self.round))]
 
 
 @mutant("a round that began before the read confirms it", READS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = Server.confirmed_round.fget  # type: ignore[attr-defined]  # a property's function
 
     return [(Server, "confirmed_round", property(lambda self: original(self) + 1))]
 
 
 @mutant("answers to heartbeats confirm whatever read is the newest", READS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = replication._answered
 
     def answered(s: Server, sender: int, term: int, number: int) -> Any:
@@ -496,7 +482,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a read takes the commit index of whoever is asked", READS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def read(self: Any, number: int) -> None:
         self._done.append(ReadReady(number, self._host.commit))
 

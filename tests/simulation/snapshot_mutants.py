@@ -12,7 +12,8 @@ from typing import Any
 from raft import replication, snapshots
 from raft.messages import Installing, InstallSnapshot
 from raft.server import Role, Server
-from tests.simulation.mutants import HISTORY, LIVENESS, PROMISES, Mutant, Patch
+from tests.simulation.changes import Change
+from tests.simulation.mutants import HISTORY, LIVENESS, PROMISES, Mutant
 from viewstamp.protocol import AgreedClock, Log, Snapshot, Viewstamp
 from viewstamp.protocol.member import Member
 from vsr import state_transfer, view_change
@@ -26,10 +27,10 @@ LOADED = HISTORY | SNAPSHOT
 ANYTHING = LOADED | LIVENESS | {"monotone"}
 
 
-def mutant(name: str, protocol: str, kills: frozenset[str]) -> Callable[[Callable[[], list[Patch]]], None]:
+def mutant(name: str, protocol: str, kills: frozenset[str]) -> Callable[[Callable[[], list[Change]]], None]:
     """Enter a bug into the catalogue; the function gives what it replaces."""
 
-    def enter(make: Callable[[], list[Patch]]) -> None:
+    def enter(make: Callable[[], list[Change]]) -> None:
         SNAPSHOT_MUTANTS.append(Mutant(name, kills, 150, tuple(make()), protocol=protocol))
 
     return enter
@@ -38,8 +39,8 @@ def mutant(name: str, protocol: str, kills: frozenset[str]) -> Callable[[Callabl
 # In what both protocols share.
 
 
-def _in_both(name: str, kills: frozenset[str]) -> Callable[[Callable[[], list[Patch]]], None]:
-    def enter(make: Callable[[], list[Patch]]) -> None:
+def _in_both(name: str, kills: frozenset[str]) -> Callable[[Callable[[], list[Change]]], None]:
+    def enter(make: Callable[[], list[Change]]) -> None:
         for protocol in ("vsr", "raft"):
             mutant(name, protocol, kills)(make)
 
@@ -47,7 +48,7 @@ def _in_both(name: str, kills: frozenset[str]) -> Callable[[Callable[[], list[Pa
 
 
 @_in_both("the agreed time of what a snapshot holds is lost", TIME)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     installed, resumed = Member.install, Member.resume
 
     def without_time(original: Callable[..., None]) -> Callable[..., None]:
@@ -64,7 +65,7 @@ def _() -> list[Patch]:
 
 
 @_in_both("the view of the last operation in a snapshot is forgotten", ANYTHING)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     restarted = Log.restart
 
     def restart(self: Log, base: Viewstamp) -> None:
@@ -74,7 +75,7 @@ def _() -> list[Patch]:
 
 
 @_in_both("the log is compacted to the commit-number, and not to the snapshot", ANYTHING)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def compact(self: Member, snapshot: Snapshot, keep_after: int) -> None:
         if self.snapshot is None or snapshot.op >= self.snapshot.op:
             self.snapshot = snapshot
@@ -84,7 +85,7 @@ def _() -> list[Patch]:
 
 
 @_in_both("the log is compacted to its end, committed or not", ANYTHING)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def compact(self: Member, snapshot: Snapshot, keep_after: int) -> None:
         if self.snapshot is None or snapshot.op >= self.snapshot.op:
             self.snapshot = snapshot
@@ -94,7 +95,7 @@ def _() -> list[Patch]:
 
 
 @_in_both("after a restart nothing is known to be committed, what the snapshot holds neither", ANYTHING)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = Member.resume
 
     def resume(self: Member, *arguments: Any) -> None:
@@ -108,7 +109,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a snapshot in the same view drops the acknowledged entries behind it", "vsr", LOADED)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = state_transfer.snapshot_in_hand
 
     def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
@@ -126,7 +127,7 @@ def _() -> list[Patch]:
 
 
 @mutant("the snapshot is installed alone, before the pages behind it", "vsr", LOADED)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = state_transfer.snapshot_in_hand
 
     def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
@@ -144,7 +145,7 @@ def _() -> list[Patch]:
 
 
 @mutant("the view is taken with the snapshot, before the pages behind it", "vsr", LOADED)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = state_transfer.snapshot_in_hand
 
     def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
@@ -158,7 +159,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a delayed answer installs an older snapshot over what is newer", "vsr", ANYTHING)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
         fetch = r.fetch
         if fetch is not None and fetch.snapshot is None:
@@ -184,7 +185,7 @@ def _() -> list[Patch]:
 
 
 @mutant("PREPAREOK counts a snapshot that is still being fetched", "vsr", PROMISES)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = Replica.promise
 
     def promise(self: Replica, to: int, message: Any) -> None:
@@ -196,7 +197,7 @@ def _() -> list[Patch]:
 
 
 @mutant("DOVIEWCHANGE counts a snapshot that was being fetched", "vsr", PROMISES)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     entered, said = view_change.enter, view_change._send_do_view_change
 
     def enter(r: Replica, view: int, reason: str) -> None:
@@ -215,7 +216,7 @@ def _() -> list[Patch]:
 
 
 @mutant("pages behind a snapshot are taken although it never came", "vsr", ANYTHING)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = state_transfer.on_new_snapshot
 
     def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
@@ -230,7 +231,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a snapshot that cannot be had is waited for", "vsr", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(state_transfer, "snapshot_failed", lambda r, snapshot: None)]
 
 
@@ -238,7 +239,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a snapshot drops the acknowledged entries behind it", "raft", ANYTHING)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def fetched(s: Server, snapshot: Snapshot) -> None:
         wanted = s.installing
         if wanted is not None and wanted.snapshot == snapshot and s.role is Role.FOLLOWER:
@@ -251,7 +252,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a snapshot replaces a log that holds its last entry", "raft", ANYTHING)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = snapshots.on_install_snapshot
 
     def on_install_snapshot(s: Server, sender: int, message: InstallSnapshot) -> None:
@@ -265,7 +266,7 @@ def _() -> list[Patch]:
 
 
 @mutant("INSTALLING counts for commit", "raft", LOADED)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     original = replication.on_installing
 
     def on_installing(s: Server, sender: int, term: int, number: int) -> None:
@@ -280,7 +281,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a follower that is fetching a snapshot acknowledges it", "raft", PROMISES)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     from raft.messages import Appended
 
     def send(self: Server, to: int, message: Any) -> None:
@@ -294,7 +295,7 @@ def _() -> list[Patch]:
 
 
 @mutant("an empty log behind a snapshot is compared as if it had no term", "raft", HISTORY | LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def last_term(self: Server) -> int:
         return self.log.viewstamp(self.log.op).view if self.log.op > self.log.base else 0
 
@@ -302,7 +303,7 @@ def _() -> list[Patch]:
 
 
 @mutant("an empty log behind a snapshot is compared as if it were empty", "raft", HISTORY | LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     from raft import election
 
     def up_to_date(s: Server, last_term: int, last_index: int) -> bool:
@@ -314,7 +315,7 @@ def _() -> list[Patch]:
 
 
 @mutant("a delayed offer installs an older snapshot over what is newer", "raft", ANYTHING)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     def on_install_snapshot(s: Server, sender: int, message: InstallSnapshot) -> None:
         if message.term <= s.view and s.role is Role.FOLLOWER and message.snapshot.op < s.commit:
             s.truncate(s.commit)
@@ -329,5 +330,5 @@ def _() -> list[Patch]:
 
 
 @mutant("a snapshot that cannot be had is waited for", "raft", LIVENESS)
-def _() -> list[Patch]:
+def _() -> list[Change]:
     return [(snapshots, "fetch_failed", lambda s, snapshot: None)]

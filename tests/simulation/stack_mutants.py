@@ -20,7 +20,7 @@ from raft.messages import Appended, Vote
 from raft.server import Role, Server
 from statemachine.sessions import Recorded, Sessions, Verdict
 from tests.simulation import stack_mutants_more
-from tests.simulation.changes import Change, after, before, early
+from tests.simulation.changes import Change, after, applied, before, early
 from viewstamp.journal import Journal
 from viewstamp.protocol import Configuration
 from viewstamp.replica.requests import Requests
@@ -58,9 +58,7 @@ class Mutant:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The code with this bug; without it again afterwards."""
-        with ExitStack() as stack:
-            for owner, name, replacement in self.changes:
-                stack.enter_context(patch.object(owner, name, replacement))
+        with applied(self.changes):
             yield
 
 
@@ -136,12 +134,12 @@ _VSR: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "prepareok-early",
         "PREPAREOK leaves before the entries it acknowledges are durable (VRR 4.1, with a disk).",
-        (early(Replica, PrepareOk),),
+        (early(PrepareOk),),
     ),
     (
         "doviewchange-early",
         "DOVIEWCHANGE leaves before its view is durable: a restart comes back to the view that was given up.",
-        (early(Replica, DoViewChange),),
+        (early(DoViewChange),),
     ),
     (
         "startview-early",
@@ -265,7 +263,7 @@ _RAFT: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "vote-early",
         "A vote leaves before it is durable: after a restart its member votes again (figure 2).",
-        (early(Server, Vote),),
+        (early(Vote),),
     ),
     (
         "vote-forgotten",
@@ -295,7 +293,7 @@ _RAFT: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "appended-early",
         "A follower acknowledges entries before they are durable (dissertation 3.8).",
-        (early(Server, Appended),),
+        (early(Appended),),
     ),
     (
         "truncates-on-every-append",

@@ -97,7 +97,7 @@ VSR: Bugs = (
     (
         "recovery-answered-early",
         "RECOVERYRESPONSE leaves before its sender knows the new incarnation durably.",
-        (early(Replica, RecoveryResponse),),
+        (early(RecoveryResponse),),
     ),
 )
 
