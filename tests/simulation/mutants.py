@@ -40,11 +40,10 @@ PROMISES = frozenset({"promises"})
 
 @dataclass(frozen=True)
 class Mutant:
-    """One bug: what it is, which properties notice it, within how many seeds, and the code that it replaces."""
+    """One bug: what it is, which properties notice it, and the code that it replaces."""
 
     name: str
     kills: frozenset[str]
-    seeds: int
     patches: tuple[Change, ...]
     with_invariants: bool = False
     protocol: str = "vsr"
@@ -67,12 +66,12 @@ MUTANTS: list[Mutant] = []
 
 
 def mutant(
-    name: str, kills: frozenset[str], seeds: int = 300, *, with_invariants: bool = False
+    name: str, kills: frozenset[str], *, with_invariants: bool = False
 ) -> Callable[[Callable[[], list[Change]]], None]:
     """Enter a bug into the catalogue; the function gives what it replaces."""
 
     def enter(make: Callable[[], list[Change]]) -> None:
-        MUTANTS.append(Mutant(name, kills, seeds, tuple(make()), with_invariants))
+        MUTANTS.append(Mutant(name, kills, tuple(make()), with_invariants))
 
     return enter
 
@@ -126,7 +125,7 @@ def _() -> list[Change]:
     return [(view_change, "begin_when_durable", begin_when_durable)]
 
 
-@mutant("the first primary orders before its founding is durable", HISTORY, 300)
+@mutant("the first primary orders before its founding is durable", HISTORY)
 def _() -> list[Change]:
     original = view_change.begin_when_durable
 
@@ -165,7 +164,7 @@ def _() -> list[Change]:
     return [(normal, "on_prepare_ok", on_prepare_ok)]
 
 
-@mutant("a duplicated DOVIEWCHANGE counts twice", HISTORY, 300)
+@mutant("a duplicated DOVIEWCHANGE counts twice", HISTORY)
 def _() -> list[Change]:
     original = view_change.on_do_view_change
 
@@ -183,7 +182,7 @@ def _() -> list[Change]:
     return [(Configuration, "quorum", property(lambda self: (len(self.members) + 1) // 2))]
 
 
-@mutant("DOVIEWCHANGE of an earlier view counts in a later one", HISTORY, 1000)
+@mutant("DOVIEWCHANGE of an earlier view counts in a later one", HISTORY)
 def _() -> list[Change]:
     original = view_change.enter
 
@@ -209,12 +208,12 @@ def _() -> list[Change]:
 # View changes.
 
 
-@mutant("the best log is the longest", HISTORY, 300)
+@mutant("the best log is the longest", HISTORY)
 def _() -> list[Change]:
     return [(view_change, "_rank", lambda message: (0, message.op))]
 
 
-@mutant("the last normal view is taken before the log of that view is in hand", HISTORY, 400)
+@mutant("the last normal view is taken before the log of that view is in hand", HISTORY)
 def _() -> list[Change]:
     original = view_change._choose_if_quorum
 
@@ -240,7 +239,7 @@ def _() -> list[Change]:
     return [(ViewstampedReplication, "_restart", restart)]
 
 
-@mutant("DOVIEWCHANGE begins a view again that was led before a restart", HISTORY, 1000)
+@mutant("DOVIEWCHANGE begins a view again that was led before a restart", HISTORY)
 def _() -> list[Change]:
     original = view_change.on_do_view_change
 
@@ -282,7 +281,7 @@ def _() -> list[Change]:
 # State transfer.
 
 
-@mutant("the log is cut to the commit-number before the new one is fetched", HISTORY, 400)
+@mutant("the log is cut to the commit-number before the new one is fetched", HISTORY)
 def _() -> list[Change]:
     original = state_transfer.join
 
@@ -294,7 +293,7 @@ def _() -> list[Change]:
     return [(state_transfer, "join", join)]
 
 
-@mutant("the view is taken when its log is asked for", HISTORY, 400)
+@mutant("the view is taken when its log is asked for", HISTORY)
 def _() -> list[Change]:
     original = state_transfer.join
 
@@ -307,7 +306,7 @@ def _() -> list[Change]:
     return [(state_transfer, "join", join)]
 
 
-@mutant("the next op of a later view is appended to the log of an earlier one", HISTORY, 1000)
+@mutant("the next op of a later view is appended to the log of an earlier one", HISTORY)
 def _() -> list[Change]:
     original = normal.on_prepare
 
@@ -342,12 +341,12 @@ def _() -> list[Change]:
     return [(Replica, "advance_commit", advance_commit)]
 
 
-@mutant("a gap is never fetched", LIVENESS, 200)
+@mutant("a gap is never fetched", LIVENESS)
 def _() -> list[Change]:
     return [(state_transfer, "expect_gap", lambda r, target: None)]
 
 
-@mutant("a page is taken without its nonce", HISTORY | LIVENESS, 1500)
+@mutant("a page is taken without its nonce", HISTORY | LIVENESS)
 def _() -> list[Change]:
     original = state_transfer.on_new_state
 
@@ -363,7 +362,7 @@ def _() -> list[Change]:
 # Lost disks.
 
 
-@mutant("messages of a superseded incarnation count", HISTORY | READS, 2000)
+@mutant("messages of a superseded incarnation count", HISTORY | READS)
 def _() -> list[Change]:
     original = ViewstampedReplication.receive
 
@@ -374,7 +373,7 @@ def _() -> list[Change]:
     return [(ViewstampedReplication, "receive", receive), (Replica, "learn", lambda self, vector: None)]
 
 
-@mutant("a recovering member is content with one answer, of anyone", HISTORY, 400)
+@mutant("a recovering member is content with one answer, of anyone", HISTORY)
 def _() -> list[Change]:
     def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
         if r.status is Status.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None:
@@ -386,7 +385,7 @@ def _() -> list[Change]:
     return [(recovery, "on_recovery_response", on_recovery_response)]
 
 
-@mutant("a recovering member takes part in view changes", HISTORY, 400)
+@mutant("a recovering member takes part in view changes", HISTORY)
 def _() -> list[Change]:
     proposed, entered = view_change.on_start_view_change, view_change.on_do_view_change
 
@@ -417,7 +416,7 @@ def _() -> list[Change]:
     return [(recovery, "on_recovery", on_recovery)]
 
 
-@mutant("recovery is asked for once", LIVENESS, 400)
+@mutant("recovery is asked for once", LIVENESS)
 def _() -> list[Change]:
     original = recovery.tick
 
@@ -430,7 +429,7 @@ def _() -> list[Change]:
     return [(recovery, "tick", tick)]
 
 
-@mutant("a blank disk founds the cluster again", HISTORY, 100)
+@mutant("a blank disk founds the cluster again", HISTORY)
 def _() -> list[Change]:
     original = ViewstampedReplication.__init__
 
@@ -451,12 +450,12 @@ def _() -> list[Change]:
     return [(Rounds, "confirmed_round", property(lambda self: self.newest_round))]
 
 
-@mutant("a read is served before what the view began with is committed", READS, 200)
+@mutant("a read is served before what the view began with is committed", READS)
 def _() -> list[Change]:
     return [(Rounds, "read_index", property(lambda self: self._r.commit))]
 
 
-@mutant("a round that began before the read confirms it", READS, 300)
+@mutant("a round that began before the read confirms it", READS)
 def _() -> list[Change]:
     original = Rounds.confirmed_round.fget  # type: ignore[attr-defined]  # a property's function
 

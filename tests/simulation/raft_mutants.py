@@ -21,11 +21,11 @@ RAFT_MUTANTS: list[Mutant] = []
 VOTES = HISTORY | {"monotone"}
 
 
-def mutant(name: str, kills: frozenset[str], seeds: int = 200) -> Callable[[Callable[[], list[Change]]], None]:
+def mutant(name: str, kills: frozenset[str]) -> Callable[[Callable[[], list[Change]]], None]:
     """Enter a bug into the catalogue; the function gives what it replaces."""
 
     def enter(make: Callable[[], list[Change]]) -> None:
-        RAFT_MUTANTS.append(Mutant(name, kills, seeds, tuple(make()), protocol="raft"))
+        RAFT_MUTANTS.append(Mutant(name, kills, tuple(make()), protocol="raft"))
 
     return enter
 

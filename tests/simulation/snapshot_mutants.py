@@ -31,7 +31,7 @@ def mutant(name: str, protocol: str, kills: frozenset[str]) -> Callable[[Callabl
     """Enter a bug into the catalogue; the function gives what it replaces."""
 
     def enter(make: Callable[[], list[Change]]) -> None:
-        SNAPSHOT_MUTANTS.append(Mutant(name, kills, 150, tuple(make()), protocol=protocol))
+        SNAPSHOT_MUTANTS.append(Mutant(name, kills, tuple(make()), protocol=protocol))
 
     return enter
 

@@ -60,7 +60,7 @@ def test_a_mutant_that_fails_by_itself_is_no_kill() -> None:
     def drain(self: object) -> Effects:
         raise InvariantError("as if a name were gone")
 
-    broken = Mutant("broken", frozenset({"invariant"}), 1, ((ViewstampedReplication, "drain", drain),))
+    broken = Mutant("broken", frozenset({"invariant"}), ((ViewstampedReplication, "drain", drain),))
     # It is told by the file in which it fails.
     drain.__code__ = drain.__code__.replace(co_filename="tests/simulation/some_mutants.py")
     with pytest.raises(MisfitError, match="does not fit"):
