@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from statemachine import Counter, KeyValueStore
 from statemachine.key_value import CannotAppendError
 from tests.simulation.histories import did, unknown, versioned
+from viewstamp.simulation import linearizability
 from viewstamp.simulation.history import Json, Operation, read_history
 from viewstamp.simulation.key_value_model import KeyValueModel
 from viewstamp.simulation.linearizability import (
@@ -310,6 +311,24 @@ def test_a_search_that_exceeds_its_budget_is_undecided_and_no_success() -> None:
     assert isinstance(check_history(hard(6)), NotLinearizable)
 
 
+def test_what_has_no_unknown_outcome_is_not_searched_again_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways: list[dict[str, Any]] = []
+
+    class Search(OrderSearch[Any]):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            ways.append(named)
+            super().__init__(*arguments, **named)
+
+    monkeypatch.setattr(linearizability, "OrderSearch", Search)
+    known = [did(client, 0, 9, "put", client, out=1 + client) for client in range(8)]
+    assert isinstance(check_history(known, budget=1), Undecided)
+    assert ways == [{}, {"by_rank": True}]
+    ways.clear()
+    two = [unknown(client, 0, "put", f"unknown {client}") for client in (8, 9)]
+    assert isinstance(check_history([*known, *two], budget=1), Undecided)
+    assert ways == [{}, {"most_unknown": 0}, {"most_unknown": 1}, {"by_rank": True}]
+
+
 def test_a_key_that_is_wrong_outweighs_one_that_is_undecided() -> None:
     verdict = check_history([*hard(30), did(0, 0, 1, "read", out=3, key="wrong")], budget=1000)
     assert isinstance(verdict, NotLinearizable)
@@ -509,8 +528,11 @@ def test_the_search_agrees_with_trying_every_order(seed: int, counter: bool, dam
     assert expected or damage
     unhinted: Any = UnhintedCounter() if counter else UnhintedStore()
     for each in (model, unhinted):
-        found = OrderSearch(each, history, 1_000_000).run()
-        assert isinstance(found, Found) == expected, f"{type(each).__name__}: {found}"
+        for by_rank in (False, True):
+            found = OrderSearch(each, history, 1_000_000, by_rank=by_rank).run()
+            assert isinstance(found, Found) == expected, f"{type(each).__name__}, {by_rank=}: {found}"
+    few = OrderSearch(model, history, 1_000_000, most_unknown=draw.randrange(3)).run()
+    assert expected or not isinstance(few, Found)
 
 
 @settings(max_examples=100, deadline=None)

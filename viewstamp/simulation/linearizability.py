@@ -22,7 +22,8 @@ from viewstamp.simulation.order_search import Exhausted, Found, OrderSearch, Stu
 
 _FEW_UNKNOWN = (0, 1, 2, 4)
 BUDGET = 250_000
-"""Steps of the search, for each key, after which a history is undecided, unless the caller says otherwise."""
+"""Steps of each search for an order of one key's operations, of which there are up to six, unless the caller says
+otherwise."""
 
 S = TypeVar("S")
 
@@ -71,7 +72,7 @@ class NotLinearizable:
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """The search of a key was given up after so many steps. That is a failure: nothing has been shown."""
+    """Each search for a key was given up after so many steps. That is a failure: nothing has been shown."""
 
     key: str
     operations: int
@@ -93,8 +94,8 @@ def check_history(
 ) -> Verdict:
     """Check a history against a model, by default the one that has its operations.
 
-    The history must hold every operation on its keys since they were new. `budget` bounds the steps of the search for
-    each key. Of several keys that are wrong, the verdict tells of the one that goes wrong first.
+    The history must hold every operation on its keys since they were new. `budget` bounds the steps of each search
+    for a key. Of several keys that are wrong, the verdict tells of the one that goes wrong first.
 
     Raises:
       ModelError: an operation is none of the model's.
@@ -142,7 +143,8 @@ def _look_again(
 ) -> tuple[Found | Stuck[S] | Exhausted, int]:
     """Other ways to look, of which one may be short where the plain one is not; the result, and the steps taken."""
     steps = 0
-    for most_unknown in _FEW_UNKNOWN:
+    unknown = sum(operation.ok is None for operation in operations)
+    for most_unknown in [few for few in _FEW_UNKNOWN if few < unknown]:  # With all of them it is the plain search.
         search = OrderSearch(model, operations, budget, most_unknown=most_unknown)
         result = search.run()
         steps += search.steps
