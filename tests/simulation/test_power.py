@@ -15,6 +15,7 @@ from transport.frame import Identity
 from viewstamp.journal import IncarnationRecord, Journal, SnapshotRecord
 from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.protocol import SECOND
+from viewstamp.replica.taking import COLLECT_BYTES
 from viewstamp.simulation.bulky import BulkyStore
 from viewstamp.simulation.ledger import Ledger
 from viewstamp.simulation.load import Habits, LedgerLoad
@@ -88,7 +89,7 @@ def test_an_incarnation_that_its_disk_does_not_hold() -> None:
         speak(8)
 
 
-def test_a_reference_goes_forward_only() -> None:
+def test_a_reference_goes_forward_only_and_as_far_as_entries_are_committed() -> None:
     cluster = SimpleNamespace(max_sessions=10, window=10)
     reference = Reference(cast("Any", SimpleNamespace(machine=Ledger, cluster=cluster)))
     entries = {op: entry(op).encoded for op in (1, 2, 3)}
@@ -96,11 +97,13 @@ def test_a_reference_goes_forward_only() -> None:
     assert first is not None
     assert reference.digest_at(3, entries) not in (None, first)
     assert reference.digest_at(2, entries) is None
+    with violates("equal states", "up to op 5 is stored, and op 4 is not committed"):
+        reference.digest_at(5, entries)
 
 
 def test_a_bulky_store_is_not_written_down_at_once_and_counts_like_another() -> None:
     store = BulkyStore()
-    assert sum(map(len, store.snapshot())) > 256 * 1024
+    assert sum(map(len, store.snapshot())) > 4 * COLLECT_BYTES
     assert KeyValueStore.put.function(store, "key", "value") == 1
 
 

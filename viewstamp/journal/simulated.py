@@ -260,7 +260,7 @@ class SimulatedDisk:
         del file.durable[size:]
 
     def names(self) -> list[str]:
-        """Every file as a process would see it now, mostly in the order in which they came about."""
+        """Every file as a process would see it now, in no order."""
         return list(self._platter.names)
 
     def is_durable(self, name: str) -> bool:

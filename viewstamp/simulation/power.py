@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from viewstamp.journal import SnapshotRecord
 from viewstamp.journal.format import segment_number
 from viewstamp.journal.reading import Reader, segment_names
@@ -16,9 +14,9 @@ def unsafe_segment(disk: SimulatedDisk, newest: int = 0) -> str:
 
     Looks at the newest so many alone, unless `newest` is 0: what was left behind long ago does not change any more.
     """
-    segments = (name for name in reversed(disk.names()) if segment_number(name) is not None)
-    looked_at = islice(segments, newest) if newest else segments
-    return next((name for name in looked_at if not disk.is_durable(name)), "")
+    numbered = ((number, name) for name in disk.names() if (number := segment_number(name)) is not None)
+    segments = [name for _, name in sorted(numbered, reverse=True)]
+    return next((name for name in segments[: newest or None] if not disk.is_durable(name)), "")
 
 
 def unsafe_snapshot(disk: SimulatedDisk, snapshot: SnapshotRecord | None) -> str:

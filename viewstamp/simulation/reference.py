@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from statemachine import Executor
 from viewstamp.protocol import split_entries
 from viewstamp.simulation.surroundings import Surroundings
+from viewstamp.simulation.verdict import require
 
 
 class Reference:
@@ -17,13 +18,21 @@ class Reference:
         self._executor: Executor | None = None
 
     def digest_at(self, op: int, entries: Mapping[int, bytes]) -> bytes | None:
-        """A hash over the whole state at `op`, to which `entries` must lead; None if it lies behind already."""
+        """A hash over the whole state at `op`, to which `entries` must lead; None if it lies behind already.
+
+        Raises:
+          ViolationError: an entry up to there was never committed.
+        """
         if self._executor is None:
             machine, cluster = self._surroundings.machine(), self._surroundings.cluster
             self._executor = Executor(machine, max_sessions=cluster.max_sessions, window=cluster.window)
         executor = self._executor
         if executor.applied > op:
             return None
-        following = b"".join([entries[number] for number in range(executor.applied + 1, op + 1)])
-        executor.apply(split_entries(following))
+        following = range(executor.applied + 1, op + 1)
+        missing = next((number for number in following if number not in entries), 0)
+        require(
+            not missing, "equal states", "a snapshot up to op {} is stored, and op {} is not committed", op, missing
+        )
+        executor.apply(split_entries(b"".join([entries[number] for number in following])))
         return executor.state_digest()
