@@ -66,8 +66,10 @@ class StreamReader:
     def header(self) -> tuple[int, bytes]:
         """The applied op and the rolling digest."""
         magic, version, applied, digest = _HEADER.unpack(self._take(_HEADER.size))
-        if magic != _MAGIC or version != _VERSION:
-            raise SnapshotError(f"not a snapshot of format {_VERSION}")
+        if magic != _MAGIC:
+            raise SnapshotError("these bytes are no snapshot")
+        if version != _VERSION:
+            raise SnapshotError(f"it is of format {version}, and this program reads format {_VERSION} alone")
         return applied, digest
 
     def section(self) -> Iterator[bytes]:

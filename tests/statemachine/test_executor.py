@@ -269,6 +269,16 @@ def test_a_damaged_snapshot_is_refused() -> None:
             Executor(Restless(), max_sessions=2, window=8).restore([cut])
 
 
+@pytest.mark.parametrize(
+    ("position", "words"), [(0, "no snapshot"), (8, "of format 3, and this program reads format 2 alone")]
+)
+def test_what_is_no_snapshot_of_this_format_is_said(position: int, words: str) -> None:
+    whole = bytearray(b"".join(mixed_run().snapshot()))
+    whole[position] += 1
+    with pytest.raises(SnapshotError, match=words):
+        Executor(Restless(), max_sessions=2, window=8).restore([bytes(whole)])
+
+
 def test_a_snapshot_of_other_bounds_or_of_another_machine_is_refused() -> None:
     whole = b"".join(mixed_run().snapshot())
     with pytest.raises(SnapshotError, match="must be the same on all"):
