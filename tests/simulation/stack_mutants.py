@@ -410,6 +410,8 @@ _SHARED: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
 
 _FIRST = {
     "raft/up-to-date-in-both": 20,
+    "raft/sync-retried": 26,
+    "vsr/sync-retried": 14,
     "raft/older-file-removed-early": 7,
     "vsr/older-file-removed-early": 7,
     "raft/torn-tail-kept": 6,

@@ -20,7 +20,7 @@ from statemachine.executor import Executor
 from statemachine.sessions import Lookup, Sessions
 from tests.simulation.changes import Change, after, before, early
 from viewstamp.client import ClientSession
-from viewstamp.journal import Journal, SnapshotFiles, SnapshotRecord
+from viewstamp.journal import Journal, SnapshotFiles, SnapshotRecord, StorageFailedError
 from viewstamp.journal.opening import prepare
 from viewstamp.journal.reading import segment_names
 from viewstamp.journal.snapshot_files import UNFINISHED_NAME, snapshot_name
@@ -215,6 +215,15 @@ def _write_unsynced(self: Any, offset: int, data: bytes) -> None:
     self._unfinished = (handle, size + len(data))
 
 
+def _retry_sync(self: Any) -> None:
+    if self._phase is journal_module._Phase.WRITTEN:
+        try:
+            self._files.sync(self._handle)
+        except StorageFailedError:
+            self._files.sync(self._handle)
+        self._phase = journal_module._Phase.READY
+
+
 def _join_the_round_before(self: Any) -> None:
     for read in self._waiting:
         read.round = min(read.round, self._host.newest_round)
@@ -301,6 +310,11 @@ SHARED: Bugs = (
         "snapshot-of-live-store",
         "A snapshot of the key-value store, collected over several turns, holds what was written between them.",
         ((KeyValueStore, "snapshot", _snapshot_the_live_store),),
+    ),
+    (
+        "sync-retried",
+        "A sync that failed is tried again, and believed when it succeeds: the disk has dropped what it was to write.",
+        ((Journal, "sync", _retry_sync),),
     ),
     (
         "snapshot-name-not-synced",

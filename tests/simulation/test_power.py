@@ -12,8 +12,8 @@ from statemachine import KeyValueStore
 from tests.simulation.test_watch import VECTOR, Cast, disk_with, entry, violates
 from transport.endpoint import Endpoint
 from transport.frame import Identity
-from viewstamp.journal import IncarnationRecord, Journal, SnapshotRecord
-from viewstamp.journal.simulated import SimulatedDisk
+from viewstamp.journal import IncarnationRecord, Journal, SnapshotRecord, StorageFailedError
+from viewstamp.journal.simulated import Operation, SimulatedDisk
 from viewstamp.protocol import SECOND
 from viewstamp.replica.taking import COLLECT_BYTES
 from viewstamp.simulation.bulky import BulkyStore
@@ -41,6 +41,25 @@ def test_what_was_written_and_not_synced_is_not_reported_durable() -> None:
     journal.sync()
     assert unsafe_segment(disk) == ""
     made_up.store(1, entry(1))
+
+
+def test_a_sync_that_failed_makes_nothing_durable_by_succeeding_the_second_time() -> None:
+    """The next life sees what is on the disk, and can trust that."""
+    disk = SimulatedDisk(Random(1))
+    files = disk.files()
+    files.append(handle := files.create("journal-0000000001"), b"promised" * 1000)
+    files.sync_directory()
+    disk.fail(Operation.SYNC)
+    with pytest.raises(StorageFailedError):
+        files.sync(handle)
+    files.sync(handle)
+    assert unsafe_segment(disk) == "journal-0000000001"
+    disk.kill()
+    assert unsafe_segment(disk) == ""
+    held = disk.files().read("journal-0000000001")
+    assert held == disk.contents()["journal-0000000001"] != b"promised" * 1000
+    disk.lose_power()
+    assert disk.files().read("journal-0000000001") == held
 
 
 def test_what_an_earlier_life_did_not_sync_is_not_believed() -> None:

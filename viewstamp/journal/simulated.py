@@ -333,6 +333,9 @@ class _Platter:
     def kill(self) -> None:
         self.life += 1
         self.owner = None
+        for file in self.names.values():
+            if file.sync_failed:
+                file.reread()
 
     def lose_power(self) -> None:
         self.kill()

@@ -15,6 +15,7 @@ class SimulatedFile:
         self.current = bytearray()
         self.durable = bytearray()
         self.clean = 0
+        self.sync_failed = False  # in this life: what was written before is not on the disk, and counts as clean
         self.room = self.durable_room = 0
 
     @property
@@ -24,7 +25,7 @@ class SimulatedFile:
     @property
     def is_durable(self) -> bool:
         """Whether a power loss would take nothing of what was written, and bring back nothing of what was cut off."""
-        return self.clean == len(self.current) == len(self.durable)
+        return self.clean == len(self.current) == len(self.durable) and not self.sync_failed
 
     def on_disk(self, offset: int = 0, size: int | None = None) -> bytes:
         """What is read back when clean pages come from the disk and dirty ones from memory."""
@@ -52,6 +53,12 @@ class SimulatedFile:
         mixed = self._mixed(random, len(self.current))
         self.durable = mixed
         self.clean = len(self.current)
+        self.sync_failed = True
+
+    def reread(self) -> None:
+        """Whoever comes next knows only what can be read, and not what was written."""
+        self.current[: self.clean] = self.durable[: self.clean]
+        self.sync_failed = False
 
     def lose_power(self, random: Random) -> None:
         if self.clean < max(len(self.current), len(self.durable)):
@@ -69,6 +76,7 @@ class SimulatedFile:
             self.room = self.durable_room = random.choice((self.room, self.durable_room))
         self.current = bytearray(self.durable)
         self.clean = len(self.durable)
+        self.sync_failed = False
 
     def _mixed(self, random: Random, end: int) -> bytearray:
         """The first `end` bytes, with each sector beyond `clean` new, old, zero or rubbish."""
