@@ -237,6 +237,25 @@ def test_a_log_that_was_kept_for_another_does_not_go_with_an_installed_snapshot_
     assert taker.protocol.compacted == compacted
 
 
+def test_the_file_that_the_journal_names_stays_until_the_record_of_one_that_was_installed_meanwhile_is_durable() -> None:
+    """Its record was under way when a newer one was installed. A crash between the two finds the older one named."""
+    taker = Taker()
+    taken = taker.take(100)
+    snapshot, chunks = large()
+    taker.turn(Wanted(OTHER, snapshot))
+    for place, chunk in enumerate(chunks):
+        give(taker, snapshot, place, chunk, OTHER)
+    taker.turn(Wanted(OTHER, snapshot))
+    taker.write_files()
+    install = taker._issue((record_of(snapshot),))
+    taker.snapshots.follow(Effects(restore=snapshot), install, taker.now, Turn())
+    taker.snapshots.written(install - 1, taker.now)
+    taker.turn()
+    assert RemoveSnapshot(taken) not in taker.tasks
+    taker.journal()
+    assert RemoveSnapshot(taken) in taker.tasks
+
+
 def test_the_log_waits_for_nobody_once_it_comes_near_its_bound() -> None:
     """A primary whose log is at its bound takes no commands: who is slow begins again, with the newest snapshot."""
     taker = Taker()

@@ -69,6 +69,7 @@ class Snapshots:
         self._core: Core | None = None
 
         self._current = stored
+        self._naming_write = 0  # from when it is durable on, the journal names the current one
         self._older: dict[Snapshot, int] = {}  # and the write after which its file may go
         self._written = 0
         self._log_bytes = 0  # applied since the last one was taken
@@ -165,7 +166,8 @@ class Snapshots:
             self._decayed = False  # It was taken again.
             return
         if self._current is not None and snapshot.op < self._current.op:
-            self._remove(snapshot)  # A newer one was installed meanwhile.
+            # A newer one was installed meanwhile. Until its record is durable, a restart begins from this one.
+            self._older[snapshot] = self._naming_write
             return
         self._failure = ""
         self._supersede(snapshot, write)
@@ -181,7 +183,7 @@ class Snapshots:
         if self._current is not None:
             self._older[self._current] = write
         self._older.pop(snapshot, None)
-        self._current = snapshot
+        self._current, self._naming_write = snapshot, write
         self._decayed = False
 
     def _keep_after(self, core: Core, snapshot: Snapshot, now: int) -> int:
