@@ -41,6 +41,7 @@ class Interleaving:
         self.written = 0
         self.wanted: Wanted | None = None
         self.loading: Snapshot | None = None
+        self.to_load: Snapshot | None = None
 
     def play(self) -> None:
         acts = (
@@ -63,6 +64,7 @@ class Interleaving:
                 assert all(op <= durable for op, _ in self.taker.protocol.compacted), "the log goes before its snapshot"
             if number >= self.written:
                 assert newest is None or newest in held, f"up to {newest.op} is named by write {number}, and not there"
+        assert self.loading is None or self.loading in self.files, "the file goes that is being loaded"
 
     # What happens.
 
@@ -74,7 +76,9 @@ class Interleaving:
         self.taker.snapshots.demand()
 
     def want(self) -> None:
-        snapshot, _ = held_by_a_peer(self.taker.executor.applied + STEP * self.draw.randrange(1, 4))
+        newest = self.to_load or self.loading
+        base = newest.op if newest is not None else self.taker.executor.applied
+        snapshot, _ = held_by_a_peer(base + STEP * self.draw.randrange(1, 4))
         self.wanted = Wanted(PEER, snapshot)
 
     def receive(self) -> None:
@@ -104,20 +108,25 @@ class Interleaving:
         """What was fetched takes the place of a log that is behind it; the record goes to the journal in this turn."""
         taker = self.taker
         snapshot = next(reversed(taker.protocol.here), None)
-        if self.loading is not None or snapshot is None or snapshot.op <= taker.executor.applied:
+        newest = self.to_load or self.loading
+        if snapshot is None or snapshot.op <= (taker.executor.applied if newest is None else newest.op):
             return
-        self.wanted, self.loading = None, snapshot
+        self.wanted = None
+        if self.loading is None:
+            self.loading = snapshot
+        else:
+            self.to_load = snapshot  # Whatever else waited is not loaded at all.
         turn = Turn()
         taker.snapshots.follow(Effects(restore=snapshot), taker._issue((record_of(snapshot),)), taker.now, turn)
         taker.snapshots.close(taker.now, turn)
         taker.tasks += turn.files
 
     def load(self) -> None:
-        """What was installed is there to apply on."""
+        """What was installed is loaded; it is there to apply on, unless a newer one was installed meanwhile."""
         if self.loading is not None:
-            self.taker.come_to(self.loading.op)
-            self.taker.snapshots.restored(self.loading)
-            self.loading = None
+            loaded, self.loading, self.to_load = self.loading, self.to_load, None
+            if self.taker.snapshots.restored(loaded):
+                self.taker.come_to(loaded.op)
 
     def wait(self) -> None:
         self.taker.wait(self.draw.choice((1, 11)) * self.taker.cluster.timeouts.suspect)
@@ -140,6 +149,7 @@ class Interleaving:
     def come_to_rest(self) -> None:
         """Nothing new happens, and all that is under way is done."""
         self.wanted = None
+        self.load()
         self.load()
         for _ in range(30):
             self.taker.wait(20 * self.taker.cluster.timeouts.suspect)

@@ -237,7 +237,9 @@ def test_a_log_that_was_kept_for_another_does_not_go_with_an_installed_snapshot_
     assert taker.protocol.compacted == compacted
 
 
-def test_the_file_that_the_journal_names_stays_until_the_record_of_one_that_was_installed_meanwhile_is_durable() -> None:
+def test_the_file_that_the_journal_names_stays_until_the_record_of_one_that_was_installed_meanwhile_is_durable() -> (
+    None
+):
     """Its record was under way when a newer one was installed. A crash between the two finds the older one named."""
     taker = Taker()
     taken = taker.take(100)
@@ -254,6 +256,22 @@ def test_the_file_that_the_journal_names_stays_until_the_record_of_one_that_was_
     assert RemoveSnapshot(taken) not in taker.tasks
     taker.journal()
     assert RemoveSnapshot(taken) in taker.tasks
+
+
+def test_a_file_that_is_being_loaded_stays_when_a_newer_one_is_installed() -> None:
+    """A thread reads it piece by piece: without the rest the replica would end, as if its disk had decayed."""
+    taker = Taker()
+    first, second = Snapshot(0, 100, 0, 100, bytes(32)), Snapshot(0, 200, 0, 100, bytes(32))
+    for snapshot in (first, second):
+        taker.snapshots._fetched = snapshot
+        install = taker._issue((record_of(snapshot),))
+        taker.snapshots.follow(Effects(restore=snapshot), install, taker.now, Turn())
+    taker.journal()
+    assert taker.tasks == []
+    assert not taker.snapshots.restored(first)
+    taker.turn()
+    assert taker.tasks == [RemoveSnapshot(first)]
+    assert taker.snapshots.restored(second)
 
 
 def test_the_log_waits_for_nobody_once_it_comes_near_its_bound() -> None:

@@ -81,6 +81,7 @@ class Snapshots:
         self._fetching: Fetching | None = None
         self._wanted = False
         self._fetched: Snapshot | None = None
+        self._loading: tuple[Snapshot, ...] = ()  # those whose files are being read, or are to be read next
         self._serving = Serving(send, _PIN_SUSPECTS * cluster.timeouts.suspect)
 
         # Whose blocks are being written, and the names that some of them give their files.
@@ -224,6 +225,7 @@ class Snapshots:
             # to drop it now, before the record of this one is durable, would leave neither.
             self._pinned_log = False
             self._supersede(installed, write)
+            self._loading = (*self._loading, installed)
             self._applied.restoring = turn.restore = installed
         self._wanted = effects.wanted is not None
         if effects.wanted is not None and self._core is not None:
@@ -277,7 +279,7 @@ class Snapshots:
             self._compact(self._core, self._current, now)
             turn.more = True
         for snapshot in [each for each in self._older if each not in pinned]:
-            if self._older[snapshot] <= self._written:
+            if self._older[snapshot] <= self._written and snapshot not in self._loading:
                 del self._older[snapshot]
                 self._remove(snapshot)
 
@@ -352,7 +354,9 @@ class Snapshots:
         _log.error("no snapshot could be taken, and the log goes on growing: %s", self._failure)
 
     def restored(self, snapshot: Snapshot) -> bool:
-        """Whether this is the snapshot that is being loaded, which is then over."""
+        """This one is loaded, and none that was installed before it will be; whether it is the newest of all."""
+        if snapshot in self._loading:
+            self._loading = self._loading[self._loading.index(snapshot) + 1 :]
         if self._applied.restoring != snapshot:
             return False
         self._applied.restoring = None
