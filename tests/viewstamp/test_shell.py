@@ -167,6 +167,14 @@ async def test_events_tell_what_changes_and_end_with_the_replica(autojump_clock:
         assert [event async for event in watched.events()] == []
 
 
+async def test_a_stream_of_events_that_was_never_read_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+    async with running() as cluster:
+        replica = cluster.replicas[await cluster.wait_primary()]
+        async with aclosing(replica.events()):
+            pass
+        assert not replica._watchers
+
+
 async def test_events_begin_with_the_call_and_not_with_the_readers_first_step(autojump_clock: MockClock) -> None:
     """A busy member changes before a task that was just started gets its turn: its log would not say why."""
     async with running() as cluster:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from math import inf
 from random import Random, SystemRandom
 from time import perf_counter_ns, time_ns
+from weakref import WeakSet
 
 import trio
 
@@ -88,7 +89,8 @@ class RunningReplica(Callers):
         self._full_since = 0
         self._deadline = 0
         self._current_time = trio.lowlevel.current_clock().current_time
-        self._watchers: set[trio.MemorySendChannel[Transition]] = set()
+        # Weak: a generator that is closed, or dropped, before its first step runs none of its code.
+        self._watchers: WeakSet[trio.MemorySendChannel[Transition]] = WeakSet()
         self.addresses = Addresses(cluster, self._replica.endpoint, transport, member)
 
     def _make_replica(self, stored: Stored, session: ClientSession | None = None) -> Replica:
