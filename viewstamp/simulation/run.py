@@ -146,7 +146,10 @@ class Run:
                 assert_never(act)
 
     def _serve_with_core(self, faults: Stories) -> None:
-        """A majority that has its data, or more, is healed; the others are not heard any more. It must serve."""
+        """A majority that has its data, or more, is healed; the others hear nothing of it any more. It must serve.
+
+        At times it hears them: a primary among them that goes on with its heartbeats would keep it waiting for ever.
+        """
         world, load, script = self.world, faults.load, self.script
         draw = Random(f"core {script.seed}")
         faults.end()
@@ -158,10 +161,11 @@ class Run:
         core |= {member for member in members if (draw.randrange(2) or everyone) and member not in faults.gone}
         world.note(f"faults are over; the core is {sorted(core)}")
         outside = [member for member in members if member not in core]
-        faults.separate(sorted(core), outside)
-        if draw.randrange(2):  # Else clients go on hearing those who cannot serve.
+        heard = draw.randrange(3) == 0
+        faults.separate(sorted(core), outside, both_ways=not heard)
+        if draw.randrange(2):  # Else clients go on reaching those who cannot serve.
             for member in outside:
-                world.network.isolate(faults.names[member])
+                world.network.isolate(faults.names[member], outbound=not heard)
         faults.start_again(sorted(core))
         if faults.replaced:
             faults.await_founding()
@@ -173,6 +177,7 @@ class Run:
         load.serve(healed_at + self.plan.patience + _CLIENT_PAUSE - world.now)
         self.served_after = world.now - healed_at
         world.watch.counts["served by a core"] += len(core) < len(members)
+        world.watch.counts["served by a core that hears the others"] += heard and len(core) < len(members)
 
 
 def run_seed(
