@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from statemachine import StateMachine, encode_command
+from statemachine import CommandFailedError, StateMachine, encode_command
 from statemachine.machine import commands_of, queries_of
+from statemachine.outcome import Returned, decode_outcome
 from viewstamp.replica import Replica
 from viewstamp.simulation.inhabitants import SimulatedClient
 from viewstamp.simulation.load import Habits, Load, Operation
+from viewstamp.simulation.verdict import ViolationError
 from viewstamp.simulation.world import World
 
+_ASKED_IN_THE_END = 20
 _WORDS = ("a", "b", "c", "apple", "")
 
 
@@ -28,15 +32,28 @@ _DRAWN: Mapping[object, Callable[[Random], object]] = {
     float: lambda random: random.randrange(-100, 100) / 4,
     list: lambda random: [random.randrange(3) for _ in range(random.randrange(4))],
     dict: lambda random: {random.choice(_WORDS): random.randrange(3)},
+    type(None): lambda random: None,
 }
+
+
+def drawing(hint: object) -> Callable[[Random], object]:
+    """How to draw an argument of this annotation; anything, where nothing is known of it."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        values = get_args(hint)
+        return lambda random: random.choice(values)
+    if origin in (Union, UnionType):
+        ways = [drawing(part) for part in get_args(hint)]
+        return lambda random: random.choice(ways)(random)
+    return _DRAWN.get(origin or hint, _any)
 
 
 class MachineLoad(Load):
     """Any machine's commands and queries with arguments of the annotated types, small ones, so that they collide.
 
     A machine whose commands need other arguments has a static method `fuzz_command(random)` that returns the encoded
-    call of one (`Machine.add.bind(5)`). What commands return is not judged: agreement, equal states on all members and
-    service are.
+    call of one (`Machine.add.bind(5)`). What commands return is not judged: agreement, equal states on all members,
+    equal answers to queries in the end, and service are. Exceptions that are no `CommandError` are counted by command.
     """
 
     def __init__(self, world: World, clients: int = 3, habits: Habits | None = None) -> None:
@@ -44,6 +61,7 @@ class MachineLoad(Load):
         self._commands = _signatures(machine, commands_of(machine))
         self._queries = _signatures(machine, queries_of(machine))
         self._own: Callable[[Random], bytes] | None = getattr(machine, "fuzz_command", None)
+        self._told: dict[tuple[int, bytes], tuple[int, bytes]] = {}  # (op, query): by whom, and the answer
         super().__init__(world, clients, habits)
 
     def command(self, client: SimulatedClient, operation: Operation) -> bytes:
@@ -64,6 +82,8 @@ class MachineLoad(Load):
         return encode_command(name, drawn)
 
     def check(self, operation: Operation, *, forgotten: bool) -> None:
+        if isinstance(operation.out, CommandFailedError):
+            self.world.watch.counts[f"machine: {operation.op} raised {operation.out.name}"] += 1
         if isinstance(operation.out, Exception):
             operation.out = f"{type(operation.out).__name__}: {operation.out}"
         self.acknowledged += 1
@@ -72,7 +92,29 @@ class MachineLoad(Load):
         """Nor what its commands should have returned."""
 
     def scan(self, replica: Replica) -> None:
-        """Nothing is known of this machine's states but that they are equal."""
+        """Nothing is known of this machine's states but that they are equal: what its snapshots leave out, too."""
+        random, executor, here = Random(0), replica.executor, replica.status().member
+        for name, arguments in self._queries:
+            for _ in range(_ASKED_IN_THE_END if arguments else 1):
+                drawn = [draw(random) for draw in arguments]
+                body = encode_command(name, drawn)
+                answer = executor.query(body)
+                member, first = self._told.setdefault((executor.applied, body), (here, answer))
+                if answer != first:
+                    raise ViolationError(
+                        "equal states",
+                        f"at op {executor.applied} the query {name}({', '.join(map(repr, drawn))}) gives "
+                        f"{_plain(first)} at member {member}, and {_plain(answer)} at member {here}",
+                    )
+
+
+def _plain(reply: bytes) -> str:
+    """What a query gave, for people."""
+    match decode_outcome(reply):
+        case Returned(value):
+            return repr(value)
+        case outcome:
+            return str(outcome)
 
 
 def _signatures(
@@ -83,5 +125,5 @@ def _signatures(
         hints = get_type_hints(operation.function)
         count = operation.minimum
         names = operation.function.__code__.co_varnames[1 : 1 + count]
-        found.append((name, [_DRAWN.get(hints.get(argument), _any) for argument in names]))
+        found.append((name, [drawing(hints.get(argument)) for argument in names]))
     return found
