@@ -28,6 +28,7 @@ from viewstamp.journal import JournalRecord, Recovered, SnapshotRecord, StateRec
 from viewstamp.protocol import Entry, Kind, State, Transition
 from viewstamp.replica import Replica
 from viewstamp.simulation.disk_image import DiskImage
+from viewstamp.simulation.executed import executed_between
 from viewstamp.simulation.inhabitants import Node
 from viewstamp.simulation.power import unsafe_segment, unsafe_snapshot
 from viewstamp.simulation.reference import Reference
@@ -45,9 +46,12 @@ _MOST_PEERS = 1000
 
 @dataclass(slots=True)
 class _Seen:
-    """What was last seen of a member; `state` is what its disk holds beside the log, `floor` the view in that."""
+    """What was last seen of a member; `state` is what its disk holds beside the log, `floor` the view in that. Up to op
+    `agreed` its replies have been compared with another's.
+    """
 
     applied: int = 0
+    agreed: int = 0
     led: bool = False
     view: int = 0
     floor: int = 0
@@ -106,13 +110,22 @@ class Watch:
         seen.applied = op
 
     def _compare(self, member: int, executor: Executor, *, look_at_state: bool) -> None:
-        applied = executor.applied
-        if self._digests.setdefault(applied, executor.digest) != executor.digest:
-            raise ViolationError("equal states", f"member {member} gave other replies than others up to op {applied}")
+        applied, agreed = executor.applied, self._seen[member].agreed
+        known = self._digests.get(applied)
+        if known is None:
+            self._digests[applied] = executor.digest
+        elif known == executor.digest:
+            self._seen[member].agreed = applied
+        else:
+            executed = executed_between(self._entries, agreed, applied)
+            told = f"member {member} gave other replies than others up to op {applied}; {executed}"
+            raise ViolationError("equal states", told)
         if look_at_state:
             digest = executor.state_digest()
             if self._states.setdefault(applied, digest) != digest:
-                raise ViolationError("equal states", f"member {member} holds another state at op {applied}")
+                executed = executed_between(self._entries, agreed, applied)
+                told = f"member {member} holds another state at op {applied}; {executed}"
+                raise ViolationError("equal states", told)
 
     def durable(self, node: Node, records: Sequence[JournalRecord]) -> None:
         """A member's journal reports these durable."""

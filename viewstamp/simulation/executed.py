@@ -1,0 +1,29 @@
+"""Which commands may be why two members differ, for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from statemachine import ValueDecodingError, decode_command
+from statemachine.command import decode_body
+from viewstamp.protocol import Kind, split_entries
+
+
+def executed_between(entries: Mapping[int, bytes], agreed: int, last: int) -> str:
+    """The commands of the encoded `entries` behind op `agreed`, up to op `last`, by name, the most frequent first."""
+    names: Counter[str] = Counter()
+    for op in range(agreed + 1, last + 1):
+        for entry in split_entries(entries[op]):
+            if entry.kind is Kind.COMMAND:
+                names.update(_names(entry.body))
+    told = ", ".join(name if times == 1 else f"{name} ({times} times)" for name, times in names.most_common())
+    return f"since op {agreed}, where its replies were last found equal, it has executed {told or 'no command'}"
+
+
+def _names(body: bytes) -> list[str]:
+    try:
+        parts = decode_body(body)
+        return [parts[0]] if isinstance(parts[0], str) else [decode_command(part).name for part in parts]
+    except ValueDecodingError:
+        return ["something malformed"]
