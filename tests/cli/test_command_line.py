@@ -121,3 +121,41 @@ def test_without_its_extra_the_command_line_says_what_to_install(missing: str) -
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "viewstamp: error: the command line needs its extra: pip install 'viewstamp[cli]'\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["demo", "--history"],
+        ["soak", "--history"],
+        ["fuzz", "--seed", "1", "--protocol", "vsr", "--history"],
+        ["fuzz", "--seed", "1", "--protocol", "vsr", "--trace"],
+        ["fuzz", "--seeds", "1:2", "--scenario-out"],
+    ],
+)
+def test_a_file_that_cannot_be_written_in_the_end_is_refused_at_the_beginning(
+    command: list[str], tmp_path: Path
+) -> None:
+    result = CliRunner().invoke(main, [*command, str(tmp_path / "missing" / "file")])
+    assert result.exit_code == 2
+    assert f"file cannot be written: there is no directory {tmp_path / 'missing'}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("class Bank(StateMachine):\n    def __init__(self, name): ...", "made without arguments"),
+        ("class Bank(StateMachine:", "is not Python"),
+        ("class Bank: ...", "not a subclass"),
+    ],
+)
+def test_a_machine_that_cannot_be_made_is_one_line(
+    source: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"bank_{len(source)}"
+    (tmp_path / f"{module}.py").write_text(f"from viewstamp import StateMachine\n{source}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = CliRunner().invoke(main, ["fuzz", "--seed", "1", "--machine", f"{module}:Bank"])
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1

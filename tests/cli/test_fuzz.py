@@ -111,7 +111,7 @@ def test_a_warning_is_a_crash() -> None:
 @pytest.mark.slow
 def test_an_interrupted_campaign_ends_at_once_and_leaves_no_process_behind() -> None:
     command = [sys.executable, "-m", "viewstamp", "fuzz", "--minutes", "2", "--jobs", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     with process:
         while len(_group(process.pid)) < 4:  # itself, two that play, and one that keeps track of them
             assert process.poll() is None
@@ -119,6 +119,8 @@ def test_an_interrupted_campaign_ends_at_once_and_leaves_no_process_behind() -> 
         assert process.wait(timeout=20) == 130
         assert process.stderr is not None
         assert process.stderr.read().strip().endswith(b"viewstamp: interrupted")
+        assert process.stdout is not None
+        assert process.stdout.read().strip().endswith(b"runs were played before, and nothing was wrong")
     end = time.monotonic() + 10
     while _group(process.pid):
         assert time.monotonic() < end
@@ -145,6 +147,7 @@ def _group(number: int) -> list[int]:
         (("--seeds", "1:2", "--history", "file"), "they need"),
         (("--seed", "1", "--history", "file"), "--protocol"),
         (("--seed", "1", "--machine", "nonsense"), "package.module:Class"),
+        (("--seed", "1", "--machine", "statemachine:StateMachine"), "has no @command"),
         (("--seed", "1", "--scenario", "file"), "exclude each other"),
         (("--scenario", "file", "--protocol", "vsr"), "are in the scenario's file"),
         (("--scenario", "file", "--machine", "kv"), "are in the scenario's file"),
@@ -257,9 +260,9 @@ def test_a_run_that_does_not_fail_again_is_not_kept(tmp_path: Path, monkeypatch:
 
 
 def test_a_file_that_cannot_be_written_changes_no_exit_code(broken: Path) -> None:
-    result = run("--protocol", "vsr", "--seed", "0", "--no-shrink", "--scenario-out", "missing/it.toml")
+    result = run("--protocol", "vsr", "--seed", "0", "--no-shrink", "--scenario-out", "/dev/full")
     assert result.exit_code == fuzz.SAFETY
-    assert "No scenario file: missing/it.toml: No such file or directory" in result.output
+    assert "No scenario file: /dev/full: No space left on device" in result.output
 
 
 @pytest.mark.parametrize(

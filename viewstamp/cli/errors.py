@@ -30,7 +30,6 @@ EXPECTED = (
     PackageClashError,
     SnapshotError,
     SupersededError,
-    TransportError,
     UnknownProtocolError,
 )
 
@@ -72,6 +71,8 @@ def one_line_errors() -> Iterator[None]:
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "viewstamp"
         raise Misused(f"{error.format_message()} (see '{where} --help')") from error
+    except TransportError as error:
+        raise Failed(error.strerror or str(error)) from error  # Without the number that an OSError begins with.
     except EXPECTED as error:
         raise Failed(str(error)) from error
     except KeyboardInterrupt as error:

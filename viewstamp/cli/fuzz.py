@@ -15,7 +15,7 @@ from viewstamp.cli.fuzz_campaign import Campaign
 from viewstamp.cli.fuzz_replay import Records, Teller
 from viewstamp.cli.fuzz_result import Job, Outcome, machine_of, quiet_logging
 from viewstamp.cli.fuzz_scenario import Keeper
-from viewstamp.cli.options import json_option
+from viewstamp.cli.options import json_option, output_file
 from viewstamp.registry import protocol_names
 from viewstamp.simulation.run import WORLDS
 from viewstamp.simulation.verdict import Kind
@@ -84,12 +84,14 @@ def _seed_range(ctx: click.Context, param: click.Parameter, value: str | None) -
 @click.option(
     "--history",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=output_file,
     metavar="FILE",
     help="With --seed or --scenario: write every call and its outcome to FILE, a JSON object a line.",
 )
 @click.option(
     "--trace",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=output_file,
     metavar="FILE",
     help="With --seed or --scenario: write every step of every member to FILE, a JSON object a line.",
 )
@@ -102,6 +104,7 @@ def _seed_range(ctx: click.Context, param: click.Parameter, value: str | None) -
 @click.option(
     "--scenario-out",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=output_file,
     metavar="FILE",
     help="Keep a failing run in FILE, viewstamp-PROTOCOL-SEED.scenario.toml unless told. With --scenario: shrink that "
     "further, into FILE.",

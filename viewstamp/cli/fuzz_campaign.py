@@ -37,16 +37,6 @@ def _holding_ctrl_c_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextmanager
-def _giving_up(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """Ctrl-C: what has not begun never will."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-
-
 class Campaign:
     """Plays jobs until they, or the time, or the luck runs out: the first failure ends it."""
 
@@ -65,7 +55,7 @@ class Campaign:
         with (
             Progress(*columns, console=self._console, transient=True) as progress,
             ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"), initializer=_end_at_ctrl_c) as pool,
-            _giving_up(pool),
+            self._giving_up(pool),
         ):
             task = progress.add_task("starting", total=total if total is not None else seconds)
             while True:
@@ -87,6 +77,16 @@ class Campaign:
                     pool.shutdown(wait=False, cancel_futures=True)
                     break
         self._seconds = time.monotonic() - began
+
+    @contextmanager
+    def _giving_up(self, pool: ProcessPoolExecutor) -> Iterator[None]:
+        """Ctrl-C: what has not begun never will, and what was played is told."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._console.print(f"{len(self.tally.outcomes)} runs were played before, and nothing was wrong")
+            raise
 
     def as_json(self) -> dict[str, object]:
         """Everything, for programs."""

@@ -13,6 +13,7 @@ from statistics import median
 import click
 
 from statemachine import StateMachine
+from statemachine.machine import commands_of
 from viewstamp.cli.options import find_machine
 from viewstamp.simulation.run import Report, known_faults, run_seed
 from viewstamp.simulation.verdict import Violation
@@ -80,7 +81,12 @@ class Outcome:
 
 def machine_of(name: str) -> type[StateMachine] | None:
     """The class that --machine names, if it names one."""
-    return find_machine(click.Context(click.Command("fuzz")), click.Argument(["machine"]), name) if name else None
+    if not name:
+        return None
+    machine = find_machine(click.Context(click.Command("fuzz")), click.Argument(["machine"]), name)
+    if not commands_of(machine):
+        raise click.BadParameter(f"{name} has no @command, so that there is nothing to call")
+    return machine
 
 
 def play(job: Job) -> Outcome:

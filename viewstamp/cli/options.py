@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from importlib import import_module
@@ -34,9 +35,26 @@ def find_machine(ctx: click.Context, param: click.Parameter, value: str) -> type
         found: object = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise click.BadParameter(str(error)) from error
+    except SyntaxError as error:
+        raise click.BadParameter(f"{module} is not Python: {error}") from error
     if not (isinstance(found, type) and issubclass(found, StateMachine)):
         raise click.BadParameter(f"{value} is not a subclass of viewstamp.StateMachine")
+    try:
+        inspect.signature(found).bind()
+    except TypeError as error:
+        raise click.BadParameter(f"{value} must be made without arguments, as each member does: {error}") from error
     return found
+
+
+def output_file(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """A file that is written at the end. That its folder cannot be written to is said before hours have passed."""
+    if value is None or value.exists():
+        return value
+    if not value.parent.is_dir():
+        raise click.BadParameter(f"{value} cannot be written: there is no directory {value.parent}")
+    if not os.access(value.parent, os.W_OK):
+        raise click.BadParameter(f"{value} cannot be written: no permission to write to {value.parent}")
+    return value
 
 
 cluster_option = click.option(

@@ -19,6 +19,7 @@ from viewstamp.cli.demo.members import MemberEndedError, Members
 from viewstamp.cli.demo.result import Result, count_duplicated, count_lost, percentile_ms
 from viewstamp.cli.demo.script import DemoFailedError, Pace, Script
 from viewstamp.cli.errors import Failed, Interrupted
+from viewstamp.cli.options import output_file
 from viewstamp.registry import protocol_names
 from viewstamp.shell.client import open_client
 
@@ -44,6 +45,7 @@ _ATTEMPTS = 3
 @click.option(
     "--history",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=output_file,
     metavar="FILE",
     help="Write every call and its outcome to FILE, a JSON object a line.",
 )

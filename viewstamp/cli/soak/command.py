@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.status import Status
 
 from viewstamp.cli.errors import Failed, Interrupted
-from viewstamp.cli.options import json_option
+from viewstamp.cli.options import json_option, output_file
 from viewstamp.cli.soak.result import Result, table_of
 from viewstamp.cli.soak.soak import Plan, Soak
 from viewstamp.registry import protocol_names
@@ -44,6 +44,7 @@ _PLAIN_WIDTH = 120
 @click.option(
     "--history",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=output_file,
     metavar="FILE",
     help="Write every call and its outcome to FILE, a JSON object a line; with two protocols, to FILE-vsr and so on.",
 )
