@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from viewstamp.cli import main
 from viewstamp.cli.demo.members import free_ports
 from viewstamp.cli.poll import primary_of
+from viewstamp.cli.status import differences
 from viewstamp.replica.status import Status
 
 
@@ -49,6 +51,7 @@ def test_a_cluster_that_is_down(tmp_path: Path) -> None:
         "primary": None,
         "members": [{"member": 1, "reachable": False, "last_heard_ms": None}],
         "waiting": ["no answer from member 1"],
+        "different": [],
     }
 
 
@@ -60,3 +63,11 @@ def test_the_primary_is_who_says_so_in_the_highest_view() -> None:
 def test_a_primary_that_waits_is_none() -> None:
     assert primary_of([status_of(1, view=1, primary=1, waiting="hears no majority")]) is None
     assert primary_of([status_of(2, view=1, primary=1)]) is None
+
+
+def test_members_that_gave_different_replies_up_to_the_same_op_are_told() -> None:
+    standing = status_of(1, view=1, primary=1)
+    same, other, behind = replace(standing, digest=b"a"), replace(standing, digest=b"b"), replace(standing, applied=-1)
+    assert differences({1: same, 2: same, 3: behind}) == []
+    (told,) = differences({1: same, 2: other, 3: same, 4: behind})
+    assert told.startswith("up to op 0 members 1, 3 and 2 gave different replies")

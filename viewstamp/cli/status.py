@@ -17,7 +17,7 @@ from viewstamp.cli.errors import Failed
 from viewstamp.cli.options import cluster_option, json_option
 from viewstamp.cli.poll import Sighting, poll, primary_of
 from viewstamp.cluster import Cluster
-from viewstamp.replica.status import SnapshotStatus, Transfer
+from viewstamp.replica.status import SnapshotStatus, Status, Transfer
 from viewstamp.shell.client import open_client
 
 _MILLISECOND = 1_000_000
@@ -40,7 +40,9 @@ def status_command(cluster: Cluster, as_json: bool, timeout_s: float) -> None:
     """Show every member of a cluster: its role, how far its log is, and whom it has not heard.
 
     Lag is in operations, behind the newest commit-number seen. Last heard is how long ago any other member heard this
-    one. Clock skew is against this machine's clock. Without a primary it says why there is none, and exits with 1.
+    one. Clock skew is against this machine's clock. Without a primary it says why there is none, and exits with 1. So
+    it does where members gave different replies to the same commands: then the state machine does not compute the same
+    everywhere.
 
     \b
     Example:
@@ -49,15 +51,18 @@ def status_command(cluster: Cluster, as_json: bool, timeout_s: float) -> None:
     seen = trio.run(_ask, cluster, timeout_s)
     primary = primary_of(sighting.status for sighting in seen.values())
     reasons = [] if primary else _why_no_primary(cluster, seen)
+    different = differences({member: sighting.status for member, sighting in seen.items()})
     if as_json:
         members = [_row(member.id, seen) for member in cluster.members]
         name = {"cluster": cluster.name, "protocol": cluster.protocol}
         answer = {**name, "primary": primary.member if primary else None, "members": members, "waiting": reasons}
-        click.echo(json.dumps(answer))
+        click.echo(json.dumps(answer | {"different": different}))
     else:
         _print_table(cluster, seen)
     if primary is None:
-        raise Failed("no primary: " + "; ".join(reasons))
+        raise Failed("; ".join(["no primary: " + "; ".join(reasons), *different]))
+    if different:
+        raise Failed("; ".join(different))
 
 
 async def _ask(cluster: Cluster, timeout_s: float) -> dict[int, Sighting]:
@@ -71,6 +76,19 @@ def _why_no_primary(cluster: Cluster, seen: Mapping[int, Sighting]) -> list[str]
     if silent:
         reasons.append(f"no answer from member {', '.join(silent)}")
     return reasons or ["the members have not agreed on one yet"]
+
+
+def differences(seen: Mapping[int, Status]) -> list[str]:
+    """Which members have executed up to the same op, and did not give the same replies; a sentence for each op."""
+    told: dict[int, dict[bytes, list[str]]] = {}
+    for member, status in seen.items():
+        told.setdefault(status.applied, {}).setdefault(status.digest, []).append(f"{member}")
+    return [
+        f"up to op {applied} members {' and '.join(', '.join(alike) for alike in groups.values())} gave different "
+        "replies: the state machine does not compute the same everywhere"
+        for applied, groups in told.items()
+        if len(groups) > 1
+    ]
 
 
 def _last_heard_ns(member: int, seen: Mapping[int, Sighting]) -> int | None:
