@@ -24,7 +24,7 @@ class Queue(StateMachine):
         self.taken = 0
 
     @command
-    def put(self, items: list[str], place: int | None, end: Literal["front", "back"]) -> int:
+    def put(self, items: list[str], place: int | None = None, end: Literal["front", "back"] = "back") -> int:
         """All of these, at a place or an end."""
         where = place if place is not None else 0 if end == "front" else len(self.items)
         self.items[where:where] = [str(item) for item in items]
@@ -83,3 +83,9 @@ def test_a_sound_machine_passes_and_what_its_commands_raise_is_counted() -> None
 def test_arguments_are_of_the_annotated_types(hint: object, types: set[type]) -> None:
     draw, random = drawing(hint), Random(1)
     assert {type(draw(random)) for _ in range(200)} == types
+
+
+def test_arguments_with_defaults_are_given_at_times() -> None:
+    history = run_seed(1, "vsr", Queue).history
+    given = {len(call.arg) for call in history if call.op == "put" and isinstance(call.arg, list)}
+    assert given == {1, 2, 3}

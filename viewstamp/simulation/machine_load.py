@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -48,6 +49,21 @@ def drawing(hint: object) -> Callable[[Random], object]:
     return _DRAWN.get(origin or hint, _any)
 
 
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """A command or query: how to draw its arguments, of which `minimum` have no default."""
+
+    name: str
+    minimum: int
+    arguments: tuple[Callable[[Random], object], ...]
+
+    def draw(self, random: Random) -> list[object]:
+        """Arguments for a call; of those with defaults the first few, or all, or none."""
+        most = len(self.arguments)
+        given = random.randint(self.minimum, most) if self.minimum < most else most
+        return [draw(random) for draw in self.arguments[:given]]
+
+
 class MachineLoad(Load):
     """Any machine's commands and queries with arguments of the annotated types, small ones, so that they collide.
 
@@ -73,13 +89,11 @@ class MachineLoad(Load):
     def query(self, client: SimulatedClient, operation: Operation) -> bytes:
         return self._draw(client.random, self._queries or self._commands, operation)
 
-    def _draw(
-        self, random: Random, signatures: list[tuple[str, list[Callable[[Random], object]]]], operation: Operation
-    ) -> bytes:
-        name, arguments = signatures[random.randrange(len(signatures))]
-        drawn = [draw(random) for draw in arguments]
-        operation.op, operation.arg = name, drawn
-        return encode_command(name, drawn)
+    def _draw(self, random: Random, signatures: list[_Signature], operation: Operation) -> bytes:
+        signature = signatures[random.randrange(len(signatures))]
+        drawn = signature.draw(random)
+        operation.op, operation.arg = signature.name, drawn
+        return encode_command(signature.name, drawn)
 
     def check(self, operation: Operation, *, forgotten: bool) -> None:
         if isinstance(operation.out, CommandFailedError):
@@ -94,16 +108,16 @@ class MachineLoad(Load):
     def scan(self, replica: Replica) -> None:
         """Nothing is known of this machine's states but that they are equal: what its snapshots leave out, too."""
         random, executor, here = Random(0), replica.executor, replica.status().member
-        for name, arguments in self._queries:
-            for _ in range(_ASKED_IN_THE_END if arguments else 1):
-                drawn = [draw(random) for draw in arguments]
-                body = encode_command(name, drawn)
+        for query in self._queries:
+            for _ in range(_ASKED_IN_THE_END if query.arguments else 1):
+                drawn = query.draw(random)
+                body = encode_command(query.name, drawn)
                 answer = executor.query(body)
                 member, first = self._told.setdefault((executor.applied, body), (here, answer))
                 if answer != first:
                     raise ViolationError(
                         "equal states",
-                        f"at op {executor.applied} the query {name}({', '.join(map(repr, drawn))}) gives "
+                        f"at op {executor.applied} the query {query.name}({', '.join(map(repr, drawn))}) gives "
                         f"{_plain(first)} at member {member}, and {_plain(answer)} at member {here}",
                     )
 
@@ -117,13 +131,10 @@ def _plain(reply: bytes) -> str:
             return str(outcome)
 
 
-def _signatures(
-    machine: type[StateMachine], operations: Mapping[str, Any]
-) -> list[tuple[str, list[Callable[[Random], object]]]]:
+def _signatures(machine: type[StateMachine], operations: Mapping[str, Any]) -> list[_Signature]:
     found = []
     for name, operation in operations.items():
-        hints = get_type_hints(operation.function)
-        count = operation.minimum
-        names = operation.function.__code__.co_varnames[1 : 1 + count]
-        found.append((name, [drawing(hints.get(argument)) for argument in names]))
+        hints, code = get_type_hints(operation.function), operation.function.__code__
+        arguments = code.co_varnames[1 : code.co_argcount]
+        found.append(_Signature(name, operation.minimum, tuple(drawing(hints.get(each)) for each in arguments)))
     return found
