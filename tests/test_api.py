@@ -6,7 +6,9 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -29,34 +31,36 @@ def example() -> str:
 
 @pytest.mark.slow
 async def test_the_example_of_the_readme_runs_as_written(tmp_path: Path) -> None:
-    """Three members run the very program, each told apart by its id alone; then its client runs."""
+    """Three members run the very program, each told its id; then its client runs."""
     cluster = Cluster.make("readme", "vsr", [("127.0.0.1", port) for port in free_ports(3)])
     (tmp_path / "cluster.toml").write_text(cluster.to_toml(), encoding="utf-8")
-    program = example()
-    assert program.count("id=1") == program.count("trio.run(service)") == 1
-    # As written it ends once it has its answer, before the others may have founded; the others stay a while longer.
-    others = program.replace("print(await replica.call(Counter.add, 5))", "await trio.sleep_forever()")
-    assert others != program
-    (tmp_path / "first.py").write_text(program, encoding="utf-8")
-    (tmp_path / "client.py").write_text(program.replace("trio.run(service)", "trio.run(client)"), encoding="utf-8")
-    for member in (2, 3):
-        text = others.replace("id=1", f"id={member}").replace("counter-1/", f"counter-{member}/")
-        (tmp_path / f"other{member}.py").write_text(text, encoding="utf-8")
+    (tmp_path / "counter.py").write_text(example(), encoding="utf-8")
+    sums = [5, 10, 15]
     with trio.fail_after(WITHIN_S):
         async with trio.open_nursery() as nursery:
-            for member in (2, 3):
-                nursery.start_soon(_run, tmp_path, f"other{member}.py")
-            assert await _run(tmp_path, "first.py") == ["5", "5"]
-            assert await _run(tmp_path, "client.py") == ["10"]
+            told, hear = trio.open_memory_channel[int](0)
+            for member in (1, 2, 3):
+                nursery.start_soon(_serve, tmp_path, member, told)
+            assert sorted([await hear.receive() for _ in sums]) == sums
+            assert await _run(tmp_path, capture_stdout=True) == "20\n"
             nursery.cancel_scope.cancel()
 
 
-async def _run(folder: Path, program: str) -> list[str]:
-    """Run a program in the folder; its lines. Ended, should it still run, when cancelled."""
-    command = [sys.executable, "-W", "error", program]
+async def _serve(folder: Path, member: int, told: trio.MemorySendChannel[int]) -> None:
+    """Run a member until cancelled, and tell the first thing that it prints."""
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(partial(_run, folder, f"{member}", stdout=subprocess.PIPE))
+        await told.send(int((await process.stdout.receive_some()).split()[0]))
+
+
+async def _run(
+    folder: Path, *arguments: str, task_status: trio.TaskStatus[trio.Process] = trio.TASK_STATUS_IGNORED, **options: Any
+) -> str:
+    """Run the program in the folder; what it prints, if that is captured. It is ended when this is cancelled."""
+    command = [sys.executable, "-u", "-W", "error", "counter.py", *arguments]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    result = await trio.run_process(command, capture_stdout=True, cwd=folder, env=environment)
-    return result.stdout.decode().splitlines()
+    result = await trio.run_process(command, cwd=folder, env=environment, task_status=task_status, **options)
+    return (result.stdout or b"").decode()
 
 
 @pytest.mark.parametrize("name", viewstamp.__all__)
