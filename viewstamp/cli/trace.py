@@ -59,6 +59,9 @@ def trace_command(
       viewstamp trace run.trace --member 1 --member 2 --from 1200 --message StartViewChange
     """
 
+    if from_ms is not None and to_ms is not None and to_ms < from_ms:
+        raise Misused(f"--to {to_ms:g} lies before --from {from_ms:g}: nothing can be between them")
+
     def wanted(header: TraceHeader) -> Wanted:
         _require_known(header, members, messages)
         return Wanted(
