@@ -24,6 +24,7 @@ from tests.simulation.stack_mutants import CATALOGUE, from_outside
 from viewstamp.cli import fuzz, fuzz_campaign
 from viewstamp.cli.command_line import main
 from viewstamp.cli.fuzz_result import Job, Outcome, machine_of
+from viewstamp.protocol.member import Member
 from viewstamp.simulation.history import read_history
 from viewstamp.simulation.linearizability import Linearizable, check_history
 from viewstamp.simulation.load import Load
@@ -31,9 +32,8 @@ from viewstamp.simulation.models import COUNTER, KEY_VALUE
 from viewstamp.simulation.plan import draw_plan
 from viewstamp.simulation.run import run_seed
 from viewstamp.simulation.verdict import Kind, ViolationError
-from vsr.replica import Replica
 
-PROMISE = Replica.promise  # before any test changes it
+TAKE_EFFECTS = Member.take_effects  # before any test changes it
 
 
 def run(*arguments: str) -> Result:
@@ -243,7 +243,7 @@ def test_a_failing_run_can_be_kept_as_it_is_and_shrunk_later(broken: Path) -> No
 def test_a_file_whose_failure_is_mended_passes(broken: Path) -> None:
     assert run("--protocol", "vsr", "--seed", "0", "--scenario-out", "it.toml").exit_code == fuzz.SAFETY
     with pytest.MonkeyPatch.context() as mended:
-        mended.setattr(Replica, "promise", PROMISE)
+        mended.setattr(Member, "take_effects", TAKE_EFFECTS)
         told = run("--scenario", "it.toml")
     assert told.exit_code == 0, told.output
     assert "not as recorded, which was the safety of 'promises'" in told.output
