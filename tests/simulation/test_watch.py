@@ -66,7 +66,7 @@ class Posed:
         return self.log[op]
 
     def status(self) -> Any:
-        return SimpleNamespace(view=self.view, status="normal")
+        return SimpleNamespace(view=self.view, status="normal", op=max(self.log, default=0))
 
 
 class Cast:
@@ -192,6 +192,16 @@ def test_what_a_snapshot_holds_and_what_a_lost_disk_held_counts() -> None:
     made_up.watch.disks[1].wipe()
     made_up.name_snapshot(2, SnapshotRecord(0, 1, 100, bytes(32)))
     made_up.apply(3, entry(1))
+
+
+def test_whoever_lost_its_disk_takes_part_with_all_that_was_committed() -> None:
+    made_up = Cast()
+    for member in (1, 2):
+        made_up.store(member, entry(1))
+    made_up.apply(2, entry(1))
+    made_up.watch.disks[1].wipe(made_up.watch.committed)
+    with violates("durability"):
+        made_up.stand(1, 1)
 
 
 def test_a_disk_that_was_lost_counts_no_more_when_its_member_takes_part() -> None:

@@ -22,6 +22,7 @@ class DiskImage:
     """One disk. `ghost` is what a lost one held: it counts until its member takes part again.
 
     What a lost disk had acknowledged may be counted by a primary that cannot know better; recovery makes it right.
+    `owed` is what was committed when one was lost: its member takes part again with that much, and no less.
     `incarnation` is the one that was last read from it, 0 if none was.
     """
 
@@ -31,6 +32,7 @@ class DiskImage:
         self.state: bytes | None = None
         self.snapshot: SnapshotRecord | None = None
         self.ghost: dict[int, bytes] = {}
+        self.owed = 0
         self.incarnation = 0
         self._torn: tuple[Sequence[JournalRecord], ...] = ()
 
@@ -67,9 +69,10 @@ class DiskImage:
         """The process ended while these were being written: the first of them are there, each whole, or none."""
         self._torn = batches
 
-    def wipe(self) -> None:
-        """The disk is lost."""
+    def wipe(self, committed: int = 0) -> None:
+        """The disk is lost, when so much was committed."""
         self.ghost |= self.entries
+        self.owed = committed
         self.entries, self.last_op, self.state, self.snapshot, self._torn = {}, 0, None, None, ()
         self.incarnation = 0
 

@@ -5,7 +5,8 @@ They know nothing of a protocol's private state. What clients were told is the l
 - agreement: every member, in every life, applies the same entry at an op, and holds the same state there; a stored
   snapshot holds what the committed entries up to its op lead to;
 - durability: a journal gives back what it reported durable, across every crash, and cuts off nothing committed; what
-  it reports durable, or gives back, would survive if the power went at that moment;
+  it reports durable, or gives back, would survive if the power went at that moment; whoever has lost its disk takes
+  part again with all that was committed by then;
 - majority: an entry is on a majority of disks when it is first committed, and whoever leads a view is whom the disks of
   a majority have said to follow in it;
 - one primary: no view (or term) is led by two members, or by one member in two lives;
@@ -42,6 +43,7 @@ _MOST_WAITING = 20_000
 _MOST_HELD = 64 * 1024 * 1024
 _MOST_PEERS = 1000
 """Far more than there are clients, and far less than an endpoint allows."""
+_TOO_EARLY = "member {} lost its disk, and takes part again with op {}, though op {} was committed by then"
 
 
 @dataclass(slots=True)
@@ -242,7 +244,11 @@ class Watch:
         )
         seen.view = status.view
         if status.status == "normal" or replica.leads:
-            self.disks[member].ghost = {}
+            disk = self.disks[member]
+            disk.ghost = {}
+            if disk.owed:
+                require(status.op >= disk.owed, "durability", _TOO_EARLY, member, status.op, disk.owed)
+                disk.owed = 0
         if replica.leads:
             if status.view not in self.leaders:
                 self._first_to_lead(member, status.view)

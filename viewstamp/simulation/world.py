@@ -198,7 +198,7 @@ class World(Hearing):
     def lose_disk(self, member: int) -> None:
         """The machine is replaced by one with a blank disk."""
         self._end_process(member, "disk_lost").wipe()
-        self.watch.disks[member].wipe()
+        self.watch.disks[member].wipe(self.watch.committed)
 
     def pause(self, member: int, duration: int) -> None:
         """The process stands still for so many nanoseconds; what arrives meanwhile waits."""
