@@ -19,7 +19,7 @@ from raft import election, replication
 from raft.messages import Appended, Vote
 from raft.server import Role, Server
 from statemachine.sessions import Recorded, Sessions, Verdict
-from tests.simulation import stack_mutants_more
+from tests.simulation import stack_mutants_exam, stack_mutants_more
 from tests.simulation.changes import Change, after, applied, before, early
 from viewstamp.journal import Journal
 from viewstamp.protocol import Configuration
@@ -444,8 +444,8 @@ def _mutants(protocol: str, bugs: tuple[tuple[str, str, tuple[Change, ...]], ...
 
 
 CATALOGUE = (
-    *_mutants("vsr", _VSR + stack_mutants_more.VSR),
-    *_mutants("vsr", _SHARED + stack_mutants_more.SHARED),
-    *_mutants("raft", _RAFT + stack_mutants_more.RAFT),
-    *_mutants("raft", _SHARED + stack_mutants_more.SHARED),
+    *_mutants("vsr", _VSR + stack_mutants_more.VSR + stack_mutants_exam.VSR),
+    *_mutants("vsr", _SHARED + stack_mutants_more.SHARED + stack_mutants_exam.SHARED),
+    *_mutants("raft", _RAFT + stack_mutants_more.RAFT + stack_mutants_exam.RAFT),
+    *_mutants("raft", _SHARED + stack_mutants_more.SHARED + stack_mutants_exam.SHARED),
 )

@@ -17,6 +17,9 @@ class Aftermath(Intrigues):
         world, draw = self.world, self.draw
         if not self._recovers or not self._settle():
             return
+        if len(self.members) > 4 and draw.randrange(2):
+            self._outlive_promise()
+            return
         primary = self.someone()
         [loser] = self._not_next(primary, 1)
         rest = self._others(primary, loser)
@@ -44,6 +47,37 @@ class Aftermath(Intrigues):
             self.strike(rest, power=False)
             self.start_again(rest)
         world.run_for(draw.randrange(1, 5) * self.patience)
+
+    def _outlive_promise(self) -> None:
+        """Of five: who is to lead next has the promise of one that loses its disk then, and lacks one more.
+
+        With its new disk that member is with the old primary, and helps it to commit. One that is not there for that
+        knows of the new disk, and is the next to promise.
+        """
+        world, draw, primary = self.world, self.draw, self.someone()
+        heir = self.members[(self.members.index(primary) + 1) % len(self.members)]
+        loser, knowing, *rest = draw.sample(self._others(primary, heir), len(self.members) - 2)
+        self._await_data()
+        if not self.can_lose(loser):
+            return
+        view = self._view(primary)
+        self.separate([heir, loser], [knowing, *rest], both_ways=False)
+        self._strand(primary)
+        if len(self._await_view([heir, loser], view, 2)) < 2:
+            return
+        world.run_for(draw.choice((2, 10)) * MILLISECOND)
+        self._keep_apart(heir, self.members)
+        self.lose_disk_of(loser)
+        if not self._await_ready(loser):
+            return
+        self.separate([knowing], self._others(knowing))
+        self._call_at(primary, 1 + draw.randrange(5))
+        self._await_commit(self.patience // 2)
+        for one, other in ((heir, knowing), (knowing, heir)):
+            self.network.heal(self.names[one], self.names[other])
+        if self._await_another(primary):
+            self.network.heal()
+        world.run_for(draw.randrange(1, 4) * self.patience)
 
     def _await_ready(self, member: int) -> bool:
         """Wait until a member takes part and knows a primary."""
@@ -132,13 +166,15 @@ class Aftermath(Intrigues):
         """A member has missed some of what the primary ordered, and holds what came after that, which is never agreed.
 
         It cannot ask for the rest, hears nothing of another that leads, and then of nobody else: what the new one
-        orders in that place is something else.
+        orders in that place is something else. Of four or less the old primary is needed, and forgets it all.
         """
         world, draw = self.world, self.draw
-        if len(self.members) < 5 or not self._settle():
+        if not self._settle():
             return
-        primary = self.someone()
+        primary, needed = self.someone(), len(self.members) < 5
         behind, *rest = draw.sample(self._others(primary), len(self.members) - 1)
+        if needed:
+            world.nodes[primary].hang = 60 * MILLISECOND
         self.separate([behind], [primary, *rest], both_ways=False)
         self.separate([primary], [behind, *rest], both_ways=False)
         self._call_at(primary, draw.choice((1, 5, 20)))
@@ -148,8 +184,14 @@ class Aftermath(Intrigues):
             self._call_at(primary, 1 + draw.randrange(3))
             world.run_for(draw.choice((1, 3)) * MILLISECOND)
         self.separate([behind], [primary, *rest])
-        if self._await_another(primary):
-            self._keep_apart(primary, self.members)
+        if needed:
+            self.strike([primary], power=True)
+            self._keep_apart(behind, self.members)
+            self.start(primary)
+        if self._await_another(0 if needed else primary):
+            self.network.heal()
+            if not needed:
+                self.separate([primary], self._others(primary))
             for _ in range(3):
                 self._call_at(self.someone(), 1 + draw.randrange(10))
                 world.run_for(draw.randrange(1, 3) * self.patience // 2)
@@ -203,11 +245,15 @@ class Aftermath(Intrigues):
         world, load, draw = self.world, self.load, self.draw
         if not self._settle():
             return
-        primary = self.someone()
+        primary, surprised = self.someone(), list[int]()
+        if draw.randrange(2):
+            primary, surprised = self._succeed_unheard(primary)
+            if not primary:
+                return
         for client in load.clients:
             self.network.cut(client.address, self.names[primary])
-        if draw.randrange(3) == 0:
-            self._strand(primary)
+        if surprised or draw.randrange(3) == 0:
+            self._strand(primary, surprised)
         else:  # It stands still. Answers from before wait for it as it goes on, and whoever asked it meanwhile.
             world.pause(primary, draw.randrange(4, 10) * self.patience // 2)
             self.separate([primary], self._others(primary), both_ways=False)
@@ -220,10 +266,33 @@ class Aftermath(Intrigues):
         world.run_until(lambda: load.acknowledged > before, self.patience)
         for client in load.clients:
             self.network.heal(client.address, self.names[primary])
+        if surprised:
+            self._read_often(primary, 60, MILLISECOND // 10)
         for _ in range(3):
-            load.read_at(draw_client(draw, load), primary)
-            world.run_for(draw.choice((0, MILLISECOND, self.patience // 4)))
+            self._read_often(primary, 1, draw.choice((0, MILLISECOND, self.patience // 4)))
         world.run_for(self.patience)
+
+    def _succeed_unheard(self, primary: int) -> tuple[int, list[int]]:
+        """Of two new primaries one is asked often, and some learn of the second only when it leads: both, or 0."""
+        self._resign(primary)
+        first = self._await_another(primary)
+        if not first:
+            return 0, []
+        self.world.run_for(self.patience // 4)
+        self._read_often(first, 30, MILLISECOND // 10)
+        surprised = self._not_next(first, self.world.cluster.configuration.quorum - 1)
+        self.separate(surprised, self._others(*surprised))
+        self._resign(first)
+        second = self._await_another(first)
+        self.network.heal()
+        self.world.run_for(self.patience // 4)
+        return second, surprised
+
+    def _read_often(self, member: int, times: int, pause: int) -> None:
+        """Somebody reads at this member, so many nanoseconds after each other."""
+        for _ in range(times):
+            self.load.read_at(draw_client(self.draw, self.load), member)
+            self.world.run_for(pause)
 
     def encore(self) -> None:
         """A member stands, and later once more. What it was told the first time it then hears again."""

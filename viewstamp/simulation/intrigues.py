@@ -90,13 +90,18 @@ class Intrigues(Faults):
 
         world.at(world.now + 6 * self.patience, restore)
 
-    def _strand(self, primary: int) -> None:
-        """The primary is cut off, and is slow to notice: what others have said last is under way for long."""
+    def _strand(self, primary: int, slowest: Sequence[int] = ()) -> None:
+        """The primary is cut off, and is slow to notice: what others have said last is under way for long.
+
+        What the `slowest` have said arrives when another may lead already.
+        """
         others = self._others(primary)
         self._slow_down(primary)
-        late = LinkFaults(delay_base_ns=self.patience // 2)
         for other in others:
-            self.network.set_link(self.names[other], self.names[primary], late)
+            delay = self.patience // 2
+            if other in slowest:
+                delay += self.patience + self.draw.randrange(self.patience // 2)
+            self.network.set_link(self.names[other], self.names[primary], LinkFaults(delay_base_ns=delay))
         self.world.run_for(self.patience // 2)
         self.separate([primary], others, both_ways=False)
         self.world.run_for(self.patience // 8)

@@ -72,6 +72,11 @@ class Fault(StrEnum):
     LULL = "all is well for a while"
     REMNANT = "all is well for a while, for a majority alone"
     GAP = "a member with a gap misses how the primary is replaced"
+    FORERUNNER = "whoever goes ahead to lead is not heard"
+    ASKED_AGAIN = "whoever asked the primary forgets that, asks again, and hears the first answer"
+    LOSE_AMID_CHANGE = "lost disk as the primary changes"
+    OUTRUN = "whoever fetches a snapshot needs a newer one before it has the rest"
+    GIBBERISH = "what nobody can read"
     CLOCK_JUMP = "clock jump, or another rate"
     RESIGN = "leadership resigned"
     SNAPSHOT_NOW = "snapshots wanted at once"
@@ -91,7 +96,7 @@ WEIGHTS = {
     Fault.TURNCOAT: 3,
     Fault.RIVALS: 3,
     Fault.LONE_REIGN: 2,
-    Fault.OVERWRITE: 2,
+    Fault.OVERWRITE: 3,
     Fault.COMEBACK: 3,
     Fault.DESERTER: 2,
     Fault.LOST_PROMISE: 3,
@@ -100,6 +105,8 @@ WEIGHTS = {
     Fault.LAST_READ: 3,
     Fault.ENCORE: 3,
     Fault.RERUN: 2,
+    Fault.GAP: 2,
+    Fault.LOSE_AMID_CHANGE: 2,
 }
 _SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 2, 6, 7, 1)
 _WEATHER = (

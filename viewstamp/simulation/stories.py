@@ -13,13 +13,13 @@ from random import Random
 from transport.network import LinkFaults
 from viewstamp.journal.simulated import Crash
 from viewstamp.protocol import MILLISECOND
-from viewstamp.simulation.aftermath import Aftermath
 from viewstamp.simulation.disk_stories import DiskStories
 from viewstamp.simulation.load import draw_client
+from viewstamp.simulation.misunderstandings import Misunderstandings
 from viewstamp.simulation.plan import Fault
 
 
-class Stories(DiskStories, Aftermath):
+class Stories(DiskStories, Misunderstandings):
     """All that can befall a cluster: one method for each `Fault`, by its name."""
 
     def befall(self, fault: Fault) -> None:

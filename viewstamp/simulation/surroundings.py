@@ -17,7 +17,7 @@ from statemachine import (
     decode_outcome,
     unwrap,
 )
-from transport.codec import MessageCodec
+from transport.codec import CodecError, MessageCodec
 from transport.endpoint import Endpoint
 from transport.frame import Identity
 from transport.network import Network
@@ -143,7 +143,10 @@ class Surroundings(Timeline):
         if self.observer is not None:
             self.observer.receives(client, source, datagram, number)
         for sender, _, data in client.endpoint.receive(datagram, source, self.now):
-            message = _CLIENT_CODEC.decode(data)
+            try:
+                message = _CLIENT_CODEC.decode(data)
+            except CodecError:
+                continue
             if isinstance(message, Reply | QueryReply | NotPrimary):
                 client.session.receive(sender, message, self.now)
         self._finish_client(client)

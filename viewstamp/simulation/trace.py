@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from statemachine import ValueDecodingError, decode_command
+from transport.codec import CodecError
 from transport.endpoint import Endpoint
 from viewstamp.registry import protocol_class
 from viewstamp.replica import Replica
@@ -228,7 +229,11 @@ class TraceRecorder:
 
     def _heard(self, actor: _Actor, message: bytes, taken: set[int]) -> _Record:
         said = actor.arriving.find(message, taken) if actor.arriving is not None else None
-        return {"id": said.id if said is not None else None, "type": type(self._codec.decode(message)).__name__}
+        try:
+            kind = type(self._codec.decode(message)).__name__
+        except CodecError:
+            kind = "unreadable"
+        return {"id": said.id if said is not None else None, "type": kind}
 
     def _count(self, actor: _Actor, record: _Record, replica: Replica) -> None:
         """What was not taken of what has arrived, and why."""

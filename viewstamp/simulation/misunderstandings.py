@@ -1,0 +1,174 @@
+"""Stories of members that are not heard, or not understood, or that have forgotten what they asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from transport.codec import CodecError, MessageCodec
+from transport.endpoint import WHOLE
+from transport.fragment_format import PART
+from transport.frame import Framer, Identity, incarnation_in
+from transport.network import LinkFaults
+from viewstamp.protocol import MILLISECOND
+from viewstamp.registry import protocol_class
+from viewstamp.replica import Replica
+from viewstamp.simulation.aftermath import Aftermath
+from viewstamp.simulation.load import draw_client
+from viewstamp.simulation.trace_messages import parts_of
+from viewstamp.wire import make_codec
+
+_GARBLED, _GARBLED_BYTES = 4, 100
+
+
+class Misunderstandings(Aftermath):
+    """More stories that wait for their moment."""
+
+    def gibberish(self) -> None:
+        """What members have said arrives again with right frames and one byte changed: what nobody can read then."""
+        draw, codec = self.draw, make_codec(protocol_class(self.world.cluster.protocol))
+        for member in self.members:
+            words = self._last_words(member, 60)
+            for destination, datagram in draw.sample(words, min(_GARBLED, len(words))):
+                for garbled in self._garble(codec, member, datagram):
+                    self.deliver_late(draw, self.names[member], destination, garbled)
+
+    def _garble(self, codec: MessageCodec, member: int, datagram: bytes) -> Iterator[bytes]:
+        """Datagrams with one of its messages, a byte of it changed: those of them that nobody can read."""
+        cluster, draw = self.world.cluster, self.draw
+        framer = Framer(Identity(cluster.cluster_id, cluster.digest, 0, 0, member, incarnation_in(datagram)))
+        message = max((body for kind, body in parts_of(datagram) if kind == WHOLE), key=len, default=b"")
+        for place in range(min(len(message), _GARBLED_BYTES)):
+            garbled = bytearray(message)
+            garbled[place] ^= 1 + draw.randrange(255)
+            try:
+                codec.decode(bytes(garbled))
+            except CodecError:  # Nothing else, whatever the bytes are.
+                yield framer.wrap(PART.pack(WHOLE, len(garbled)) + garbled)
+
+    def forerunner(self) -> None:
+        """The primary resigns. Who goes ahead to lead is not heard, and is back when the others have gone on."""
+        world, draw = self.world, self.draw
+        if not self._settle():
+            return
+        primary = self.someone()
+        others, view = self._others(primary), self._view(primary)
+        self._resign(primary)
+        risen = self._await_view(others, view)
+        if not risen:
+            return
+        self._keep_apart(risen[0], self.members)
+        world.run_for(draw.randrange(1, 4) * self.patience)
+        self.network.heal()
+        self.load.read_at(draw_client(draw, self.load), risen[0])
+        if draw.randrange(2):
+            self.lull()
+
+    def asked_again(self) -> None:
+        """A member asks the primary for somebody, and forgets that. It asks again, and hears what was said before."""
+        world, load, draw = self.world, self.load, self.draw
+        if not self._settle():
+            return
+        primary = self.someone()
+        asker = draw.choice(self._others(primary))
+        if not self._begin_again(asker):
+            return
+        self._read_often(asker, 12, MILLISECOND)
+        words = [said for said in self._last_words(primary, 200) if said[0] == self.names[asker]]
+        if not self._begin_again(asker):
+            return
+        self.separate([asker], [primary])
+        before = load.acknowledged
+        load.fresh()
+        world.run_until(lambda: load.acknowledged > before, self.patience // 2)
+        self._read_often(asker, 3, MILLISECOND)
+        for destination, datagram in words[-30:]:
+            self._deliver_at(world.now + draw.randrange(self.patience // 8), self.names[primary], destination, datagram)
+        world.run_for(draw.randrange(1, 3) * self.patience)
+
+    def _begin_again(self, member: int) -> bool:
+        """A process ends and is back at once; whether it knows a primary soon."""
+        self.strike([member], power=False)
+        self.start(member)
+        return self._await_ready(member)
+
+    def _await_word(self, speaker: int, member: int) -> None:
+        """Wait until one has said something to another."""
+        said, me = self.network.said[self.names[speaker]], self.names[member]
+        before = said[-1]
+
+        def spoken() -> bool:
+            return said[-1] is not before and said[-1][0] == me
+
+        self.world.run_until(spoken, self.patience // 4)
+
+    def lose_amid_change(self) -> None:
+        """A disk is lost as the primary changes: some answer its member before that, and some after it.
+
+        Whoever is likely to lead next has missed the last things that were agreed, and answers at once.
+        """
+        world, draw = self.world, self.draw
+        if not self._recovers or not self._settle():
+            return
+        primary = self.someone()
+        heir = self.members[(self.members.index(primary) + 1) % len(self.members)]
+        loser, *rest = draw.sample(self._others(primary, heir), len(self.members) - 2)
+        self._await_data()
+        if not self.can_lose(loser):
+            return
+        self.separate([primary], [heir], both_ways=False)
+        self._call_at(primary, draw.choice((5, 15, 40)))
+        world.run_for(self.patience // 4)
+        late = LinkFaults(delay_base_ns=draw.randrange(1, 4) * world.cluster.timeouts.retry)
+        for other in (primary, *rest):
+            self.network.set_link(self.names[loser], self.names[other], late)
+        self.lose_disk_of(loser)
+        self._await_word(heir, loser)
+        life = world.nodes[loser].life
+        world.run_for(MILLISECOND)
+        if world.nodes[loser].life != life:  # Its clock is behind: it takes another name, and asks once more.
+            self._await_word(heir, loser)
+        self.network.heal()
+        self._resign(primary)
+        self._await_another(primary)
+        world.run_for(draw.randrange(1, 4) * self.patience)
+        for other in (primary, *rest):
+            self.network.set_link(self.names[loser], self.names[other], None)
+
+    def outrun(self) -> None:
+        """Who was away as the primary changed needs a snapshot, and before it has asked for the rest, a newer one."""
+        world, draw = self.world, self.draw
+        if not self._settle():
+            return
+        before = self.someone()
+        away = draw.choice(self._others(before))
+        self.strike([away], power=False)
+        self._resign(before)
+        leading = self._await_another(before)
+        if not leading:
+            return
+        for _ in range(2):  # Of the second on, the log does not go back as far as what was away has.
+            self._call_at(leading, 20)
+            world.run_for(self.patience // 4)
+            for member in self._others(away):
+                world.tell(member, "snapshot", Replica.take_snapshot)
+            world.run_for(self.patience // 4)
+        held = self._snapshots_of(away)
+        self.start(away)
+        for _ in range(20):
+            if self._snapshots_of(away) != held:
+                break
+            world.run_for(self.patience // 20)
+        self.separate([away], [leading], both_ways=False)
+        for _ in range(2):
+            self._call_at(leading, 20)
+            world.run_for(self.patience // 2)
+            world.tell(leading, "snapshot", Replica.take_snapshot)
+        self._hush("")
+        world.run_for(11 * self.patience)  # For 10 the log is kept for whoever has asked for a snapshot.
+        self.network.heal()
+        self.load.read_at(draw_client(draw, self.load), away)
+        if draw.randrange(2):
+            self.lull()
+
+    def _snapshots_of(self, member: int) -> set[str]:
+        return {name for name in self.world.nodes[member].disk.contents() if name.startswith("snapshot-")}
