@@ -17,7 +17,7 @@ class Aftermath(Intrigues):
         world, draw = self.world, self.draw
         if not self._recovers or not self._settle():
             return
-        if len(self.members) > 4 and draw.randrange(2):
+        if len(self.members) > 4 and draw.randrange(3):
             self._outlive_promise()
             return
         primary = self.someone()
@@ -65,7 +65,7 @@ class Aftermath(Intrigues):
         self._strand(primary)
         if len(self._await_view([heir, loser], view, 2)) < 2:
             return
-        world.run_for(draw.choice((2, 10)) * MILLISECOND)
+        world.run_for(draw.choice((5, 20)) * MILLISECOND)
         self._keep_apart(heir, self.members)
         self.lose_disk_of(loser)
         if not self._await_ready(loser):

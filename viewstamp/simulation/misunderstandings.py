@@ -116,7 +116,7 @@ class Misunderstandings(Aftermath):
         if not self.can_lose(loser):
             return
         self.separate([primary], [heir], both_ways=False)
-        self._call_at(primary, draw.choice((5, 15, 40)))
+        self._call_at(primary, draw.choice((10, 40, 120)))
         world.run_for(self.patience // 4)
         late = LinkFaults(delay_base_ns=draw.randrange(1, 4) * world.cluster.timeouts.retry)
         for other in (primary, *rest):

@@ -106,7 +106,7 @@ WEIGHTS = {
     Fault.ENCORE: 3,
     Fault.RERUN: 2,
     Fault.GAP: 2,
-    Fault.LOSE_AMID_CHANGE: 2,
+    Fault.LOSE_AMID_CHANGE: 3,
 }
 _SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 2, 6, 7, 1)
 _WEATHER = (
