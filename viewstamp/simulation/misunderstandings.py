@@ -8,7 +8,6 @@ from transport.codec import CodecError, MessageCodec
 from transport.endpoint import WHOLE
 from transport.fragment_format import PART
 from transport.frame import Framer, Identity, incarnation_in
-from transport.network import LinkFaults
 from viewstamp.protocol import MILLISECOND
 from viewstamp.registry import protocol_class
 from viewstamp.replica import Replica
@@ -118,21 +117,23 @@ class Misunderstandings(Aftermath):
         self.separate([primary], [heir], both_ways=False)
         self._call_at(primary, draw.choice((10, 40, 120)))
         world.run_for(self.patience // 4)
-        late = LinkFaults(delay_base_ns=draw.randrange(1, 4) * world.cluster.timeouts.retry)
-        for other in (primary, *rest):
-            self.network.set_link(self.names[loser], self.names[other], late)
+        self.separate([loser], [primary, *rest], both_ways=False)
         self.lose_disk_of(loser)
         self._await_word(heir, loser)
         life = world.nodes[loser].life
         world.run_for(MILLISECOND)
         if world.nodes[loser].life != life:  # Its clock is behind: it takes another name, and asks once more.
             self._await_word(heir, loser)
-        self.network.heal()
+        self.separate([loser], [heir], both_ways=False)
+        self.network.heal(self.names[primary], self.names[heir])
         self._resign(primary)
         self._await_another(primary)
+        world.run_for(draw.choice((5, 20)) * MILLISECOND)
+        self.network.heal()
+        self.separate([loser], [heir], both_ways=False)
+        world.run_for(5 * world.cluster.timeouts.retry)
+        self.network.heal()
         world.run_for(draw.randrange(1, 4) * self.patience)
-        for other in (primary, *rest):
-            self.network.set_link(self.names[loser], self.names[other], None)
 
     def outrun(self) -> None:
         """Who was away as the primary changed needs a snapshot, and before it has asked for the rest, a newer one."""
