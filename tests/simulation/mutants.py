@@ -19,7 +19,7 @@ from vsr import ViewstampedReplication, normal, recovery, state_transfer, view_c
 from vsr.invariants import Invariants
 from vsr.messages import DoViewChange, Prepare, PrepareOk, RecoveryResponse, StartView, StartViewChange
 from vsr.reads import Rounds
-from vsr.replica import Acknowledged, Purpose, Replica, Status
+from vsr.replica import Acknowledged, Fetch, Purpose, Replica, Status
 
 HISTORY = frozenset(
     {
@@ -403,6 +403,18 @@ def _() -> list[Change]:
         (view_change, "on_start_view_change", on_start_view_change),
         (view_change, "on_do_view_change", on_do_view_change),
     ]
+
+
+@mutant("a round heard in an earlier view counts in the view that is joined", PROMISES)
+def _() -> list[Change]:
+    original = state_transfer.install
+
+    def install(r: Replica, fetch: Fetch) -> None:
+        heard = r.round_heard
+        original(r, fetch)
+        r.round_heard = heard
+
+    return [(state_transfer, "install", install)]
 
 
 @mutant("RECOVERY is answered before the new incarnation is durable", PROMISES)

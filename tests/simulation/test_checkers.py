@@ -37,7 +37,16 @@ from viewstamp.protocol import (
 from viewstamp.simulation.checkers import Checkers, PropertyError
 from viewstamp.simulation.member import Disk, SimulatedMember
 from viewstamp.simulation.rules import RaftRules, VsrRules
-from vsr import Commit, DoViewChange, DurableState, PrepareOk, RecoveryResponse, StartView, ViewstampedReplication
+from vsr import (
+    Commit,
+    DoViewChange,
+    DurableState,
+    GetState,
+    PrepareOk,
+    RecoveryResponse,
+    StartView,
+    ViewstampedReplication,
+)
 
 CONFIGURATION = Configuration((1, 2, 3))
 INCARNATIONS = (11, 12, 13)
@@ -457,6 +466,25 @@ def test_what_was_acknowledged_in_an_earlier_view_may_go(cluster: Cluster) -> No
     agreed(cluster, 3)
     cluster.promise(2, PrepareOk(0, 3, 0, 0, INCARNATIONS))
     install(cluster, 2, cluster.checkers.history.snapshot(2), view=1)
+
+
+def test_a_round_is_heard_of_that_was_begun_in_its_view(cluster: Cluster) -> None:
+    agreed(cluster, 3)
+    cluster.turn(1, leads=True, effects=Effects(sends=[Send(2, Commit(0, 3, 3, 4))]))
+    cluster.promise(2, PrepareOk(0, 3, 4, 0, INCARNATIONS))
+
+
+@pytest.mark.parametrize("begun", [Commit(0, 3, 3, 3), Commit(1, 3, 3, 4)])
+def test_a_round_that_nobody_has_begun_in_its_view(cluster: Cluster, begun: Commit) -> None:
+    agreed(cluster, 3)
+    cluster.turn(1, leads=True, effects=Effects(sends=[Send(2, begun)]))
+    with violates("promises"):
+        cluster.promise(2, PrepareOk(0, 3, 4, 0, INCARNATIONS))
+
+
+def test_a_question_that_names_a_round_which_nobody_has_begun(cluster: Cluster) -> None:
+    with violates("promises"):
+        cluster.turn(2, effects=Effects(sends=[Send(1, GetState(0, 0, 1, 0, 0, 1))]))
 
 
 def test_a_primary_whose_log_begins_behind_another_history(cluster: Cluster) -> None:

@@ -196,6 +196,49 @@ class Aftermath(Intrigues):
                 self._call_at(self.someone(), 1 + draw.randrange(10))
                 world.run_for(draw.randrange(1, 3) * self.patience // 2)
 
+    def outlived(self) -> None:
+        """A new primary and one other are alone with what it orders; another leads, and both drop it.
+
+        Then the first leads again, as far as before, with the other behind: what that said the first time comes now.
+        """
+        world, draw = self.world, self.draw
+        if len(self.members) < 5 or not self._settle():
+            return
+        self._resign(self.someone())
+        primary = self._await_another(self.someone())
+        if not primary:
+            return
+        friend, witness, *rest = draw.sample(self._others(primary), len(self.members) - 1)
+        away = [witness, *rest]
+        for client in self.load.clients:
+            for other in away:
+                self.network.cut(client.address, self.names[other])
+        self.separate([primary, friend], away)
+        self._call_at(primary, 5 + draw.randrange(30))
+        world.run_for(draw.choice((5, 20)) * MILLISECOND)
+        words = [said for said in self._last_words(friend, 12) if said[0] == self.names[primary]]
+        if not self._await_another(primary):
+            return
+        for one in (primary, friend):
+            for other in away:
+                self.network.heal(self.names[one], self.names[other])
+                self.network.heal(self.names[other], self.names[one])
+        world.run_for(self.patience // 2)
+        if not self._let_stand(primary):
+            return
+        world.run_until(lambda: world.primary == primary, 2 * self.patience)
+        if world.primary != primary:
+            return
+        self.separate([primary], rest)
+        world.nodes[friend].hang = draw.choice((60, 200)) * MILLISECOND
+        self._call_at(primary, 20 + draw.randrange(40))
+        for _ in range(draw.choice((5, 30))):  # Rounds begin.
+            self.load.read_at(draw_client(draw, self.load), primary)
+            world.run_for(MILLISECOND)
+        for destination, datagram in words:
+            self._deliver_at(world.now + draw.randrange(20 * MILLISECOND), self.names[friend], destination, datagram)
+        world.run_for(draw.randrange(1, 3) * self.patience)
+
     def standstill(self) -> None:
         """The primary stands still with answers unheard. Others go on without it, and somebody reads there."""
         world, draw = self.world, self.draw

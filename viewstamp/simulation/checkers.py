@@ -31,6 +31,7 @@ from viewstamp.protocol import (
     Entry,
     Install,
     Kind,
+    Message,
     Promise,
     ReadReady,
     SaveState,
@@ -125,6 +126,7 @@ class Checkers(Watcher):
 
     def __init__(self, configuration: Configuration, rules: ProtocolRules) -> None:
         self.history = History()
+        self._rounds: dict[int, int] = {}  # the newest that was begun in each view
         self.members: Mapping[int, SimulatedMember] = {}
         self.promises = 0
         self.promise_kinds: Counter[type[Promise]] = Counter()
@@ -172,6 +174,10 @@ class Checkers(Watcher):
 
     def turned(self, member: SimulatedMember, effects: Effects) -> None:
         """Monotone view and commit, one primary, promises bound to writes, reads."""
+        for send in effects.sends:
+            view, begun = self._rules.round_begun(send.message)
+            self._rounds[view] = max(self._rounds.get(view, 0), begun)
+            self._heard_only_what_was_begun(member, send.message)
         core = member.core
         if core is None:
             return
@@ -273,10 +279,19 @@ class Checkers(Watcher):
         if denied:
             raise PropertyError("monotone", f"member {member}'s disk no longer says {denied}")
 
+    def _heard_only_what_was_begun(self, member: SimulatedMember, message: Message) -> None:
+        """A round of another view, taken for one of this view, would confirm a read that began after it was heard."""
+        view, heard = self._rules.round_heard(message)
+        if heard > self._rounds.get(view, 0):
+            raise PropertyError(
+                "promises", f"member {member.member} has heard round {heard} of view {view}: none began"
+            )
+
     def promised(self, member: SimulatedMember, to: int, message: Promise) -> None:
         """The sender's disk holds what its message promises."""
         self.promises += 1
         self.promise_kinds[type(message)] += 1
+        self._heard_only_what_was_begun(member, message)
         acknowledged = self._rules.acknowledged(message)
         if acknowledged > self._acknowledged.get(member.member, (0, 0)):
             self._acknowledged[member.member] = acknowledged

@@ -77,6 +77,7 @@ class Fault(StrEnum):
     LOSE_AMID_CHANGE = "lost disk as the primary changes"
     OUTRUN = "whoever fetches a snapshot needs a newer one before it has the rest"
     GIBBERISH = "what nobody can read"
+    OUTLIVED = "what was acknowledged is cut, and its primary leads again, and hears of it"
     CLOCK_JUMP = "clock jump, or another rate"
     RESIGN = "leadership resigned"
     SNAPSHOT_NOW = "snapshots wanted at once"
@@ -106,6 +107,7 @@ WEIGHTS = {
     Fault.ENCORE: 3,
     Fault.RERUN: 2,
     Fault.GAP: 2,
+    Fault.OUTLIVED: 2,
     Fault.LOSE_AMID_CHANGE: 3,
 }
 _SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 2, 6, 7, 1)

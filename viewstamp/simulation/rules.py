@@ -5,12 +5,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from operator import lt
 
-from raft import Appended, Raft, Rejected, RequestVote, TermAndVote, Vote
-from viewstamp.protocol import Core, Promise, State
+from raft import (
+    Appended,
+    AppendEntries,
+    Installing,
+    InstallSnapshot,
+    Raft,
+    Rejected,
+    RequestVote,
+    TermAndVote,
+    Vote,
+)
+from viewstamp.protocol import Core, Message, Promise, State
 from viewstamp.simulation.member import Disk
 from vsr import (
+    Commit,
     DoViewChange,
     DurableState,
+    GetState,
+    Prepare,
     PrepareOk,
     RecoveryResponse,
     StartView,
@@ -52,6 +65,14 @@ class ProtocolRules(ABC):
     def acknowledged(self, message: Promise) -> tuple[int, int]:
         """The view whose log this message acknowledges, and up to which op; (0, 0) if it does not."""
 
+    @abstractmethod
+    def round_begun(self, message: Message) -> tuple[int, int]:
+        """The view, and the round of reads that its primary begins by this message; (0, 0) if it begins none."""
+
+    @abstractmethod
+    def round_heard(self, message: Message) -> tuple[int, int]:
+        """The view, and the newest of its rounds that the sender has heard of; (0, 0) if it does not say."""
+
 
 class VsrRules(ProtocolRules):
     """Viewstamped Replication: what each of its promises says of the disk (VRR section 4, and the incarnations)."""
@@ -67,6 +88,12 @@ class VsrRules(ProtocolRules):
 
     def acknowledged(self, message: Promise) -> tuple[int, int]:
         return (message.view, message.op) if isinstance(message, PrepareOk) else (0, 0)
+
+    def round_begun(self, message: Message) -> tuple[int, int]:
+        return (message.view, message.round) if isinstance(message, Prepare | Commit) else (0, 0)
+
+    def round_heard(self, message: Message) -> tuple[int, int]:
+        return (message.view, message.round) if isinstance(message, PrepareOk | GetState) else (0, 0)
 
     def support(self, state: State) -> tuple[int, int]:
         return self.view_of(state), 0
@@ -122,6 +149,12 @@ class RaftRules(ProtocolRules):
 
     def acknowledged(self, message: Promise) -> tuple[int, int]:
         return (message.term, message.match) if isinstance(message, Appended) else (0, 0)
+
+    def round_begun(self, message: Message) -> tuple[int, int]:
+        return (message.term, message.round) if isinstance(message, AppendEntries | InstallSnapshot) else (0, 0)
+
+    def round_heard(self, message: Message) -> tuple[int, int]:
+        return (message.term, message.round) if isinstance(message, Appended | Rejected | Installing) else (0, 0)
 
     def support(self, state: State) -> tuple[int, int]:
         return (state.term, state.vote) if isinstance(state, TermAndVote) and state.vote else (0, 0)

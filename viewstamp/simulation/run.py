@@ -149,6 +149,7 @@ class Run:
         """A majority that has its data, or more, is healed; the others hear nothing of it any more. It must serve.
 
         At times it hears them: a primary among them that goes on with its heartbeats would keep it waiting for ever.
+        And at times only a bare majority has quick disks.
         """
         world, load, script = self.world, faults.load, self.script
         draw = Random(f"core {script.seed}")
@@ -166,6 +167,9 @@ class Run:
         if draw.randrange(2):  # Else clients go on reaching those who cannot serve.
             for member in outside:
                 world.network.isolate(faults.names[member], outbound=not heard)
+        slow = draw.sample(sorted(core), len(core) - quorum) if draw.randrange(3) == 0 else []
+        for member in slow:
+            world.nodes[member].hang = world.cluster.timeouts.suspect * draw.randrange(3, 10) // 10
         faults.start_again(sorted(core))
         if faults.replaced:
             faults.await_founding()
@@ -177,6 +181,7 @@ class Run:
         load.serve(healed_at + self.plan.patience + _CLIENT_PAUSE - world.now)
         self.served_after = world.now - healed_at
         world.watch.counts["served by a core"] += len(core) < len(members)
+        world.watch.counts["served by a core with slow disks"] += bool(slow)
         world.watch.counts["served by a core that hears the others"] += heard and len(core) < len(members)
 
 
