@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from random import Random
+
+import pytest
 
 from statemachine import session_number
 from viewstamp.client import ClientSession, Failure
@@ -245,3 +249,92 @@ def test_members_that_send_a_client_round_among_themselves_do_not_keep_it() -> N
         session.receive(session.target, NotPrimary(named), session.deadline)
         session.tick(session.deadline)
     assert asked == {1, 2, 3, 4, 5}
+
+
+def test_ten_thousand_callers_that_go_away_at_once_do_not_hold_the_loop() -> None:
+    """A nursery with as many calls is cancelled: each was looked for from the beginning, for seconds in all, while
+    the member whose session it was sent no heartbeat."""
+    session, now = opened(window=8)
+    session.take_messages()
+    handles = [session.call(b"body", now) for _ in range(20_000)]
+    Random(2).shuffle(handles)
+    began = time.process_time()
+    for handle in handles:
+        session.abandon(handle)
+    assert time.process_time() - began < 1.0
+    assert session.in_flight == 8
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_each_call_is_over_once_in_whatever_order(seed: int) -> None:
+    """Calls, callers that go away, lost, doubled and late answers, expiry and renewal, in any order: a call that was
+    not abandoned is over exactly once, requests of one session go out in the order of their calls, each with one
+    body, and within the window that the cluster has."""
+    random = Random(seed)
+    window = random.choice((1, 2, 5))
+    session = ClientSession((1, 2, 3), random=random, window=window, home=random.choice((None, 1)))
+    asked: list[ClientMessage] = []
+    over: Counter[int] = Counter()
+    abandoned: set[int] = set()
+    bodies: dict[int, bytes] = {}
+    sent: dict[tuple[int, int], bytes] = {}
+    waiting: list[int] = []
+    now = op = 0
+
+    def check() -> None:
+        for _, message in session.take_messages():
+            asked.append(message)
+            if isinstance(message, Request):
+                key = message.session, message.request
+                assert sent.setdefault(key, message.body) == message.body
+                assert message.mark < message.request <= message.mark + window
+        for completion in session.take_completions():
+            over[completion.handle] += 1
+            if completion.failure is None:
+                assert completion.outcome == bodies[completion.handle]
+
+    for _ in range(600):
+        now += random.randrange(60 * MILLISECOND)
+        match random.choice(("call", "call", "abandon", "answer", "answer", "answer", "tick", "redirect", "expire")):
+            case "call":
+                body = b"%d" % len(bodies)
+                handle = session.call(body, now)
+                bodies[handle] = body
+                waiting.append(handle)
+            case "abandon" if waiting:
+                handle = random.choice(waiting)
+                session.abandon(handle)
+                abandoned.add(handle)
+            case "answer" if asked:
+                match random.choice(asked[-12:]):  # Kept: it may be answered again, much later.
+                    case Register(nonce):
+                        op += 1
+                        session.receive(random.randint(1, 3), Reply(0, nonce, 0, op, b""), now)
+                    case Request(number, request, _, body):
+                        session.receive(random.randint(1, 3), Reply(number, request, 0, op, body), now)
+            case "tick":
+                session.tick(now)
+            case "redirect":
+                session.receive(random.randint(1, 3), NotPrimary(random.randint(0, 3)), now)
+            case "expire" if session.session and random.random() < 0.2:
+                session.expire()
+                session.renew()
+        check()
+    for _ in range(400):  # From here on nothing is lost: all of it comes to an end.
+        now += 300 * MILLISECOND
+        session.tick(now)
+        before = len(asked)
+        check()
+        for message in asked[before:]:
+            op += 1
+            if isinstance(message, Register):
+                session.receive(session.target, Reply(0, message.nonce, 0, op, b""), now)
+            elif isinstance(message, Request):
+                session.receive(session.target, Reply(message.session, message.request, 0, op, message.body), now)
+        check()
+    assert not session.in_flight
+    assert all(over[handle] == 1 for handle in bodies if handle not in abandoned)
+    assert all(over[handle] <= 1 for handle in bodies)
+    for number in {number for number, _ in sent}:
+        order = [int(body) for (of, _), body in sorted(sent.items()) if of == number]
+        assert order == sorted(order)

@@ -7,7 +7,7 @@ request: one deadline serves all.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,7 +90,7 @@ class ClientSession:
         self.expired = False
         self._mark = 0
         self._next_request = 1
-        self._backlog: deque[tuple[int, bytes]] = deque()
+        self._backlog: OrderedDict[int, bytes] = OrderedDict()  # by handle
         self._outstanding: dict[int, _Sent] = {}  # by request number
         self._answered: set[int] = set()  # above the mark
         self._queries: dict[int, _Sent] = {}  # by handle
@@ -133,7 +133,7 @@ class ClientSession:
         if self.session and self._next_request <= self._mark + self._window:
             self._issue(handle, body, now)
         else:
-            self._backlog.append((handle, body))
+            self._backlog[handle] = body
             if not self.session and not self._nonce:
                 self._nonce = self._random.getrandbits(63) + 1
                 self._messages.append((self._target, Register(self._nonce)))
@@ -151,10 +151,7 @@ class ClientSession:
     def abandon(self, handle: int) -> None:
         """The caller went away. A command that was sent stays tracked until it is answered: it may be executed."""
         self._queries.pop(handle, None)
-        for waiting in self._backlog:
-            if waiting[0] == handle:
-                self._backlog.remove(waiting)
-                break
+        self._backlog.pop(handle, None)
 
     def renew(self) -> None:
         """Open a new session for calls made from now on; those of the expired one stay unknown."""
@@ -213,7 +210,7 @@ class ClientSession:
 
     def _fill(self, now: int) -> None:
         while self._backlog and self._next_request <= self._mark + self._window:
-            self._issue(*self._backlog.popleft(), now)
+            self._issue(*self._backlog.popitem(last=False), now)
 
     def _replied(self, message: Reply, now: int) -> None:
         if message.session != self.session or message.request not in self._outstanding:
@@ -230,7 +227,7 @@ class ClientSession:
     def expire(self) -> None:
         """The cluster no longer knows this session: what is in flight stays unknown, and nothing new is sent."""
         self.expired = True
-        gone = [sent.handle for sent in self._outstanding.values()] + [handle for handle, _ in self._backlog]
+        gone = [*[sent.handle for sent in self._outstanding.values()], *self._backlog]
         self._outstanding.clear()
         self._backlog.clear()
         self._completions.extend([Completion(h, b"", Viewstamp(0, 0), Failure.EXPIRED) for h in gone])
