@@ -111,6 +111,35 @@ async def test_what_waits_becomes_one_batch(mock_clock: MockClock) -> None:
     assert len(disk.threads) == syncs + 1
 
 
+async def test_a_service_that_keeps_all_its_threads_busy_does_not_hold_up_the_disk(mock_clock: MockClock) -> None:
+    disk = SlowDisk(mock_clock)
+    disk.sync_s = 0.02
+    written = Written(open_journal(disk))
+    written.storage.write(write_of(1))
+    limiter = trio.to_thread.current_default_thread_limiter()
+    free = threading.Event()
+
+    async def occupy() -> None:
+        await trio.to_thread.run_sync(free.wait)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(int(limiter.total_tokens)):
+            nursery.start_soon(occupy)
+        try:
+            await trio.testing.wait_all_tasks_blocked()
+            assert limiter.available_tokens == 0
+            nursery.start_soon(written.storage.run)
+            written.storage.write(write_of(2))
+            for _ in range(1000):
+                await trio.testing.wait_all_tasks_blocked(0.001)
+                if written.finished:
+                    break
+            assert written.finished == [2]
+        finally:
+            free.set()
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_error_in_the_thread_ends_the_writer(mock_clock: MockClock) -> None:
     disk = SlowDisk(mock_clock)
     disk.sync_s = 0.02

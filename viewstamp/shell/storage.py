@@ -16,7 +16,7 @@ from typing import TypeVarTuple
 import trio
 
 from viewstamp.journal import Batch, Journal, JournalRecord
-from viewstamp.shell.parts import RunSync
+from viewstamp.shell.parts import RunSync, run_in_thread
 
 _SLOW_S = 0.008
 _QUICK_S = 0.002
@@ -29,7 +29,7 @@ Writes = Sequence[tuple[int, tuple[JournalRecord, ...]]]
 class Storage:
     """The journal of one replica, written in the loop or beside it."""
 
-    def __init__(self, journal: Journal, wake: Callable[[], None], run_sync: RunSync = trio.to_thread.run_sync) -> None:
+    def __init__(self, journal: Journal, wake: Callable[[], None], run_sync: RunSync = run_in_thread) -> None:
         self._journal = journal
         self._wake = wake
         self._run_sync = run_sync

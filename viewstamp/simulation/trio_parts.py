@@ -215,7 +215,7 @@ class TimedFiles(SimulatedFiles):
 
 
 class RunBeside:
-    """In the place of `trio.to_thread.run_sync`: takes its time, some of it before the work is done, then the rest."""
+    """In the place of a thread: takes its time, some of it before the work is done, then the rest."""
 
     def __init__(self, world: Surveyor, life: Life) -> None:
         self._world = world
