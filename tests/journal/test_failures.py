@@ -308,6 +308,13 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
         open_journal(RealFiles(tmp_path / "file" / "data"))
 
 
+def test_a_directory_that_cannot_even_be_looked_for(tmp_path: Path) -> None:
+    files = RealFiles(tmp_path / ("x" * 300))
+    for look in (files.lock, files.names):
+        with pytest.raises(StorageFailedError, match=r"looking for .* failed: File name too long"):
+            look()
+
+
 def test_sync_times_come_from_the_clock_that_was_given(tmp_path: Path) -> None:
     ticks = iter([100, 130, 200, 210])
     journal = Journal.open(

@@ -173,7 +173,7 @@ class RealFiles(Files):
 
     def _make_directory(self) -> None:
         """Make the directory durably: a member whose whole directory vanished in a power loss would look blank."""
-        missing = [path for path in (self._path, *self._path.parents) if not path.exists()]
+        missing = [path for path in (self._path, *self._path.parents) if not _exists(path)]
         for path in reversed(missing):
             with _reported("making", str(path)):
                 path.mkdir(mode=0o700, exist_ok=True)
@@ -193,7 +193,7 @@ class RealFiles(Files):
         self._directory = self._lock = None
 
     def names(self) -> list[str]:
-        if not self._path.exists():
+        if not _exists(self._path):
             return []
         with _reported("listing", str(self._path)):
             return sorted(entry.name for entry in os.scandir(self._path) if entry.is_file(follow_symlinks=False))
@@ -323,6 +323,12 @@ def _reported(operation: str, file: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_failed(file, operation, error.errno) from error
+
+
+def _exists(path: Path) -> bool:
+    """Whether it does. That nobody can tell, as within a directory that may not be searched, is an error as others."""
+    with _reported("looking for", str(path)):
+        return path.exists()
 
 
 def _close(descriptor: int) -> None:
