@@ -152,9 +152,7 @@ async def open_client(
       TransportError: no socket could be opened.
     """
     machine_class = machine if isinstance(machine, type) else type(machine())
-    host = "::" if any(":" in member.host for member in cluster.members) else "0.0.0.0"  # noqa: S104 - see below
-    if all(member.host in ("127.0.0.1", "localhost", "::1") for member in cluster.members):
-        host = "::1" if host == "::" else "127.0.0.1"  # A cluster on this machine is reached by loopback alone.
+    host = _own_host(cluster)
     opened = transport if transport is not None else await UdpTransport.open(host, 0)
     try:
         client = Client(
@@ -165,3 +163,14 @@ async def open_client(
             yield client
     finally:
         await opened.aclose()
+
+
+def _own_host(cluster: Cluster) -> str:
+    """Where a client's socket is bound, so that it reaches all members."""
+    hosts = {member.host for member in cluster.members}
+    if hosts | {member.bind_address[0] for member in cluster.members} == {"localhost"}:
+        return "localhost"  # IPv4 or IPv6: what the members' own sockets, bound to that name, came to.
+    has_ipv6 = any(":" in host for host in hosts)
+    if hosts <= {"127.0.0.1", "localhost", "::1"}:
+        return "::1" if has_ipv6 else "127.0.0.1"  # A cluster on this machine is reached by loopback alone.
+    return "::" if has_ipv6 else "0.0.0.0"  # noqa: S104 - a client has no address of its own to name

@@ -1,0 +1,74 @@
+"""Names of members, as real sockets meet them: of which family they are, and when they do not resolve."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import trio
+
+from statemachine import Counter
+from viewstamp.cli.demo.members import free_ports
+from viewstamp.cluster import Cluster, Member
+from viewstamp.shell.client import open_client
+from viewstamp.shell.replica import open_replica
+
+FAMILY = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
+
+
+class Names(trio.abc.HostnameResolver):
+    """Gives `localhost` these addresses, in this order, as a system's own list of hosts does."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self.addresses = addresses
+
+    async def getaddrinfo(
+        self,
+        host: Any,
+        port: Any,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - named so by Trio
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        assert host in (b"localhost", "localhost")
+        found = [(FAMILY[each], each) for each in self.addresses if family in (0, FAMILY[each])]
+        if not found and flags & socket.AI_V4MAPPED:
+            found = [(socket.AF_INET6, "::ffff:" + each) for each in self.addresses]
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [
+            (of, type, 17, "", (each, int(port)) if of == socket.AF_INET else (each, int(port), 0, 0))
+            for of, each in found
+        ]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("addresses", [["127.0.0.1"], ["127.0.0.1", "::1"], ["::1", "127.0.0.1"]])
+async def test_a_client_reaches_members_at_localhost_whichever_address_that_has_first(addresses: list[str]) -> None:
+    if not socket.has_ipv6:
+        addresses = addresses[:1]
+    trio.socket.set_custom_hostname_resolver(Names(addresses))
+    (port,) = free_ports(1)
+    await call_over(Cluster.make("named", "vsr", [("localhost", port)], storage="memory"))
+
+
+@pytest.mark.parametrize("addresses", [["127.0.0.1", "::1"], ["::1", "127.0.0.1"]])
+async def test_members_at_localhost_that_listen_elsewhere_are_reached(addresses: list[str]) -> None:
+    trio.socket.set_custom_hostname_resolver(Names(addresses))
+    (port,) = free_ports(1)
+    members = (Member(1, "localhost", port, bind_host="0.0.0.0"),)
+    await call_over(Cluster("named", b"localhos", "vsr", members, storage="memory"))
+
+
+async def call_over(cluster: Cluster) -> None:
+    with trio.fail_after(5):
+        async with open_replica(Counter, cluster, 1) as replica:
+            await replica.wait_ready()
+            async with open_client(cluster, Counter) as client:
+                assert await client.call(Counter.add, 2) == 2
