@@ -111,6 +111,29 @@ async def test_what_waits_becomes_one_batch(mock_clock: MockClock) -> None:
     assert len(disk.threads) == syncs + 1
 
 
+async def test_what_piled_up_behind_a_disk_that_stood_still_is_written_in_batches_that_a_journal_takes(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("viewstamp.journal.format.MAXIMUM_BATCH_BYTES", 400)
+    monkeypatch.setattr("viewstamp.shell.storage._BATCH_BYTES", 100)
+    disk = SlowDisk(mock_clock)
+    disk.sync_s = 0.02
+    journal = open_journal(disk)
+    written = Written(journal)
+    written.storage.write(write_of(1))
+    for number in range(2, 100):
+        assert written.storage.write(write_of(number)) == 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(written.storage.run)
+        with trio.fail_after(5):
+            await written.wait_for(99)
+            await written.storage.settle()
+        nursery.cancel_scope.cancel()
+    assert written.finished == sorted(written.finished)
+    journal.close()
+    assert open_journal(disk).recovered.last_op == 99
+
+
 async def test_a_service_that_keeps_all_its_threads_busy_does_not_hold_up_the_disk(mock_clock: MockClock) -> None:
     disk = SlowDisk(mock_clock)
     disk.sync_s = 0.02

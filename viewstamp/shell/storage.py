@@ -15,12 +15,13 @@ from typing import TypeVarTuple
 
 import trio
 
-from viewstamp.journal import Batch, Journal, JournalRecord
+from viewstamp.journal import Batch, EntriesRecord, Journal, JournalRecord
 from viewstamp.shell.parts import RunSync, run_in_thread
 
 _SLOW_S = 0.008
 _QUICK_S = 0.002
 _QUICK_IN_A_ROW = 32
+_BATCH_BYTES = 64 * 1024 * 1024
 
 Ts = TypeVarTuple("Ts")
 Writes = Sequence[tuple[int, tuple[JournalRecord, ...]]]
@@ -93,7 +94,10 @@ class Storage:
             self._quick_in_a_row += 1
 
     async def run(self) -> None:
-        """The writer: all that waits, as one batch, again and again. A write under way is never abandoned."""
+        """The writer: all that waits, as one batch, again and again. A write under way is never abandoned.
+
+        What piles up behind a disk that stood still for minutes goes into several: a journal's batch has a bound.
+        """
         while True:
             await self._wanted.wait()
             self._wanted = trio.Event()
@@ -106,13 +110,23 @@ class Storage:
             self._idle.set()
 
     async def _write_waiting(self) -> None:
-        writes, self._waiting = self._waiting, []
+        writes = self._take_waiting()
         batch = self._journal.encode_batch(_records(writes))
         began = trio.current_time()
         await self._beside_loop(self._write_and_sync, batch)
         self._measure(trio.current_time() - began)
         self._finished = writes[-1][0]
         self._wake()
+
+    def _take_waiting(self) -> Writes:
+        size = count = 0
+        for _, records in self._waiting:
+            count += 1
+            size += sum([len(record.data) for record in records if isinstance(record, EntriesRecord)])
+            if size >= _BATCH_BYTES:
+                break
+        writes, self._waiting = self._waiting[:count], self._waiting[count:]
+        return writes
 
     async def _beside_loop(self, work: Callable[[*Ts], None], *arguments: *Ts) -> None:
         self._busy = True
