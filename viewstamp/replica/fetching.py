@@ -34,6 +34,7 @@ class Fetching:
         self._early: dict[int, bytes] = {}
         self._asked: dict[int, int] = {}
         self._digest = blake2b(digest_size=SNAPSHOT_DIGEST_BYTES)
+        self._end = b""  # Not in the buffer: a block may be on disk that holds some of it.
         self._buffer = bytearray()
         self._offset = 0
         self._writing = False
@@ -95,6 +96,7 @@ class Fetching:
             return False
         while (data := self._early.pop(self.received, None)) is not None:
             self._digest.update(data[: max(0, size - SNAPSHOT_DIGEST_BYTES - self.received)])
+            self._end = (self._end + data)[-SNAPSHOT_DIGEST_BYTES:]
             self._buffer += data
             self.received += len(data)
         self.progressed_at = now
@@ -103,8 +105,8 @@ class Fetching:
         return True
 
     def _sound(self) -> bool:
-        end = bytes(self._buffer[-SNAPSHOT_DIGEST_BYTES:])
-        return self.snapshot.size > SNAPSHOT_DIGEST_BYTES and self._digest.digest() == self.snapshot.digest == end
+        named = self.snapshot
+        return named.size > SNAPSHOT_DIGEST_BYTES and self._digest.digest() == named.digest == self._end
 
     def next_block(self) -> WriteBlock | None:
         """The next block to store, once it is complete and the one before it is written."""

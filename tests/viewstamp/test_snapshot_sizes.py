@@ -1,0 +1,114 @@
+"""Snapshots of every size near a border of chunks and blocks: taken, given, fetched and read back, in any order."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from random import Random
+
+import pytest
+
+from viewstamp.journal import MemoryFiles, SnapshotFiles
+from viewstamp.protocol import MILLISECOND, SNAPSHOT_DIGEST_BYTES, Snapshot, Viewstamp
+from viewstamp.replica.chunks import BLOCK_BYTES, CHUNK_BYTES
+from viewstamp.replica.fetching import Fetching
+from viewstamp.replica.file_tasks import ReadBlock, WriteBlock, perform
+from viewstamp.replica.records import record_of
+from viewstamp.replica.serving import Serving
+from viewstamp.replica.taking import Taking
+from viewstamp.wire import Chunk, GetChunk
+
+BORDERS = (CHUNK_BYTES, 5 * CHUNK_BYTES, BLOCK_BYTES, BLOCK_BYTES + CHUNK_BYTES, 2 * BLOCK_BYTES, 3 * BLOCK_BYTES)
+SIZES = (SNAPSHOT_DIGEST_BYTES + 1, *(border + delta for border in BORDERS for delta in (-1, 0, 1, 31, 32, 33)))
+RETRY_NS = 20 * MILLISECOND
+
+
+def pieces_of(state: bytes, random: Random) -> list[bytes]:
+    """As a state machine may give them: short, long, as long as a block, and at the end the digest."""
+    pieces = []
+    at = 0
+    while at < len(state):
+        length = random.choice((1000, CHUNK_BYTES, 64 * 1024, BLOCK_BYTES, 2 * BLOCK_BYTES))
+        pieces.append(state[at : at + length])
+        at += length
+    return [*pieces, blake2b(state, digest_size=SNAPSHOT_DIGEST_BYTES).digest()]
+
+
+def taken(files: SnapshotFiles, state: bytes, random: Random) -> Snapshot:
+    """The snapshot of this state, written to these files."""
+    taking = Taking(Viewstamp(1, 7), 0, iter(pieces_of(state, random)), random.choice((1, 64 * 1024, 10 * BLOCK_BYTES)))
+    for _ in range(100_000):
+        block = taking.next_block()
+        if block is not None:
+            perform(block, files)
+            taking.written(0)
+            if block.finished is not None:
+                assert not taking.wants_turn
+                return block.finished
+    raise AssertionError("never finished")
+
+
+class Transfer:
+    """One member that gives and one that fetches; datagrams between them are lost, doubled and late."""
+
+    def __init__(self, source: SnapshotFiles, target: SnapshotFiles, snapshot: Snapshot, random: Random) -> None:
+        self.files = {1: source, 2: target}
+        self.snapshot = snapshot
+        self.random = random
+        self.now = 0
+        self.questions: list[GetChunk] = []
+        self.answers: list[Chunk] = []
+        self.serving = Serving(self.answer, 10**12)
+        self.fetching = Fetching(snapshot, 1, RETRY_NS, 0)
+        self.reads: list[ReadBlock] = []
+        self.block: WriteBlock | None = None
+        self.done = False
+
+    def answer(self, _: int, message: object) -> None:
+        assert isinstance(message, Chunk), "a sound snapshot is never withheld"
+        assert len(message.data) == min(CHUNK_BYTES, self.snapshot.size - message.offset)
+        self.answers.append(message)
+
+    def step(self) -> None:
+        draw = self.random
+        self.now += draw.randrange(RETRY_NS)
+        self.questions += self.fetching.questions(self.now)
+        draw.shuffle(self.questions)
+        for question in self.questions[:4]:
+            if draw.random() > 0.1:
+                self.serving.ask(2, question, [self.snapshot], self.now)
+        del self.questions[: draw.randrange(5)]  # Some are asked again.
+        self.reads += self.serving.take_reads()
+        if self.reads and draw.random() > 0.3:
+            read = self.reads.pop(0)
+            self.serving.read(read, perform(read, self.files[1]))
+        draw.shuffle(self.answers)
+        for chunk in self.answers[:4]:
+            if draw.random() > 0.1:
+                self.fetching.take(chunk, self.now)
+        del self.answers[: draw.randrange(5)]
+        if self.block is None:
+            self.block = self.fetching.next_block()
+        elif draw.random() > 0.3:
+            perform(self.block, self.files[2])
+            self.done = self.block.finished is not None
+            self.fetching.written(self.now)
+            self.block = None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_snapshot_of_any_size_comes_over_as_it_is(seed: int) -> None:
+    random = Random(seed)
+    for size in SIZES:
+        state = random.randbytes(size - SNAPSHOT_DIGEST_BYTES)
+        source, target = SnapshotFiles(MemoryFiles()), SnapshotFiles(MemoryFiles())
+        snapshot = taken(source, state, random)
+        assert snapshot.size == size
+        assert b"".join(source.pieces(record_of(snapshot))) == state + snapshot.digest
+        transfer = Transfer(source, target, snapshot, random)
+        for _ in range(3000):
+            transfer.step()
+            if transfer.done:
+                break
+        assert transfer.done, f"{size} bytes are never there: {transfer.fetching.received}"
+        assert transfer.fetching.next_block() is None
+        assert b"".join(target.pieces(record_of(snapshot))) == state + snapshot.digest
