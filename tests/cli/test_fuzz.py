@@ -21,7 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.simulation.stack_mutants import CATALOGUE, from_outside
-from viewstamp.cli import fuzz, fuzz_campaign
+from viewstamp.cli import errors, fuzz_campaign
 from viewstamp.cli.command_line import main
 from viewstamp.cli.fuzz_result import Job, Outcome, machine_of
 from viewstamp.protocol.member import Member
@@ -80,7 +80,7 @@ def test_a_history_can_be_read_and_judged_again(tmp_path: Path, store: bool) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [(Kind.SAFETY, fuzz.SAFETY), (Kind.LIVENESS, fuzz.LIVENESS), (Kind.CRASH, fuzz.CRASH)]
+    ("kind", "code"), [(Kind.SAFETY, errors.SAFETY), (Kind.LIVENESS, errors.LIVENESS), (Kind.CRASH, errors.CRASH)]
 )
 def test_a_failure_says_what_and_how_to_see_it_again(kind: Kind, code: int) -> None:
     failure = ViolationError("a property", "this was seen", kind)
@@ -94,7 +94,7 @@ def test_a_failure_says_what_and_how_to_see_it_again(kind: Kind, code: int) -> N
 def test_an_exception_is_a_crash() -> None:
     with patch.object(Load, "agree", side_effect=KeyError("unexpected")):
         result = run("--protocol", "raft", "--seed", "4", "--no-shrink")
-    assert result.exit_code == fuzz.CRASH
+    assert result.exit_code == errors.CRASH
     assert "Traceback" in result.output
 
 
@@ -104,7 +104,7 @@ def test_a_warning_is_a_crash() -> None:
 
     with patch.object(Load, "agree", warn):
         result = run("--protocol", "vsr", "--seed", "4", "--no-shrink")
-    assert result.exit_code == fuzz.CRASH
+    assert result.exit_code == errors.CRASH
     assert "DeprecationWarning: of what will change" in result.output
 
 
@@ -170,7 +170,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_failing_run_is_shrunk_and_its_file_replays_it(broken: Path) -> None:
     found = run("--protocol", "vsr", "--seed", "0")
-    assert found.exit_code == fuzz.SAFETY
+    assert found.exit_code == errors.SAFETY
     file = broken / "viewstamp-vsr-0.scenario.toml"
     assert f"Replay what is left: viewstamp fuzz --scenario {file.name}" in found.output
     assert "Shrunk from" in found.output
@@ -179,11 +179,11 @@ def test_a_failing_run_is_shrunk_and_its_file_replays_it(broken: Path) -> None:
     assert held["failure"]["property"] == "promises"
     assert {"python", "viewstamp", "cbor2"} <= held["versions"].keys()
     told = run("--scenario", file.name)
-    assert told.exit_code == fuzz.SAFETY
+    assert told.exit_code == errors.SAFETY
     assert "as recorded: the same failure, the same digest" in told.output
     arguments = ("--scenario", file.name, "--trace", "trace.jsonl", "--history", "history.jsonl", "--json")
     recorded = run(*arguments)
-    assert recorded.exit_code == fuzz.SAFETY
+    assert recorded.exit_code == errors.SAFETY
     assert json.loads(recorded.stdout)["digest"] == held["failure"]["digest"]
     end = json.loads((broken / "trace.jsonl").read_text().splitlines()[-1])
     assert (end["digest"], end["failure"][:6]) == (held["failure"]["digest"], "safety")
@@ -216,32 +216,33 @@ def test_the_first_failure_of_a_campaign_is_kept_with_its_machine(broken: Path) 
 
     with patch.object(fuzz_campaign, "ProcessPoolExecutor", Here):
         found = run("--protocol", "vsr", "--seeds", "0:1", "--machine", "kv", "--scenario-out", "it.toml", "--json")
-    assert found.exit_code == fuzz.SAFETY
+    assert found.exit_code == errors.SAFETY
     told = json.loads(found.stdout)
     assert told["failure"]["seed"] == 0
     assert told["scenario"]["replay"] == "viewstamp fuzz --scenario it.toml"
     assert tomllib.loads((broken / "it.toml").read_text())["machine"] == "kv"
     replayed = run("--scenario", "it.toml", "--json")
-    assert replayed.exit_code == fuzz.SAFETY
+    assert replayed.exit_code == errors.SAFETY
     assert json.loads(replayed.stdout)["digest"] == told["scenario"]["digest"]
 
 
 def test_a_failing_run_can_be_kept_as_it_is_and_shrunk_later(broken: Path) -> None:
-    assert run("--protocol", "vsr", "--seed", "0", "--no-shrink").exit_code == fuzz.SAFETY
+    assert run("--protocol", "vsr", "--seed", "0", "--no-shrink").exit_code == errors.SAFETY
     assert list(broken.iterdir()) == []
     assert (
-        run("--protocol", "vsr", "--seed", "0", "--no-shrink", "--scenario-out", "large.toml").exit_code == fuzz.SAFETY
+        run("--protocol", "vsr", "--seed", "0", "--no-shrink", "--scenario-out", "large.toml").exit_code
+        == errors.SAFETY
     )
     large = tomllib.loads((broken / "large.toml").read_text())
     assert len(large["schedule"]["acts"]) > 10
-    assert run("--scenario", "large.toml", "--scenario-out", "small.toml").exit_code == fuzz.SAFETY
+    assert run("--scenario", "large.toml", "--scenario-out", "small.toml").exit_code == errors.SAFETY
     small = tomllib.loads((broken / "small.toml").read_text())
     assert small["schedule"]["acts"] == []
     assert small["failure"]["property"] == large["failure"]["property"]
 
 
 def test_a_file_whose_failure_is_mended_passes(broken: Path) -> None:
-    assert run("--protocol", "vsr", "--seed", "0", "--scenario-out", "it.toml").exit_code == fuzz.SAFETY
+    assert run("--protocol", "vsr", "--seed", "0", "--scenario-out", "it.toml").exit_code == errors.SAFETY
     with pytest.MonkeyPatch.context() as mended:
         mended.setattr(Member, "take_effects", TAKE_EFFECTS)
         told = run("--scenario", "it.toml")
@@ -254,14 +255,14 @@ def test_a_run_that_does_not_fail_again_is_not_kept(tmp_path: Path, monkeypatch:
     failures = chain([ViolationError("a property", "this was seen")], repeat(None))
     with patch.object(Load, "agree", side_effect=failures):
         result = run("--protocol", "vsr", "--seed", "340")
-    assert result.exit_code == fuzz.SAFETY
+    assert result.exit_code == errors.SAFETY
     assert "No scenario file: played again, the run ends otherwise (nothing is wrong)" in result.output
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_written_changes_no_exit_code(broken: Path) -> None:
     result = run("--protocol", "vsr", "--seed", "0", "--no-shrink", "--scenario-out", "/dev/full")
-    assert result.exit_code == fuzz.SAFETY
+    assert result.exit_code == errors.SAFETY
     assert "No scenario file: /dev/full: No space left on device" in result.output
 
 
@@ -287,7 +288,9 @@ def test_a_scenario_file_that_is_wrong_is_refused(
 
 
 def test_a_scenario_of_a_machine_that_is_not_there_is_refused(broken: Path) -> None:
-    assert run("--protocol", "vsr", "--seed", "0", "--no-shrink", "--scenario-out", "it.toml").exit_code == fuzz.SAFETY
+    assert (
+        run("--protocol", "vsr", "--seed", "0", "--no-shrink", "--scenario-out", "it.toml").exit_code == errors.SAFETY
+    )
     file = broken / "it.toml"
     file.write_text(file.read_text().replace('machine = ""', 'machine = "nowhere:Own"'))
     result = run("--scenario", "it.toml")

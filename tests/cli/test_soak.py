@@ -107,7 +107,7 @@ def result(verdict: str) -> Result:
 
 
 def test_exit_codes_tell_what_was_found() -> None:
-    assert [result(verdict).exit_code for verdict in ("good", SAFETY, LIVENESS, CRASH)] == [0, 1, 2, 3]
+    assert [result(verdict).exit_code for verdict in ("good", SAFETY, LIVENESS, CRASH)] == [0, 3, 4, 5]
 
 
 async def join(proxy: Proxy, name: str) -> tuple[KeptTransport, tuple[str, int]]:

@@ -67,7 +67,7 @@ async def test_members_that_diverge_are_found(tmp_path: Path, monkeypatch: pytes
     assert broken.problem is not None
     assert broken.problem.kind == SAFETY
     outcome = broken.result(tmp_path)
-    assert outcome.exit_code == 1
+    assert outcome.exit_code == 3
     assert "different digests" in outcome.explanation
     assert processes_that_mention(tmp_path) == []
 

@@ -19,6 +19,9 @@ from viewstamp.replica import DataLostError, SupersededError
 
 FAILED = 1
 USAGE = 2
+SAFETY = 3  # fuzz and soak: something wrong was done, told or stored
+LIVENESS = 4  # something promised was not done in time
+CRASH = 5  # the code under test stopped by itself
 INTERRUPTED = 130
 
 # What a person can mend. Anything else is a defect of ours or of their machine, and its traceback is wanted.

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from viewstamp.cli.errors import Failed, Misused
+from viewstamp.cli.errors import CRASH, LIVENESS, SAFETY, Failed, Misused
 from viewstamp.cli.fuzz_campaign import Campaign
 from viewstamp.cli.fuzz_replay import Records, Teller
 from viewstamp.cli.fuzz_result import Job, Outcome, machine_of, quiet_logging
@@ -19,10 +19,6 @@ from viewstamp.cli.options import json_option, output_file
 from viewstamp.registry import protocol_names
 from viewstamp.simulation.run import WORLDS
 from viewstamp.simulation.verdict import Kind
-
-SAFETY = 3
-LIVENESS = 4
-CRASH = 5
 
 
 class Unsafe(Failed):

@@ -62,14 +62,18 @@ def soak_command(
 
     The seed fixes which faults come, and when; how processes interleave differs from run to run.
 
-    Exit codes: 0 all is well, 1 safety (something lost, done twice, or different at two members), 2 liveness
-    (something was not served in time), 3 a member crashed, 130 interrupted. Unless all is well, the folder with
-    histories and logs is kept, and named.
+    Unless all is well, the folder with histories and logs is kept, and named.
 
     \b
     Examples:
       viewstamp soak --minutes 10
       viewstamp soak --minutes 2 --protocol raft --members 5 --history history.jsonl
+
+    \b
+    Exit codes: 0 nothing was wrong, 130 interrupted, and, as those of viewstamp fuzz,
+      3 safety: something was lost, done twice, or different at two members
+      4 liveness: something was not served in time
+      5 crash: a member ended by itself, or its log holds a traceback
     """
     chosen = list(protocol_names()) if protocol == _BOTH else [protocol]
     first_seed = seed if seed is not None else secrets.randbelow(1 << 32)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from viewstamp.cli import errors
+
 SAFETY = "safety"
 LIVENESS = "liveness"
 CRASH = "crash"
-EXIT_CODES = {SAFETY: 1, LIVENESS: 2, CRASH: 3}
+EXIT_CODES = {SAFETY: errors.SAFETY, LIVENESS: errors.LIVENESS, CRASH: errors.CRASH}
 
 
 class Finding(Exception):  # noqa: N818 - it is what was found; it ends the soak by being raised
