@@ -10,7 +10,7 @@ import sys
 import time
 import tomllib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from itertools import chain, count, repeat
 from pathlib import Path
@@ -109,21 +109,36 @@ def test_a_warning_is_a_crash() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_campaign_ends_at_once_and_leaves_no_process_behind() -> None:
+@pytest.mark.parametrize(
+    ("number", "tell"),
+    [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.killpg), (signal.SIGTERM, os.kill)],
+    ids=["Ctrl-C", "SIGTERM to all", "SIGTERM to the first"],
+)
+def test_an_interrupted_campaign_ends_at_once_and_leaves_no_process_behind(
+    number: signal.Signals, tell: Callable[[int, int], None]
+) -> None:
     command = [sys.executable, "-m", "viewstamp", "fuzz", "--minutes", "2", "--jobs", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     with process:
         while len(_group(process.pid)) < 4:  # itself, two that play, and one that keeps track of them
             assert process.poll() is None
-        os.killpg(process.pid, signal.SIGINT)
+        tell(process.pid, number)
         assert process.wait(timeout=20) == 130
         assert process.stderr is not None
-        assert process.stderr.read().strip().endswith(b"viewstamp: interrupted")
+        assert process.stderr.read().strip() == b"viewstamp: interrupted"
         assert process.stdout is not None
         assert process.stdout.read().strip().endswith(b"runs were played before, and nothing was wrong")
     end = time.monotonic() + 10
     while _group(process.pid):
         assert time.monotonic() < end
+
+
+def test_sigterm_ends_a_single_run_as_ctrl_c_does() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with patch.object(Load, "agree", lambda *_: os.kill(os.getpid(), signal.SIGTERM)):
+        result = run("--protocol", "vsr", "--seed", "4")
+    assert (result.exit_code, result.stderr) == (130, "viewstamp: interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def _group(number: int) -> list[int]:

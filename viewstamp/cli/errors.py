@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,16 @@ class Interrupted(Failed):
     def show(self, file: IO[Any] | None = None) -> None:
         """Whoever pressed it knows."""
         click.echo("viewstamp: interrupted", file=file or sys.stderr)
+
+
+@contextmanager
+def sigterm_like_ctrl_c() -> Iterator[None]:
+    """While this lasts SIGTERM does what Ctrl-C does: whoever waits for what was found so far gets it."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from viewstamp.cli.errors import CRASH, LIVENESS, SAFETY, Failed, Misused
+from viewstamp.cli.errors import CRASH, LIVENESS, SAFETY, Failed, Misused, sigterm_like_ctrl_c
 from viewstamp.cli.fuzz_campaign import Campaign
 from viewstamp.cli.fuzz_replay import Records, Teller
 from viewstamp.cli.fuzz_result import Job, Outcome, machine_of, quiet_logging
@@ -115,6 +115,7 @@ def _seed_range(ctx: click.Context, param: click.Parameter, value: str | None) -
 )
 @click.option("--no-shrink", is_flag=True, help="Keep a failing run only if --scenario-out says where, and as it is.")
 @json_option
+@sigterm_like_ctrl_c()
 def fuzz_command(
     protocol: str,
     shell: str,
@@ -155,7 +156,7 @@ def fuzz_command(
       viewstamp fuzz --scenario viewstamp-raft-1234.scenario.toml --trace trace.jsonl
 
     \b
-    Exit codes: 0 nothing was wrong, and
+    Exit codes: 0 nothing was wrong, 130 Ctrl-C or SIGTERM ended it (a campaign then says how many runs passed), and
       3 safety: something wrong was done, told or stored
       4 liveness: a healed majority did not serve, or did not agree, in time
       5 crash: an invariant inside, or an exception nobody expected

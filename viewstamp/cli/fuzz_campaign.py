@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import active_children, get_context, resource_tracker
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,22 +19,32 @@ from viewstamp.cli.fuzz_result import Job, Outcome, Tally, play, versions
 _AT_ONCE_PER_JOB = 4
 
 
-def _end_at_ctrl_c() -> None:
+_ENDING = {signal.SIGINT, signal.SIGTERM}
+
+
+def _end_when_told() -> None:
     """A process that plays has nothing to tidy up, and nothing to say about it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
 
 
 @contextmanager
-def _holding_ctrl_c_back() -> Iterator[None]:
+def _not_told_to_end() -> Iterator[None]:
     """For a moment, and for the processes begun in it until they are ready: at once, an interpreter that has hardly
     begun would print how it failed to.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    told: list[int] = []  # By way of another thread, which blocks nothing: its signals are handled in this one.
+    handlers = {number: signal.signal(number, lambda number, _: told.append(number)) for number in _ENDING}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     try:
         yield
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if told:
+            signal.raise_signal(told[0])
 
 
 class Campaign:
@@ -54,7 +64,7 @@ class Campaign:
         resource_tracker.ensure_running()  # Begun with a pool's first process, it would let Ctrl-C through to that.
         with (
             Progress(*columns, console=self._console, transient=True) as progress,
-            ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"), initializer=_end_at_ctrl_c) as pool,
+            ProcessPoolExecutor(self._jobs, mp_context=get_context("spawn"), initializer=_end_when_told) as pool,
             self._giving_up(pool),
         ):
             task = progress.add_task("starting", total=total if total is not None else seconds)
@@ -64,7 +74,7 @@ class Campaign:
                     job = next(pending, None)
                     if job is None:
                         break
-                    with _holding_ctrl_c_back():
+                    with _not_told_to_end():
                         under_way.add(pool.submit(play, job))
                 if not under_way:
                     break
@@ -80,11 +90,13 @@ class Campaign:
 
     @contextmanager
     def _giving_up(self, pool: ProcessPoolExecutor) -> Iterator[None]:
-        """Ctrl-C: what has not begun never will, and what was played is told."""
+        """Ctrl-C or SIGTERM: what has not begun never will, and what was played is told."""
         try:
             yield
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in active_children():
+                process.terminate()  # A signal to this process alone has not reached those that play.
             self._console.print(f"{len(self.tally.outcomes)} runs were played before, and nothing was wrong")
             raise
 
