@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from click.testing import CliRunner, Result
 from tests.simulation.stack_mutants import CATALOGUE, from_outside
 from viewstamp.cli import errors, fuzz_campaign
 from viewstamp.cli.command_line import main
+from viewstamp.cli.fuzz_replay import coverage_lines
 from viewstamp.cli.fuzz_result import Job, Outcome, machine_of
 from viewstamp.protocol.member import Member
 from viewstamp.simulation.history import read_history
@@ -48,6 +50,20 @@ def test_a_seed_is_replayed() -> None:
     assert vsr["violation"] is None
     assert vsr["digest"] != raft["digest"]
     assert {"python", "viewstamp", "cbor2"} <= vsr["versions"].keys()
+
+
+def test_what_a_single_seed_reached_is_told() -> None:
+    told = run("--protocol", "raft", "--seed", "4", "--machine", "tests.simulation.test_machine_load:Queue")
+    assert told.exit_code == 0, told.output
+    lines = dict(line.strip().split(": ", 1) for line in told.output.splitlines() if ": " in line)
+    assert re.fullmatch(r"take raised IndexError \(\d+\)", lines["machine"])
+    assert "restarts (" in lines["reached"]
+    assert "pause (" in lines["fault"]
+
+
+def test_coverage_of_one_run_takes_a_line_for_each_kind() -> None:
+    counts = {"fault: pause": 2, "restarts": 1, "fault: of one, or two": 1, "lost disks": 3}
+    assert coverage_lines(counts) == ["fault: of one, or two (1); pause (2)", "reached: lost disks (3); restarts (1)"]
 
 
 def test_a_range_is_played_and_added_up() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,15 @@ class Records:
 
 def _play(script: Script, machine: str) -> Report:
     return run_script(script, machine_of(machine))
+
+
+def coverage_lines(counts: Mapping[str, int]) -> list[str]:
+    """What one run reached and how often, a line for each kind."""
+    kinds: dict[str, list[str]] = {}
+    for name, times in sorted(counts.items()):
+        kind, colon, rest = name.partition(": ")
+        kinds.setdefault(f"{kind}: " if colon else "reached: ", []).append(f"{rest or kind} ({times})")
+    return [kind + "; ".join(names) for kind, names in sorted(kinds.items())]
 
 
 class Teller:
@@ -142,6 +152,8 @@ class Teller:
             f"  {outcome.commits} commits, {outcome.views} views, {outcome.restarts} restarts, {outcome.events} events "
             f"in {outcome.cpu_s:.2f} s, digest {outcome.digest}"
         )
+        for line in coverage_lines(outcome.counts):
+            self._say(f"  {line}")
         if outcome.violation is None:
             self._say("  passed, with " + ", ".join(f"{name} {number}" for name, number in versions().items()))
 
