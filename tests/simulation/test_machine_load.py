@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from statemachine import StateMachine, command, query
+from statemachine import StateMachine, command, encode_list, query
 from viewstamp.simulation.machine_load import drawing
 from viewstamp.simulation.run import run_seed
 
@@ -52,6 +52,43 @@ class Forgetful(Queue):
 
     def restore(self, chunks: Iterator[bytes]) -> None:
         [self.items] = map(loads, chunks)
+
+
+class Curious(Queue):
+    """Looking at it changes it."""
+
+    def snapshot(self) -> bytes | Iterator[bytes]:
+        self.taken += 1
+        return super().snapshot()
+
+
+class Drawn(Queue):
+    """It says itself what is called, now and then with something that is no single command."""
+
+    @staticmethod
+    def fuzz_command(random: Random) -> bytes:
+        match random.randrange(9):
+            case 0:
+                return encode_list([Queue.put.bind(["a"]), Queue.take.bind()])
+            case n if n < 5:
+                return Queue.take.bind()
+            case n:
+                return Queue.put.bind(["b", "c"], n)
+
+
+def test_a_snapshot_that_changes_the_machine_is_suspected() -> None:
+    found = [run_seed(seed, "vsr", Curious).violation for seed in SEEDS]
+    told = [violation.sentence for violation in found if violation is not None]
+    assert any("perhaps snapshot() or a query changes the machine" in sentence for sentence in told)
+
+
+def test_what_a_machine_draws_itself_is_told_by_the_names_of_its_methods() -> None:
+    reports = [run_seed(seed, "raft", Drawn) for seed in SEEDS]
+    assert [report.violation for report in reports] == [None] * len(SEEDS)
+    counted = {name for report in reports for name in report.counts if name.startswith("machine: ")}
+    assert counted == {"machine: take raised IndexError"}
+    called = {(call.op, repr(call.arg)) for report in reports for call in report.history}
+    assert {("take", "[]"), ("put", "[['b', 'c'], 7]"), ("command", "None")} <= called
 
 
 def test_a_field_that_snapshots_leave_out_is_found_by_a_query() -> None:

@@ -8,7 +8,7 @@ from random import Random
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from statemachine import CommandFailedError, StateMachine, encode_command
+from statemachine import CommandFailedError, StateMachine, Value, ValueDecodingError, decode_command, encode_command
 from statemachine.machine import commands_of, queries_of
 from statemachine.outcome import Returned, decode_outcome
 from viewstamp.replica import Replica
@@ -82,8 +82,9 @@ class MachineLoad(Load):
 
     def command(self, client: SimulatedClient, operation: Operation) -> bytes:
         if self._own is not None:
-            operation.op = "command"
-            return self._own(client.random)
+            body = self._own(client.random)
+            operation.op, operation.arg = _named(body)
+            return body
         return self._draw(client.random, self._commands, operation)
 
     def query(self, client: SimulatedClient, operation: Operation) -> bytes:
@@ -120,6 +121,14 @@ class MachineLoad(Load):
                         f"at op {executor.applied} the query {query.name}({', '.join(map(repr, drawn))}) gives "
                         f"{_plain(first)} at member {member}, and {_plain(answer)} at member {here}",
                     )
+
+
+def _named(body: bytes) -> tuple[str, list[Value] | None]:
+    """The method that a machine's own draw calls, and its arguments; what cannot be read has no name."""
+    try:
+        return decode_command(body)
+    except ValueDecodingError:
+        return "command", None
 
 
 def _plain(reply: bytes) -> str:

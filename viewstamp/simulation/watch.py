@@ -158,7 +158,8 @@ class Watch:
             if expected is not None:
                 self._states[op] = expected
         if self._states.setdefault(op, snapshot.digest) != snapshot.digest:
-            raise ViolationError("equal states", f"member {node.member}'s snapshot up to op {op} holds another state")
+            told = f"member {node.member}'s snapshot up to op {op} holds another state"
+            raise ViolationError("equal states", f"{told} (perhaps snapshot() or a query changes the machine)")
 
     def _support(self, member: int, state: bytes | None) -> None:
         if self._rules is not None and state is not None:
