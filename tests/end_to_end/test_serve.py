@@ -75,6 +75,22 @@ def test_a_directory_of_another_cluster_member_or_protocol(
     assert str(tmp_path / "data") in line
 
 
+def test_a_damaged_journal_is_named_with_its_directory(tmp_path: Path) -> None:
+    cluster, file = cluster_file(tmp_path)
+    files = RealFiles(tmp_path / "data")
+    Journal.open(files, cluster=cluster.cluster_id, replica=1, protocol="vsr", create_incarnation=lambda: 1).close()
+    (segment,) = (path for path in (tmp_path / "data").iterdir() if path.name.startswith("journal"))
+    content = segment.read_bytes()
+    for place, said in (
+        (20, f"{segment} is damaged at byte 0"),
+        (8, f"{tmp_path / 'data'}: {segment.name} has format"),
+    ):
+        damaged = bytearray(content)
+        damaged[place] ^= 1
+        segment.write_bytes(damaged)
+        assert said in one_line(serve(file, 1, tmp_path / "data"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     _, file = cluster_file(tmp_path)

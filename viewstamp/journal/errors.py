@@ -28,12 +28,14 @@ class JournalClosedError(JournalError):
 class JournalCorruptError(JournalError):
     """What the disk holds is not what was written: the member has lost its disk.
 
-    `file` and `offset` (in bytes) tell where reading stopped, `reason` why.
+    `file`, in `directory` if that is known, and `offset` (in bytes) tell where reading stopped, `reason` why.
     """
 
-    def __init__(self, file: str, offset: int, reason: str) -> None:
-        super().__init__(f"{file} is damaged at byte {offset}: {reason}")
+    def __init__(self, file: str, offset: int, reason: str, directory: str = "") -> None:
+        where = f"{directory}/{file}" if directory else file
+        super().__init__(f"{where} is damaged at byte {offset}: {reason}")
         self.file = file
+        self.directory = directory
         self.offset = offset
         self.reason = reason
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from viewstamp.journal.errors import JournalCorruptError, JournalError
+from viewstamp.journal.errors import JournalCorruptError, JournalError, JournalFormatError
 from viewstamp.journal.files import Files
 from viewstamp.journal.fold import Fold, UnfoldableError
 from viewstamp.journal.format import (
@@ -86,9 +86,18 @@ class Reader:
           JournalCorruptError: anything is wrong but an unfinished batch at the very end.
           StorageFailedError: a file could not be read.
         """
+        where = self._files.location
         names = segment_names(self._files)
         if not names:
-            raise MissingJournalError(f"there is no journal in {self._files.location}")
+            raise MissingJournalError(f"there is no journal in {where}")
+        try:
+            return self._read(names)
+        except JournalCorruptError as error:
+            raise JournalCorruptError(error.file, error.offset, error.reason, where) from error
+        except JournalFormatError as error:
+            raise JournalFormatError(f"{where}: {error}") from error
+
+    def _read(self, names: list[str]) -> Fold:
         start = last_run(names)
         self.left_over = names[:start]
         fold = self._read_segment(names[start], is_last=start == len(names) - 1)

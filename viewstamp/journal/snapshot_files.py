@@ -179,17 +179,17 @@ class SnapshotFiles:
           JournalCorruptError: the file is missing, or has not the size that the journal says.
           StorageFailedError: now, or earlier.
         """
-        name = snapshot_name(snapshot)
+        name, where = snapshot_name(snapshot), self._files.location
         for offset in range(0, snapshot.size, piece_bytes):
             expected = min(piece_bytes, snapshot.size - offset)
             piece = self.read(snapshot, offset, expected)
             if piece is None:
-                raise JournalCorruptError(name, 0, "the file is missing")
+                raise JournalCorruptError(name, 0, "the file is missing", where)
             if len(piece) != expected:
-                raise JournalCorruptError(name, offset + len(piece), f"it ends before its {snapshot.size} bytes")
+                raise JournalCorruptError(name, offset + len(piece), f"it ends before its {snapshot.size} bytes", where)
             yield piece
         if self.read(snapshot, snapshot.size, 1):
-            raise JournalCorruptError(name, snapshot.size, "more follows the end")
+            raise JournalCorruptError(name, snapshot.size, "more follows the end", where)
 
     def remove(self, snapshot: SnapshotRecord) -> None:
         """Remove a finished snapshot that the journal does not name any longer, if it is there.
