@@ -123,6 +123,22 @@ def test_without_its_extra_the_command_line_says_what_to_install(missing: str) -
     assert done.stderr == "viewstamp: error: the command line needs its extra: pip install 'viewstamp[cli]'\n"
 
 
+def test_ctrl_c_while_it_is_imported_is_one_line_too() -> None:
+    program = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+from viewstamp.cli import main
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "viewstamp: interrupted\n")
+
+
 @pytest.mark.parametrize(
     "command",
     [

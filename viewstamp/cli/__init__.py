@@ -13,5 +13,8 @@ except ModuleNotFoundError as missing:
     if missing.name != "click":
         raise
     sys.exit("viewstamp: error: the command line needs its extra: pip install 'viewstamp[cli]'")
+except KeyboardInterrupt:
+    sys.stderr.write("viewstamp: interrupted\n")  # Before there is anything that could say it: imports take a while.
+    sys.exit(130)
 
 __all__ = ["main"]
