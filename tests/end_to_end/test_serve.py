@@ -101,12 +101,13 @@ async def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) 
         assert process.stderr is not None
         with trio.fail_after(WITHIN_S):
             log = b""
-            while b"serving cluster test" not in log:
+            while b"member 1 is not ready: waiting for all members to be seen once: not yet seen 2, 3" not in log:
                 log += await process.stderr.receive_some()
             process.send_signal(number)
             async for chunk in process.stderr:
                 log += chunk
             assert await process.wait() == 0
+        assert b"serving cluster test" in log
     finally:
         process.kill()
         await process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import aclosing
 from pathlib import Path
 from random import Random
@@ -63,6 +64,30 @@ async def test_all_members_must_be_seen_once_before_any_is_ready(autojump_clock:
         await cluster.start(3)
         await cluster.wait_ready()
         assert first.status().waiting == ""
+
+
+async def test_whoever_waits_is_told_why_after_a_second_and_then_each_minute(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "viewstamp")
+    async with unstarted() as cluster:
+        first = await cluster.start(1)
+        began = trio.current_time()
+        for seconds, told in ((0.9, 0), (1.1, 1), (60.9, 1), (61.1, 2)):
+            with trio.move_on_after(seconds):
+                caplog.clear()
+                await first.wait_ready()
+            assert len(caplog.messages) == told
+        await cluster.start(2)
+        with trio.move_on_after(1.5):
+            await first.wait_ready()
+        said = "member 1 is not ready: waiting for all members to be seen once: not yet seen"
+        assert {*caplog.messages} == {f"{said} 2, 3", f"{said} 3"}
+        caplog.clear()
+        await cluster.start(3)
+        await first.wait_ready()
+        assert caplog.messages == []
+        assert trio.current_time() - began < 130
 
 
 async def test_errors_arrive_as_themselves(autojump_clock: MockClock) -> None:

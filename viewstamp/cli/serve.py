@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from viewstamp.cli.options import cluster_option, directory_argument, machine_op
 from viewstamp.cli.poll import until
 from viewstamp.cluster import Cluster
 from viewstamp.protocol import Transition
+from viewstamp.shell.callers import ClosedError
 from viewstamp.shell.replica import RunningReplica, open_replica
 
 _log = logging.getLogger("viewstamp")
@@ -76,6 +77,7 @@ async def _serve(cluster: Cluster, member: int, data: Path | None, machine: type
             )
             nursery.start_soon(_log_transitions, events)
             nursery.start_soon(_log_statistics, replica)
+            nursery.start_soon(_log_wait, replica)
             settle_memory()
             received = await anext(signals)
             _log.info("%s: stopping", signal.Signals(received).name)
@@ -107,6 +109,11 @@ async def _log_transitions(events: AsyncGenerator[Transition, None]) -> None:
     async for event in events:
         who = f"primary {event.primary}" if event.primary else "no primary"
         _log.info("%s, %s, view %d, %s: %s", event.status, event.role, event.view, who, event.reason)
+
+
+async def _log_wait(replica: RunningReplica) -> None:
+    with suppress(ClosedError):  # Why it was closed is told elsewhere.
+        await replica.wait_ready()
 
 
 async def _log_statistics(replica: RunningReplica) -> None:

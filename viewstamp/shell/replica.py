@@ -27,6 +27,7 @@ from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.callers import Callers
 from viewstamp.shell.idle import Idle, WallClock, read_clock
 from viewstamp.shell.parts import REAL, Parts, RunSync
+from viewstamp.shell.reminder import Reminder
 from viewstamp.shell.scope import background
 from viewstamp.shell.snapshot_work import SnapshotWork, load_snapshot
 from viewstamp.shell.storage import Storage
@@ -133,15 +134,17 @@ class RunningReplica(Callers):
         return self._replica.leads
 
     async def wait_ready(self) -> None:
-        """Wait until this member takes part in the cluster and knows a primary.
+        """Wait until this member takes part in the cluster and knows a primary. While it lasts, the log says why.
 
         Raises:
           ClosedError: the replica was closed first.
         """
         await trio.lowlevel.checkpoint()
         self._refuse_if_closed()
+        reminder = Reminder(self.status)
         while not self._replica.ready:
-            await self._changed.wait()
+            with reminder.interrupting():
+                await self._changed.wait()
             self._refuse_if_closed()
 
     def status(self) -> Status:
