@@ -148,8 +148,8 @@ class Run:
     def _serve_with_core(self, faults: Stories) -> None:
         """A majority that has its data, or more, is healed; the others hear nothing of it any more. It must serve.
 
-        At times it hears them: a primary among them that goes on with its heartbeats would keep it waiting for ever.
-        And at times only a bare majority has quick disks.
+        At times it hears them, its primary of just before if possible, which would keep it waiting for ever if it went
+        on with its heartbeats. And at times only a bare majority has quick disks.
         """
         world, load, script = self.world, faults.load, self.script
         draw = Random(f"core {script.seed}")
@@ -157,16 +157,19 @@ class Run:
         faults.remember_data()
         members, quorum = faults.members, world.cluster.configuration.quorum
         able = [member for member in members if member not in faults.without_data]
+        heard = draw.randrange(3) == 0
+        if heard and len(able) > quorum and world.primary in able:
+            able.remove(world.primary)
         core = set(draw.sample(able, quorum))
         everyone = script.heal_all or not faults.founded
-        core |= {member for member in members if (draw.randrange(2) or everyone) and member not in faults.gone}
+        if not heard or everyone:
+            core |= {member for member in members if (draw.randrange(2) or everyone) and member not in faults.gone}
         world.note(f"faults are over; the core is {sorted(core)}")
         outside = [member for member in members if member not in core]
-        heard = draw.randrange(3) == 0
         faults.separate(sorted(core), outside, both_ways=not heard)
-        if draw.randrange(2):  # Else clients go on reaching those who cannot serve.
+        if not heard and draw.randrange(2):  # Else clients go on hearing those who cannot serve.
             for member in outside:
-                world.network.isolate(faults.names[member], outbound=not heard)
+                world.network.isolate(faults.names[member])
         slow = draw.sample(sorted(core), len(core) - quorum) if draw.randrange(3) == 0 else []
         for member in slow:
             world.nodes[member].hang = world.cluster.timeouts.suspect * draw.randrange(3, 10) // 10
