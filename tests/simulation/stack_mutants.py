@@ -19,7 +19,7 @@ from raft import election, replication
 from raft.messages import Appended, Vote
 from raft.server import Role, Server
 from statemachine.sessions import Recorded, Sessions, Verdict
-from tests.simulation import stack_mutants_exam, stack_mutants_more
+from tests.simulation import stack_mutants_exam, stack_mutants_more, stack_mutants_replies
 from tests.simulation.changes import Change, after, applied, before, early
 from viewstamp.journal import Journal
 from viewstamp.protocol import Configuration
@@ -443,9 +443,11 @@ def _mutants(protocol: str, bugs: tuple[tuple[str, str, tuple[Change, ...]], ...
     )
 
 
+_EVERYWHERE = _SHARED + stack_mutants_more.SHARED + stack_mutants_exam.SHARED + stack_mutants_replies.SHARED
+
 CATALOGUE = (
     *_mutants("vsr", _VSR + stack_mutants_more.VSR + stack_mutants_exam.VSR),
-    *_mutants("vsr", _SHARED + stack_mutants_more.SHARED + stack_mutants_exam.SHARED),
+    *_mutants("vsr", _EVERYWHERE),
     *_mutants("raft", _RAFT + stack_mutants_more.RAFT + stack_mutants_exam.RAFT),
-    *_mutants("raft", _SHARED + stack_mutants_more.SHARED + stack_mutants_exam.SHARED),
+    *_mutants("raft", _EVERYWHERE),
 )

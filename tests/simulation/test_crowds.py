@@ -11,7 +11,7 @@ from statemachine import OutcomeUnknownError, StateMachine, command
 from transport.network import LinkFaults
 from viewstamp.protocol import MILLISECOND, SECOND, Limits
 from viewstamp.simulation.inhabitants import Answer, DiskLatency, SimulatedClient
-from viewstamp.simulation.load import LedgerLoad
+from viewstamp.simulation.ledger_load import LedgerLoad
 from viewstamp.simulation.world import World
 
 DISKS = (

@@ -10,7 +10,7 @@ from viewstamp.journal import SnapshotRecord
 from viewstamp.protocol import SECOND
 from viewstamp.replica import Replica
 from viewstamp.simulation.decay import UNREADABLE, decay, is_sound
-from viewstamp.simulation.load import LedgerLoad
+from viewstamp.simulation.ledger_load import LedgerLoad
 from viewstamp.simulation.verdict import ViolationError
 from viewstamp.simulation.world import World
 

@@ -13,7 +13,7 @@ from viewstamp.journal import SnapshotRecord, TruncateRecord
 from viewstamp.protocol import MILLISECOND
 from viewstamp.simulation.disk_image import DiskImage
 from viewstamp.simulation.inhabitants import Answer, DiskLatency
-from viewstamp.simulation.load import LedgerLoad
+from viewstamp.simulation.ledger_load import LedgerLoad
 from viewstamp.simulation.network import FuzzNetwork
 from viewstamp.simulation.plan import Fault, draw_plan
 from viewstamp.simulation.run import run_seed

@@ -18,7 +18,8 @@ from viewstamp.protocol import SECOND
 from viewstamp.replica.taking import COLLECT_BYTES
 from viewstamp.simulation.bulky import BulkyStore
 from viewstamp.simulation.ledger import Ledger
-from viewstamp.simulation.load import Habits, LedgerLoad
+from viewstamp.simulation.ledger_load import LedgerLoad
+from viewstamp.simulation.load import Habits
 from viewstamp.simulation.power import incarnation_on, unsafe_segment
 from viewstamp.simulation.promises import PromiseWatch
 from viewstamp.simulation.reference import Reference
@@ -109,8 +110,8 @@ def test_an_incarnation_that_its_disk_does_not_hold() -> None:
 
 
 def test_a_reference_goes_forward_only_and_as_far_as_entries_are_committed() -> None:
-    cluster = SimpleNamespace(max_sessions=10, window=10)
-    reference = Reference(cast("Any", SimpleNamespace(machine=Ledger, cluster=cluster)))
+    bounds = {"max_sessions": 10, "window": 10}
+    reference = Reference(cast("Any", SimpleNamespace(machine=Ledger, bounds=bounds)))
     entries = {op: entry(op).encoded for op in (1, 2, 3)}
     first = reference.digest_at(1, entries)
     assert first is not None

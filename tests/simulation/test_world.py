@@ -10,7 +10,7 @@ from transport.network import LinkFaults
 from viewstamp.journal.simulated import Crash, Operation
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.replica import DataLostError
-from viewstamp.simulation.load import LedgerLoad
+from viewstamp.simulation.ledger_load import LedgerLoad
 from viewstamp.simulation.world import World
 
 QUIET = LinkFaults()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from statemachine import Executor, SnapshotError, StateMachine
+from statemachine.sessions import MAXIMUM_REPLIES_BYTES
 from viewstamp.protocol import SNAPSHOT_DIGEST_BYTES, Core, Entry, Snapshot, Viewstamp
 
 
@@ -53,6 +54,7 @@ def load(
     *,
     max_sessions: int,
     window: int,
+    max_reply_bytes: int = MAXIMUM_REPLIES_BYTES,
 ) -> Executor:
     """A new executor with a new machine, holding what a snapshot's bytes say. Takes as long as it takes.
 
@@ -61,7 +63,7 @@ def load(
     Raises:
       SnapshotError: these are not the bytes of this snapshot, or the state machine cannot read them.
     """
-    executor = Executor(make_machine(), max_sessions=max_sessions, window=window)
+    executor = Executor(make_machine(), max_sessions=max_sessions, window=window, max_reply_bytes=max_reply_bytes)
     try:
         executor.restore(_verified(snapshot, pieces))
     except SnapshotError as error:

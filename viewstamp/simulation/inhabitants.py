@@ -14,6 +14,7 @@ from viewstamp.journal import Batch, Journal, JournalError, JournalRecord, Snaps
 from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.protocol import NEVER
 from viewstamp.replica import DataLostError, Replica
+from viewstamp.simulation.told import Told
 
 _MILLION = 1_000_000
 
@@ -123,6 +124,7 @@ class SimulatedClient:
     wake_at: int = -1
     alive: bool = True
     address: str = ""
+    told: Told = field(default_factory=Told)
 
     def __post_init__(self) -> None:
         self.address = f"client-{self.number}"

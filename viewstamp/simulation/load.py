@@ -8,26 +8,29 @@ from dataclasses import dataclass
 from random import Random
 from typing import cast
 
-from statemachine import OutcomeUnknownError, SessionExpiredError
+from statemachine import OutcomeUnknownError, SessionExpiredError, UnknownReason, encode_list
+from statemachine.sessions import MAXIMUM_REPLIES_BYTES
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.replica import Replica
 from viewstamp.shell.callers import ClosedError
 from viewstamp.simulation.history import Json, OperationName
 from viewstamp.simulation.history import Operation as Told
 from viewstamp.simulation.inhabitants import Answer, SimulatedClient
-from viewstamp.simulation.ledger import Ledger
-from viewstamp.simulation.linearizability import Linearizable, check_history
-from viewstamp.simulation.models import COUNTER
 from viewstamp.simulation.verdict import Kind, ViolationError, require
 from viewstamp.simulation.world import World
 
-ADD = Ledger.add.bind(0)
-SIZE = Ledger.size.bind()
+_LONGEST_LIST = 7
+_LIST_HEAD_BYTES = 5
+"""In front of a list, and of each command in it, at most."""
 
 
 @dataclass(slots=True)
 class Operation:
-    """One call as its client saw it; times in nanoseconds. `ok` None: whether it was executed is not known."""
+    """One call as its client saw it; times in nanoseconds. `ok` None: whether it was executed is not known.
+
+    Of a list of commands `parts` are what stands in the history, an operation for each, which all began and ended with
+    it. What else the load has to remember of a command is in `token` and `size`, and which one it is in `name`.
+    """
 
     client: int
     op: str
@@ -38,6 +41,11 @@ class Operation:
     out: object = None
     ok: bool | None = None
     arg2: object = None
+    name: str = ""
+    token: int = 0
+    size: int = 0
+    floor: int = 0
+    parts: tuple[Operation, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """One line of a history file."""
@@ -60,6 +68,8 @@ class Habits:
 
     With `read_anywhere` half of the reads ask any one member and no other. `paddings` are the sizes of commands in
     bytes, drawn from. After `many` calls clients think twenty times as long: a run that is too healthy finds nothing.
+    Of a hundred calls `lists` hand over several commands; of a hundred commands `raising` may raise, and of the others
+    `large_replies` have a large reply.
     """
 
     think: int = 2 * MILLISECOND
@@ -67,6 +77,9 @@ class Habits:
     read_anywhere: bool = False
     paddings: tuple[int, ...] = (0,)
     many: int = 1 << 40
+    lists: int = 0
+    raising: int = 0
+    large_replies: int = 0
 
 
 class Load(ABC):
@@ -88,6 +101,7 @@ class Load(ABC):
         self._waiting: dict[tuple[int, int], Operation] = {}
         self._forgotten: dict[tuple[int, int], Operation] = {}
         self._pinned: dict[tuple[int, int], int] = {}
+        self.kinds = Random(f"kinds of calls {world.cluster.cluster_id.hex()}")
         world.on_answer = self._answered
         self.clients = [world.add_client() for _ in range(clients)]
         for client in self.clients:
@@ -104,6 +118,14 @@ class Load(ABC):
     @abstractmethod
     def check(self, operation: Operation, *, forgotten: bool) -> None:
         """An operation ended with `operation.out`; `forgotten` if its caller had gone away. Raises ViolationError."""
+
+    @abstractmethod
+    def check_together(self, parts: Sequence[Operation]) -> None:
+        """These were the commands of a list, with what they returned: nothing lies between. Raises ViolationError."""
+
+    @abstractmethod
+    def check_dropped(self, operation: Operation, *, listed: bool) -> None:
+        """It was executed, and nobody knows its reply, which was a large one, any more. Raises ViolationError."""
 
     @abstractmethod
     def scan(self, replica: Replica) -> None:
@@ -140,8 +162,8 @@ class Load(ABC):
     def _begin(self, client: SimulatedClient, *, reads: bool, member: int = 0) -> None:
         world = self.world
         operation = Operation(client.number, "", "", None, world.now)
-        self.history.append(operation)
         if reads:
+            self.history.append(operation)
             body = self.query(client, operation)
             if not member and self.habits.read_anywhere and client.random.randrange(2):
                 member = client.random.choice(world.cluster.configuration.members)
@@ -150,8 +172,28 @@ class Load(ABC):
                 self._pinned[client.number, handle] = member
         else:
             self.begun += 1
-            handle = world.call(client, self.command(client, operation))
+            handle = world.call(client, self._body(client, operation))
         self._waiting[client.number, handle] = operation
+
+    def _body(self, client: SimulatedClient, operation: Operation) -> bytes:
+        """The next command, or several as one list."""
+        if not self.habits.lists or self.kinds.randrange(100) >= self.habits.lists:
+            self.history.append(operation)
+            return self.command(client, operation)
+        parts: list[Operation] = []
+        bodies: list[bytes] = []
+        room = self.world.cluster.max_command_bytes - _LIST_HEAD_BYTES
+        for _ in range(1 + self.kinds.randrange(_LONGEST_LIST)):
+            part = Operation(client.number, "", "", None, operation.call)
+            body = self.command(client, part)
+            room -= _LIST_HEAD_BYTES + len(body)
+            if bodies and room < 0:
+                break  # Nobody ever calls this one.
+            parts.append(part)
+            bodies.append(body)
+        self.history += parts
+        operation.op, operation.parts = "list", tuple(parts)
+        return encode_list(bodies)
 
     def cancel(self, client: SimulatedClient) -> None:
         """Whoever made the client's oldest call goes away; it may happen, or have happened, all the same."""
@@ -186,15 +228,12 @@ class Load(ABC):
         if isinstance(answer.value, ClosedError):
             self.unknown += 1  # Whoever was asked has ended. No call through the heap has this end.
         elif isinstance(answer.value, OutcomeUnknownError):
-            self._left_unknown(client, answer.value)
+            self._left_unknown(client, operation, answer.value)
         else:
             self.answered += 1
             operation.out = answer.value
-            self.check(operation, forgotten=forgotten is not None)
-            if forgotten is not None:
-                operation.out = None
-            else:
-                operation.ret, operation.ok = answer.returned_at, True
+            self._ended(operation, None if forgotten is not None else answer.returned_at)
+            if forgotten is None:
                 self.longest_gap = max(self.longest_gap, self.world.now - self._last_answer)
                 self._last_answer = self.world.now
         if forgotten is None:
@@ -202,8 +241,34 @@ class Load(ABC):
             delay = client.random.randrange(think + 1)
             self.world.at(self.world.now + delay, lambda: self._next(client))
 
-    def _left_unknown(self, client: SimulatedClient, error: OutcomeUnknownError) -> None:
-        """Only a session that had to make room for others may leave a caller without an answer."""
+    def _ended(self, operation: Operation, returned_at: int | None) -> None:
+        """An operation has its result; None: its caller has gone away, and the history does not know of it."""
+        parts = operation.parts or (operation,)
+        if operation.parts:
+            out = operation.out
+            if not isinstance(out, list) or len(out) != len(parts):
+                raise ViolationError("lists", f"a list of {len(parts)} commands was answered with {out!r:.100}")
+            for part, result in zip(parts, out, strict=True):
+                part.out = result
+            self.check_together(parts)
+            self.world.watch.counts["load: lists"] += 1
+        for part in parts:
+            part.ret, part.ok = returned_at, returned_at is not None or None
+            self.check(part, forgotten=returned_at is None)
+            if not part.ok:
+                part.out = None
+
+    def _left_unknown(self, client: SimulatedClient, operation: Operation, error: OutcomeUnknownError) -> None:
+        """Only a session that had to make room for others may leave a caller without an answer; and replies that had
+        to, of which it is known that they were there."""
+        if error.reason is UnknownReason.REPLY_DROPPED:
+            bounded = self.world.max_reply_bytes < MAXIMUM_REPLIES_BYTES
+            require(bounded, "answers", "client {} was told that its reply made room, for nothing", client.number)
+            for part in operation.parts or (operation,):
+                self.check_dropped(part, listed=bool(operation.parts))
+            self.world.watch.counts["load: replies dropped"] += 1
+            self.unknown += 1
+            return
         opened, most = self.world.watch.sessions_opened, self.world.cluster.max_sessions
         expired = isinstance(error, SessionExpiredError) and opened > most
         require(expired, "answers", "client {} was told that {!r}, with {} sessions ever", client.number, error, opened)
@@ -297,81 +362,6 @@ class Load(ABC):
             s = node.replica.status()
             standings.append(f"{member}: {s.role}, {s.status}, view {s.view}, op {s.op}, commit {s.commit} {s.waiting}")
         return "; ".join(standings)
-
-
-class LedgerLoad(Load):
-    """Clients that add tokens, each once, and read how many there are.
-
-    What any answer has shown, each operation that begins later must show too; no answer can count more than was begun.
-    A read must also show what any member had applied when it began, whether anybody had been told or not.
-    """
-
-    def __init__(self, world: World, clients: int = 3, habits: Habits | None = None) -> None:
-        self._highest = 0
-        self._floors: dict[int, int] = {}  # by the identity of an operation under way
-        self._token_of: dict[int, int] = {}  # likewise
-        self._nameless: set[int] = set()  # tokens that are 0 in the ledger: their commands are equal
-        self._places: dict[int, int] = {}  # of acknowledged tokens, by token
-        self._tokens: dict[int, int] = {}  # by place
-        super().__init__(world, clients, habits)
-
-    def command(self, client: SimulatedClient, operation: Operation) -> bytes:
-        paddings = self.habits.paddings
-        padding = bytes(paddings[client.random.randrange(len(paddings))]) if len(paddings) > 1 else b""
-        operation.op, operation.arg = "add", 1
-        self._token_of[id(operation)] = self.begun
-        self._floors[id(operation)] = self._highest
-        if self.world.random.randrange(8):
-            return Ledger.add.bind(self.begun, padding)
-        self._nameless.add(self.begun)
-        return ADD
-
-    def query(self, client: SimulatedClient, operation: Operation) -> bytes:
-        operation.op = "read"
-        self._floors[id(operation)] = max(self._highest, *map(_tokens_of, self.world.running), 0)
-        return SIZE
-
-    def check(self, operation: Operation, *, forgotten: bool) -> None:
-        value, floor = operation.out, self._floors.pop(id(operation))
-        if not isinstance(value, int):
-            raise ViolationError("exactly once", f"client {operation.client} was told {value!r}")
-        if operation.op == "read":
-            require(forgotten or value >= floor, "reads are linearizable", "a read gave {}, after {}", value, floor)
-            self.reads += 1
-        else:
-            token = self._token_of.pop(id(operation))
-            require(
-                forgotten or value > floor, "nothing acknowledged is lost", "an add gave {}, after {}", value, floor
-            )
-            other = self._tokens.setdefault(value, token)
-            require(
-                other == token, "nothing acknowledged is lost", "tokens {} and {} are both {}.", token, other, value
-            )
-            self._places[token] = value
-            self.acknowledged += 1
-        require(value <= self.begun, "exactly once", "{} is answered, and only {} adds were begun", value, self.begun)
-        if not forgotten:
-            self._highest = max(self._highest, value)
-
-    def scan(self, replica: Replica) -> None:
-        machine = replica.executor.machine
-        tokens = machine.tokens if isinstance(machine, Ledger) else []
-        named = [token for token in tokens if token]
-        require(len(set(named)) == len(named), "exactly once", "a token is there twice")
-        for token, place in self._places.items():
-            found = tokens[place - 1] if place <= len(tokens) else None
-            expected = 0 if token in self._nameless else token
-            require(found == expected, "nothing acknowledged is lost", "token {} is not at its place {}", token, place)
-
-    def judge(self) -> None:
-        verdict = check_history(self.told(), COUNTER)
-        if not isinstance(verdict, Linearizable):
-            raise ViolationError("linearizability", str(verdict))
-
-
-def _tokens_of(replica: Replica) -> int:
-    machine = replica.executor.machine
-    return len(machine.tokens) if isinstance(machine, Ledger) else 0
 
 
 def draw_client(random: Random, load: Load) -> SimulatedClient:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from types import UnionType
@@ -102,6 +102,12 @@ class MachineLoad(Load):
         if isinstance(operation.out, Exception):
             operation.out = f"{type(operation.out).__name__}: {operation.out}"
         self.acknowledged += 1
+
+    def check_together(self, parts: Sequence[Operation]) -> None:
+        """Nor how one follows from the other."""
+
+    def check_dropped(self, operation: Operation, *, listed: bool) -> None:
+        """Nor which replies are large."""
 
     def judge(self) -> None:
         """Nor what its commands should have returned."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
+from statemachine.sessions import MAXIMUM_REPLIES_BYTES
 from transport.network import LinkFaults
 from viewstamp.protocol import MILLISECOND, Limits, Timeouts
 from viewstamp.replica.taking import COLLECT_BYTES
@@ -110,6 +111,8 @@ WEIGHTS = {
     Fault.OUTLIVED: 2,
     Fault.LOSE_AMID_CHANGE: 3,
 }
+_SHARES = (0, 0, 0, 10, 30)
+"""Of a hundred calls, or commands, those of a kind."""
 _SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 2, 6, 7, 1)
 _WEATHER = (
     LinkFaults(),
@@ -133,7 +136,7 @@ class Plan:
     """One run. Times in nanoseconds. The defaults are plain ones: what does not matter for a failure gets them.
 
     `store`: the machine is a key-value store, unless the caller says which; a `bulky` one takes several turns to write
-    down.
+    down. Large replies are recorded up to `reply_bytes` together, the oldest of them go.
     """
 
     members: int = 3
@@ -160,6 +163,7 @@ class Plan:
     rough_founding: bool = False
     store: bool = False
     bulky: bool = False
+    reply_bytes: int = MAXIMUM_REPLIES_BYTES
 
     @property
     def patience(self) -> int:
@@ -182,6 +186,7 @@ def draw_plan(seed: int) -> Plan:
     stored = Random(f"store {seed}")
     store = stored.randrange(4) == 0
     bulky = store and stored.randrange(3) == 0
+    kinds = Random(f"kinds {seed}")
     snapshot_entries = random.choice((4, 20, 100, 16_384))
     return Plan(
         members=members,
@@ -193,6 +198,9 @@ def draw_plan(seed: int) -> Plan:
             reads=random.choice((0, 20, 35, 60)),
             read_anywhere=True,
             many=600,
+            lists=kinds.choice(_SHARES),
+            raising=kinds.choice(_SHARES),
+            large_replies=kinds.choice(_SHARES),
             paddings=(0, 0, 0, 10, 2_000, 8_000) if large else (0,),
         ),
         timeouts=random.choice((_HASTY, _HASTY, _BRISK, Timeouts())),
@@ -224,4 +232,5 @@ def draw_plan(seed: int) -> Plan:
         bulky=bulky,
         room_bytes=stored.choice((0, 8_000, 8_000)),
         collect_bytes=stored.choice((1, COLLECT_BYTES)),
+        reply_bytes=kinds.choice((0, 300, 2_000, MAXIMUM_REPLIES_BYTES, MAXIMUM_REPLIES_BYTES)),
     )

@@ -24,8 +24,7 @@ class Reference:
           ViolationError: an entry up to there was never committed.
         """
         if self._executor is None:
-            machine, cluster = self._surroundings.machine(), self._surroundings.cluster
-            self._executor = Executor(machine, max_sessions=cluster.max_sessions, window=cluster.window)
+            self._executor = Executor(self._surroundings.machine(), **self._surroundings.bounds)
         executor = self._executor
         if executor.applied > op:
             return None

@@ -15,7 +15,8 @@ from viewstamp.protocol import SECOND, InvariantError
 from viewstamp.simulation.bulky import BulkyStore
 from viewstamp.simulation.kv_load import KeyValueLoad
 from viewstamp.simulation.ledger import Ledger
-from viewstamp.simulation.load import LedgerLoad, Load, Operation
+from viewstamp.simulation.ledger_load import LedgerLoad
+from viewstamp.simulation.load import Load, Operation
 from viewstamp.simulation.machine_load import MachineLoad
 from viewstamp.simulation.network import FuzzNetwork
 from viewstamp.simulation.plan import Fault
@@ -99,6 +100,8 @@ class Run:
             max_command_bytes=min(plan.limits.page_bytes, 64 * 1024),
         )
         world.watch.most_sessions = plan.max_sessions
+        if script.shell == "heap":  # The Trio shell's replicas have no such option.
+            world.max_reply_bytes = plan.reply_bytes
         for node, rate in zip(world.nodes.values(), plan.clock_rates, strict=False):
             node.clock.set_rate(rate, world.now)
         for node, ahead in zip(world.nodes.values(), plan.clocks_ahead, strict=False):

@@ -17,6 +17,7 @@ from statemachine import (
     decode_outcome,
     unwrap,
 )
+from statemachine.sessions import MAXIMUM_REPLIES_BYTES
 from transport.codec import CodecError, MessageCodec
 from transport.endpoint import Endpoint
 from transport.frame import Identity
@@ -47,11 +48,19 @@ class Surroundings(Timeline):
         self.on_answer: Callable[[Answer], None] | None = None
         self.on_send: Callable[[str, str, bytes], None] | None = None
         self.observer: Observer | None = None
+        self.max_reply_bytes = MAXIMUM_REPLIES_BYTES
         self._trace = blake2b(digest_size=16)
 
     def _stream(self, name: str) -> Random:
         """A generator for one purpose: how often others draw does not change what it gives."""
         return Random(f"{name} {self._seed}")
+
+    @property
+    def bounds(self) -> dict[str, int]:
+        """Of the clients' sessions, the same at all members."""
+        cluster = self.cluster
+        window, most = cluster.window, cluster.max_sessions
+        return {"max_sessions": most, "window": window, "max_reply_bytes": self.max_reply_bytes}
 
     @property
     def digest(self) -> str:
@@ -148,6 +157,8 @@ class Surroundings(Timeline):
             except CodecError:
                 continue
             if isinstance(message, Reply | QueryReply | NotPrimary):
+                if isinstance(message, Reply):
+                    client.told.hear(client.number, message)
                 client.session.receive(sender, message, self.now)
         self._finish_client(client)
 

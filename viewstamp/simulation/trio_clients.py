@@ -19,8 +19,8 @@ from statemachine import (
     OutcomeUnknownError,
     SessionExpiredError,
     StateMachine,
-    decode_command,
 )
+from statemachine.command import decode_body
 from statemachine.machine import commands_of, queries_of
 from transport.interface import Transport
 from viewstamp.cluster import Cluster
@@ -112,8 +112,12 @@ class RemoteClient:
             del self.calls[handle]
 
     async def _outcome(self, body: bytes, *, reads: bool, member: int) -> object:
-        name, arguments = decode_command(body)
-        operation, client = self._operations[name], self._client
+        operation: Any = None  # a list of commands, unless it is one
+        arguments: Sequence[Any] = decode_body(body)
+        if type(arguments[0]) is str:
+            name, *arguments = arguments
+            operation = self._operations[name]
+        client = self._client
         try:
             if not member and self._random.randrange(10) < _AT_HOME_OF_TEN:
                 done, value = await self._at_home(operation, arguments, reads=reads)
@@ -126,9 +130,11 @@ class RemoteClient:
             return told
 
     async def _ask(
-        self, client: Client, operation: Any, arguments: Sequence[object], *, reads: bool, member: int
+        self, client: Client, operation: Any, arguments: Sequence[Any], *, reads: bool, member: int
     ) -> object:
         try:
+            if operation is None:
+                return await client.call_all(arguments)
             if not reads:
                 return await client.call(operation, *arguments)
             if member:
@@ -138,7 +144,7 @@ class RemoteClient:
             require(self._ended, "closing", "a caller was told that its client is closed, and it is not")
             raise
 
-    async def _at_home(self, operation: Any, arguments: Sequence[object], *, reads: bool) -> tuple[bool, object]:
+    async def _at_home(self, operation: Any, arguments: Sequence[Any], *, reads: bool) -> tuple[bool, object]:
         """Call or read at some replica; (False, None) if nothing can have come of it."""
         services = self._services()
         if not services:
@@ -148,6 +154,8 @@ class RemoteClient:
         self.calls_at_home += 1
         try:
             with trio.move_on_after(patience_s):
+                if operation is None:
+                    return True, await home.call_all(arguments)
                 return True, await (home.read if reads else home.call)(operation, *arguments)
         except SessionExpiredError:
             home.renew_session()

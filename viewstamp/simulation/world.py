@@ -158,14 +158,14 @@ class World(Hearing):
         parts = (self.cluster, node.member, self._core_class, self.machine(), stored)
         own, now = Random(node.random.getrandbits(64)), self._time(node)
         replica = Replica(*parts, random=own, now=now, collect_bytes=self.collect_bytes)
+        replica.executor.sessions.max_reply_bytes = self.max_reply_bytes
         for other in self.nodes.values():
             if other is not node:
                 replica.endpoint.set_peer(other.member, other.address)
         return replica
 
     def _load(self, node: Node, files: SnapshotFiles, snapshot: Snapshot) -> Executor:
-        most, window = self.cluster.max_sessions, self.cluster.window
-        executor = load(self.machine, snapshot, files.pieces(record_of(snapshot)), max_sessions=most, window=window)
+        executor = load(self.machine, snapshot, files.pieces(record_of(snapshot)), **self.bounds)
         self.watch.jumped(node, executor)
         return executor
 
