@@ -228,7 +228,7 @@ def test_everything_happens_in_a_cluster_that_loses_replies(
     protocol: str, machine: Any, load_class: type[LedgerLoad | KeyValueLoad]
 ) -> None:
     world = World(3, protocol=protocol, machine=machine)
-    world.max_reply_bytes = 300
+    world.max_reply_bytes = 0
     world.network.faults = world.network.faults.__class__(loss=0.1, duplicate=0.2)
     world.start_all()
     load = load_class(world, 4, MIXED)

@@ -21,7 +21,7 @@ SIZE = Ledger.size.bind()
 # What is atomic copies the whole ledger: not often.
 _RAISING = ("add_in_turn", "add_in_turn", "add_or_undo", "add_and_complain", "add_and_complain", "add_and_fail")
 _WITH_LARGE_REPLIES = ("add_or_undo", "add_and_complain", "add_and_complain", "add_and_complain")
-_SIZES = (70, 100, 100, 300, 1_000, 1_000, 5_000)
+_SIZES = (70, 100, 100, 300, 300, 1_000, 5_000)
 _TOO_LARGE_OF = 100
 """One of so many commands with a large reply has one that is larger than any can be."""
 

@@ -19,7 +19,7 @@ from viewstamp.simulation.inhabitants import Answer, SimulatedClient
 from viewstamp.simulation.verdict import Kind, ViolationError, require
 from viewstamp.simulation.world import World
 
-_LONGEST_LIST = 7
+_LONGEST_LIST = 5
 _LIST_HEAD_BYTES = 5
 """In front of a list, and of each command in it, at most."""
 

@@ -111,7 +111,7 @@ WEIGHTS = {
     Fault.OUTLIVED: 2,
     Fault.LOSE_AMID_CHANGE: 3,
 }
-_SHARES = (0, 0, 0, 10, 30)
+_SHARES = (0, 0, 0, 6, 20)
 """Of a hundred calls, or commands, those of a kind."""
 _SIZES = (3, 3, 3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 5, 5, 2, 6, 7, 1)
 _WEATHER = (
