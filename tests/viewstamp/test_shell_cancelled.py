@@ -18,6 +18,7 @@ from trio.testing import MockClock
 from tests.viewstamp.running import HOST, Account, wall_clock
 from transport.fabric import open_fabric
 from viewstamp.cluster import Cluster, Member
+from viewstamp.journal import StorageFailedError
 from viewstamp.journal.simulated import Operation, SimulatedDisk
 from viewstamp.shell.callers import ClosedError
 from viewstamp.shell.parts import Parts
@@ -113,21 +114,58 @@ async def _two_lives(disk: SimulatedDisk, steps: int) -> int:
     return instrument.left
 
 
+def _disk(clock: MockClock, slow: bool) -> SimulatedDisk:
+    disk = SimulatedDisk(Random(1))
+
+    def operation(kind: Operation, _: str) -> None:
+        if slow and kind is Operation.SYNC:
+            clock.jump(0.009)
+
+    disk.on_operation = operation
+    return disk
+
+
 @pytest.mark.parametrize("slow", [False, True])
 def test_a_member_that_is_cancelled_after_each_step(slow: bool) -> None:
-    async def main(steps: int) -> int:
-        disk = SimulatedDisk(Random(1))
-
-        def operation(kind: Operation, _: str) -> None:
-            if slow and kind is Operation.SYNC:
-                clock.jump(0.009)
-
-        disk.on_operation = operation
-        return await _two_lives(disk, steps)
-
     steps, left = 0, 0
     while left <= 0:
         steps += 4 if slow else 1  # Trio runs tasks in another order each time: all steps are met in the end.
         clock = MockClock(autojump_threshold=0)
-        left = trio.run(main, steps, clock=clock)
+        left = trio.run(_two_lives, _disk(clock, slow), steps, clock=clock)
     assert steps > 30
+
+
+async def _until_it_fails(disk: SimulatedDisk, clock: MockClock, how: Operation, nth: int, power_lost: bool) -> bool:
+    """A life whose disk refuses the nth of these operations, and another; whether it came to that."""
+    service = _Service()
+    clock.autojump_threshold = 0
+    disk.fail(how, nth=nth)
+    failed = False
+    with trio.fail_after(60):
+        async with trio.open_nursery() as elsewhere:
+            try:
+                await service.live(disk, elsewhere)
+            except* StorageFailedError:
+                failed = True
+        assert failed == (not disk._platter.faults), "an error of the disk was passed over"
+        disk._platter.faults.clear()
+        if power_lost:
+            disk.lose_power()
+        async with _open(disk) as replica:
+            assert service.answered <= await replica.read(Account.read_balance) <= service.asked
+            await replica.call(Account.deposit, 1)
+    return failed
+
+
+@pytest.mark.parametrize("power_lost", [False, True])
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_disk_that_refuses_each_operation_in_turn(slow: bool, power_lost: bool) -> None:
+    met = 0
+    for how in Operation:
+        nth, failed = 0, True
+        while failed:
+            nth += 1
+            clock = MockClock()
+            failed = trio.run(_until_it_fails, _disk(clock, slow), clock, how, nth, power_lost, clock=clock)
+            met += failed
+    assert met > 50
