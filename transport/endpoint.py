@@ -63,7 +63,7 @@ class EndpointLimits:
         default_factory=lambda: FragmentLimits(
             message_bytes=4 * MEBIBYTE,
             retained_bytes=8 * MEBIBYTE,
-            retained_messages=64,
+            retained_messages=4096,
             reassembly_bytes=8 * MEBIBYTE,
             reassembly_messages=64,
         )

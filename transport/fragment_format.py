@@ -52,7 +52,7 @@ class FragmentLimits:
 
     message_bytes: int = 16 * MEBIBYTE
     retained_bytes: int = 32 * MEBIBYTE
-    retained_messages: int = 1024
+    retained_messages: int = 4096  # as many as a session has in flight, unless told otherwise
     reassembly_bytes: int = 32 * MEBIBYTE
     reassembly_messages: int = 256
     window_bytes: int = 128 * 1024

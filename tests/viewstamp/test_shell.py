@@ -15,6 +15,7 @@ from statemachine import (
     CommandFailedError,
     CommandTooLargeError,
     Counter,
+    KeyValueStore,
     NotExecutedError,
     SessionExpiredError,
     ValueEncodingError,
@@ -164,6 +165,21 @@ async def test_more_calls_than_the_window_holds(autojump_clock: MockClock) -> No
             for _ in range(50):
                 nursery.start_soon(client.call, Account.deposit, 1)
         assert await cluster.replicas[1].read(Account.read_balance) == 50
+
+
+async def test_a_thousand_answers_that_fit_no_datagram_all_arrive_at_once(autojump_clock: MockClock) -> None:
+    """They are executed in one turn. Were more sent than are kept for repair, most of them would have to be asked for
+    again, and reads be read again, for half a second."""
+    async with running(machine=KeyValueStore) as cluster, cluster.open_client(KeyValueStore) as client:
+        await client.call(KeyValueStore.put, "key", b"x" * 3000)
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(500):
+                nursery.start_soon(client.read, KeyValueStore.get, "key")
+                nursery.start_soon(client.call, KeyValueStore.compare_and_swap, "key", b"another", b"")
+        assert trio.current_time() - began < 0.1
+        for replica in cluster.replicas.values():
+            assert not replica.statistics().transport.drops
 
 
 async def test_events_tell_what_changes_and_end_with_the_replica(autojump_clock: MockClock) -> None:
