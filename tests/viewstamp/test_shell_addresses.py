@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from statemachine import Counter
+from transport.endpoint import Endpoint
+from transport.fabric import FabricTransport, open_fabric
+from transport.frame import Identity
+from transport.interface import Address, TransportError
 from viewstamp.cli.demo.members import free_ports
 from viewstamp.cluster import Cluster, Member
+from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.client import open_client
 from viewstamp.shell.replica import open_replica
 
@@ -72,3 +78,31 @@ async def call_over(cluster: Cluster) -> None:
             await replica.wait_ready()
             async with open_client(cluster, Counter) as client:
                 assert await client.call(Counter.add, 2) == 2
+
+
+async def test_a_name_whose_server_does_not_answer_holds_up_no_other(autojump_clock: MockClock) -> None:
+    """Two of five names are looked up for 20 seconds each, in vain: that passes once, not twice, and again not."""
+    hosts = ("one.example", "two.example", "three.example", "four.example", "five.example")
+    cluster = Cluster.make("named", "vsr", [(host, 7000) for host in hosts])
+    resolved: list[tuple[float, str]] = []
+
+    class Resolving(FabricTransport):
+        async def resolve(self, host: str, port: int) -> Address:
+            if host in ("two.example", "three.example"):
+                await trio.sleep(20)
+                raise TransportError("the server does not answer")
+            resolved.append((trio.current_time() - began, host))
+            return (host, port)
+
+    async with open_fabric(1) as fabric:
+        transport = Resolving(fabric, ("client", 1), 10)
+        endpoint = Endpoint(Identity(b"cluster!", b"digest!!", 0, 0, 1 << 32, 1))
+        addresses = Addresses(cluster, endpoint, transport, 1)
+        began = trio.current_time()
+        await addresses.resolve_all()
+        assert trio.current_time() - began == 20
+        assert sorted(resolved) == [(0, "five.example"), (0, "four.example")]
+        resolved.clear()
+        with trio.move_on_after(10):
+            await addresses.keep_fresh(lambda: {4: 0})
+        assert resolved == [(22, "five.example")]

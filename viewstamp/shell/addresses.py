@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 
 import trio
@@ -37,8 +37,13 @@ class Addresses:
 
     async def resolve_all(self) -> None:
         """Resolve every member once. A name that does not resolve now is tried again in the background."""
-        for member in self._members:
-            await self._resolve(member)
+        await self._resolve_each(self._members)
+
+    async def _resolve_each(self, members: Iterable[int]) -> None:
+        """Beside each other: one name whose server does not answer must not hold up the others."""
+        async with trio.open_nursery() as nursery:
+            for member in members:
+                nursery.start_soon(self._resolve, member)
 
     async def _resolve(self, member: int) -> None:
         host, port = self._members[member].address
@@ -60,9 +65,9 @@ class Addresses:
         while True:
             await trio.sleep(_CHECK_S)
             silent = silence()
-            for member in named:
-                if member in self._unresolved or silent.get(member, _SILENT_NS) >= _SILENT_NS:
-                    await self._resolve(member)
+            await self._resolve_each(
+                [m for m in named if m in self._unresolved or silent.get(m, _SILENT_NS) >= _SILENT_NS]
+            )
 
 
 def _is_literal(host: str) -> bool:
