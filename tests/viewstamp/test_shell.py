@@ -316,6 +316,11 @@ async def test_the_arguments_are_checked_at_once(autojump_clock: MockClock) -> N
         with pytest.raises(UnknownMemberError):
             async with open_replica(Account, cluster.cluster, 4, "unused"):
                 pytest.fail("there is no member 4")
+        async with cluster.open_client() as client:
+            with trio.fail_after(5), pytest.raises(UnknownMemberError):
+                await client.status(4)
+            with trio.fail_after(5), pytest.raises(UnknownMemberError):
+                await client.read_from(4, Account.read_balance)
         async with cluster.open_member(1):
             with pytest.raises(TransportError, match="in use"):
                 cluster.open_member(1)

@@ -36,6 +36,7 @@ class Client(Callers):
         self, machine_class: type[StateMachine], cluster: Cluster, transport: Transport, random: Random
     ) -> None:
         super().__init__(machine_class, cluster.max_command_bytes)
+        self._cluster = cluster
         self._client_session = ClientSession.of(cluster, random=random)
         self._codec = MessageCodec(BODY_MESSAGES, {})
         sender = FIRST_CLIENT_ID + random.getrandbits(62)
@@ -66,13 +67,23 @@ class Client(Callers):
         """A linearizable read as `read`, but served by this member from its own state; waits until it answers.
 
         For comparing members: what this returns is what that member has applied.
+
+        Raises:
+          UnknownMemberError: the cluster has no such member; and what `read` does.
         """
+        self._cluster.member(member)
         body = self._bounded(query, query.bind(*args, **kwargs))
         self._refuse_if_closed()
         return cast("R", await self._finish(self._client_session.query(body, self._now_ns(), member)))
 
     async def status(self, member: int) -> Status:
-        """Ask one member how it sees itself. Waits until it answers: bound it with `trio.move_on_after`."""
+        """Ask one member how it sees itself. Waits until it answers: bound it with `trio.move_on_after`.
+
+        Raises:
+          UnknownMemberError: the cluster has no such member.
+          ClosedError: this client was closed first.
+        """
+        self._cluster.member(member)
         self._refuse_if_closed()
         nonce = self._random.getrandbits(62)
         arrived, statuses = trio.Event(), list[Status]()
