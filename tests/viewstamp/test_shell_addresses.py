@@ -106,3 +106,25 @@ async def test_a_name_whose_server_does_not_answer_holds_up_no_other(autojump_cl
         with trio.move_on_after(10):
             await addresses.keep_fresh(lambda: {4: 0})
         assert resolved == [(22, "five.example")]
+
+
+async def test_a_client_looks_for_new_addresses_while_it_waits_for_an_answer_and_not_when_it_is_idle(
+    autojump_clock: MockClock,
+) -> None:
+    cluster = Cluster.make("named", "vsr", [("one.example", 7000), ("two.example", 7000)])
+    resolved: list[str] = []
+
+    class Resolving(FabricTransport):
+        async def resolve(self, host: str, port: int) -> Address:
+            resolved.append(host)
+            return await super().resolve(host, port)
+
+    async with open_fabric(1) as fabric:
+        transport = Resolving(fabric, ("client", 1), 10)
+        async with open_client(cluster, Counter, transport=transport) as client:
+            await trio.sleep(60)
+            assert sorted(resolved) == ["one.example", "two.example"]
+            with trio.move_on_after(9):
+                await client.call(Counter.add, 1)
+            assert resolved.count("one.example") >= 4
+            assert resolved.count("two.example") >= 4
