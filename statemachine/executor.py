@@ -145,9 +145,13 @@ class Executor:
     def query(self, body: bytes) -> bytes:
         """Ask the machine, changing nothing; returns a reply as `apply` does.
 
-        MemoryError, RecursionError, and what is no Exception propagate, as there.
+        MemoryError and RecursionError are its result here: nothing was changed and no other replica asks, but whoever
+        asked would ask the next one, and the next, until none is left. What is no Exception propagates, as there.
         """
-        return self._run(self._queries, body)
+        try:
+            return self._run(self._queries, body)
+        except (MemoryError, RecursionError) as error:
+            return encode_failed(type(error).__name__)
 
     def lookup(self, session: int, request: int, mark: int) -> Lookup:
         """What is already known of a request, so that a duplicate need not be ordered; changes nothing.

@@ -100,3 +100,12 @@ class Restless(StateMachine):
     @query
     def read_wrong(self, key: str) -> int:
         return self.table[key]
+
+    @query
+    def read_deep(self, depth: int) -> int:
+        if not depth:
+            raise MemoryError
+        return 1 + self._down(depth)
+
+    def _down(self, depth: int) -> int:
+        return 1 + self._down(depth - 1) if depth else 0

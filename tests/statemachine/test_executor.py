@@ -152,6 +152,14 @@ def test_other_kinds_change_nothing_but_the_digest() -> None:
     assert len(executor.sessions) == 0
 
 
+@pytest.mark.parametrize(("depth", "name"), [(0, "MemoryError"), (1_000_000, "RecursionError")])
+def test_a_query_that_is_too_much_is_answered(depth: int, name: str) -> None:
+    """Its client would ask the next member, and the next: one query would end them all."""
+    executor = Driver(Restless()).executor
+    assert decode_outcome(executor.query(Restless.read_deep.bind(depth))) == Failed(name)
+    assert decode_outcome(executor.query(Restless.read.bind())) == Returned([])
+
+
 def test_a_query_answers_errors_and_changes_nothing() -> None:
     executor = Driver(Restless()).executor
     before = executor.state_digest()
