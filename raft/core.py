@@ -90,7 +90,7 @@ class Raft(MemberCore):
             s.election_at = (
                 now.monotonic
             )  # One of them may as well begin; at first start there is no leader to disturb.
-        self._reads = Reads(s, random, retry=s.timeouts.retry, patience=s.timeouts.suspect)
+        self._reads = Reads(s, random, s.timeouts)
         self._invariants = Invariants(s)
 
     def receive(self, sender: int, incarnation: int, message: Message, now: Time) -> None:

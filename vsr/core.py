@@ -85,7 +85,7 @@ class ViewstampedReplication(MemberCore):
                 r.recovery_at = now.monotonic
             case _:
                 assert_never(origin)
-        self._reads = Reads(Rounds(r), random, retry=r.timeouts.retry, patience=r.timeouts.suspect)
+        self._reads = Reads(Rounds(r), random, r.timeouts)
         self._invariants = Invariants(r)
 
     def _found(self) -> None:

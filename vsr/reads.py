@@ -28,7 +28,8 @@ class Rounds(ReadHost):
     @property
     def follows(self) -> int:
         r = self._r
-        return r.primary_of(r.view) if r.status is Status.NORMAL and not r.is_primary else 0
+        # Who proposes another view has not heard its primary for a suspect time-out: a read need not wait for longer.
+        return r.primary_of(r.view) if r.status is Status.NORMAL and not r.is_primary and not r.proposed else 0
 
     @property
     def read_index(self) -> int | None:

@@ -1,4 +1,7 @@
-"""Disks that take nearly as long as the suspect time-out: whoever leads must be let go on, for no other is quicker."""
+"""Disks and links that take nearly as long as the suspect time-out: all goes on, only later.
+
+Whoever leads must be let go on, for no other is quicker; and reads must be waited for.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,22 @@ import pytest
 
 from raft import Raft
 from tests.protocol.cluster import WALL, proposal
-from viewstamp.protocol import MILLISECOND, SECOND, Configuration, Core, Founded, Message, SendAfter, Time
+from viewstamp.protocol import (
+    MILLISECOND,
+    SECOND,
+    Configuration,
+    Core,
+    Founded,
+    Message,
+    ReadFailed,
+    ReadReady,
+    SendAfter,
+    Time,
+)
 from vsr import ViewstampedReplication
 
 _LINK_NS = MILLISECOND // 5
+_READ_NS = 35 * MILLISECOND
 _TICK_NS = 5 * MILLISECOND
 _LOAD_NS = 10 * MILLISECOND
 _MEMBERS = (1, 2, 3)
@@ -32,12 +47,14 @@ class _Disk:
 
 
 class _World:
-    """Three members with such disks, under a load that never ends."""
+    """Three members with such disks and links, under a load of commands and reads that never ends."""
 
-    def __init__(self, protocol: type[Core], disk_ns: int) -> None:
+    def __init__(self, protocol: type[Core], disk_ns: int, link_ns: int = _LINK_NS) -> None:
         configuration = Configuration(_MEMBERS)
-        self._disk_ns = disk_ns
+        self._disk_ns, self._link_ns = disk_ns, link_ns
         self.now = 0
+        self.asked: dict[int, int] = {}  # read -> what was committed anywhere when it was asked
+        self.answers: dict[int, ReadReady | ReadFailed] = {}
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._number = 0
         founded = Founded(tuple(_MEMBERS))
@@ -47,6 +64,7 @@ class _World:
             self._turn(me)
         self._at(0, self._tick)
         self._at(0, self._load)
+        self._at(0, self._read)
 
     def run(self, until: int) -> None:
         while self._events[0][0] < until:
@@ -66,6 +84,7 @@ class _World:
         for send in effects.sends:
             self._send(me, send.to, send.message)
         disk.promises.extend(effects.promises)
+        self.answers.update({answer.read: answer for answer in effects.reads})
         if effects.write is not None:
             disk.waiting = effects.write.number
         self._begin_write(me)
@@ -95,7 +114,7 @@ class _World:
             self.cores[to].receive(sender, sender, message, self._time)
             self._turn(to)
 
-        self._at(_LINK_NS, deliver)
+        self._at(self._link_ns, deliver)
 
     def _tick(self) -> None:
         for me, core in self.cores.items():
@@ -111,6 +130,14 @@ class _World:
                 self._turn(me)
         self._at(_LOAD_NS, self._load)
 
+    def _read(self) -> None:
+        for me, core in self.cores.items():
+            read = len(self.asked) + 1
+            self.asked[read] = max(core.standing.commit for core in self.cores.values())
+            core.read(read, self._time)
+            self._turn(me)
+        self._at(_READ_NS, self._read)
+
 
 @pytest.mark.parametrize("protocol", [ViewstampedReplication, Raft], ids=["vsr", "raft"])
 @pytest.mark.parametrize("disk_ms", [100, 200, 280])
@@ -123,3 +150,19 @@ def test_members_on_slow_disks_keep_their_primary(protocol: type[Core], disk_ms:
     assert {me: core.standing.view for me, core in world.cores.items()} == {me: found[me].view for me in _MEMBERS}
     committed = min(core.standing.commit - found[me].commit for me, core in world.cores.items())
     assert committed > 0.9 * 20 * SECOND / _LOAD_NS
+
+
+@pytest.mark.parametrize("protocol", [ViewstampedReplication, Raft], ids=["vsr", "raft"])
+@pytest.mark.parametrize(("disk_ms", "link_ms"), [(200, 1), (280, 1), (1, 100), (1, 140), (100, 50)])
+def test_reads_are_served_wherever_commands_are(protocol: type[Core], disk_ms: int, link_ms: int) -> None:
+    """A round takes two links and up to two disks, and at a backup two links more: longer than a suspect time-out."""
+    world = _World(protocol, disk_ms * MILLISECOND, link_ms * MILLISECOND)
+    world.run(6 * SECOND)  # With such disks Raft's first elections take that long.
+    first = len(world.asked) + 1
+    world.run(9 * SECOND)
+    last = len(world.asked)
+    world.run(10 * SECOND)
+    for read in range(first, last + 1):
+        answer = world.answers[read]
+        assert isinstance(answer, ReadReady), answer
+        assert answer.op >= world.asked[read]

@@ -108,7 +108,7 @@ def test_d6_4_a_question_is_asked_again_and_then_given_up() -> None:
     server.wait(server.configuration.timeouts.retry)
     first, again = server.sent(ReadIndex)
     assert first == again
-    for _ in range(10):  # A leader that is heard, and does not answer.
+    for _ in range(25):  # A leader that is heard, and does not answer.
         server.wait(SECOND // 20)
         server.receive(1, heartbeat(1))
     assert [(type(answer), answer.read) for answer in server.reads] == [(ReadFailed, 5)]

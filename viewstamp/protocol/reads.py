@@ -13,7 +13,16 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from random import Random
 
+from viewstamp.protocol.configuration import Timeouts
 from viewstamp.protocol.core import NEVER, ReadFailed, ReadReady
+
+_PATIENCE = 4
+"""A read is given up after so many suspect time-outs.
+
+A primary goes on while its majority answers within one, and a read can need several such answers: the question of a
+backup and its answer, what the view began with, and the round, whose answers wait for the write that is under way at a
+backup and for the next one. A primary that has lost its majority gives way long before, and fails its reads with that.
+"""
 
 
 class ReadHost(ABC):
@@ -37,7 +46,7 @@ class ReadHost(ABC):
     @property
     @abstractmethod
     def follows(self) -> int:
-        """The primary that this member follows in this view, 0 if none."""
+        """The primary that this member follows in this view and has heard lately, 0 if none."""
 
     @property
     @abstractmethod
@@ -90,10 +99,10 @@ class _Question:
 class Reads:
     """The reads under way at one member. Durations are nanoseconds."""
 
-    def __init__(self, host: ReadHost, random: Random, *, retry: int, patience: int) -> None:
+    def __init__(self, host: ReadHost, random: Random, timeouts: Timeouts) -> None:
         self._host = host
-        self._retry = retry
-        self._patience = patience
+        self._retry = timeouts.retry
+        self._patience = _PATIENCE * timeouts.suspect
         self._view = host.read_view
         self._unready: list[_Read] = []
         self._waiting: list[_Read] = []
@@ -151,9 +160,11 @@ class Reads:
         if not (self._unready or self._waiting or self._fresh or self._questions):
             self._view = host.read_view
             return
-        if self._view != host.read_view or not (host.leads or host.follows):
+        if self._view != host.read_view:
             self._fail_all("the view changed")
             self._view = host.read_view
+        elif not (host.leads or host.follows):
+            self._fail_all("no primary is known here any more")
         if self._unready and host.leads:
             index = host.read_index
             if index is not None:
