@@ -85,7 +85,7 @@ class Acknowledged:
 
     op: int = 0
     round: int = 0
-    asked_round: int = 0
+    asked_round: int = -1  # none: its first question shows that it has heard of this view
     heard: int = 0
     wall_skew: int = 0
 

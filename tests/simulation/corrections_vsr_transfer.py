@@ -14,7 +14,7 @@ from tests.simulation.corrections import (
     with_message,
 )
 from viewstamp.protocol import NEVER
-from vsr import ViewstampedReplication, state_transfer, view_change
+from vsr import ViewstampedReplication, normal, state_transfer, view_change
 from vsr.messages import (
     GetState,
     NewState,
@@ -163,6 +163,21 @@ def _() -> list[Change]:
 )
 def _() -> list[Change]:
     return [(state_transfer, "_count_as_answer", lambda r, sender, number: None)]
+
+
+@_rule(
+    "23",
+    "the first question of a member that joins is no sign of life, for STARTVIEW tells of no round",
+    "test_5_2_ours_the_first_question_in_a_view_shows_that_its_start_was_heard",
+    "test_members_far_apart_on_slow_disks_get_over_the_loss_of_their_primary",
+    needs="four links and a disk that take longer than the suspect time-out, and one of three down",
+)
+def _() -> list[Change]:
+    def begin(r: Replica, reason: str) -> None:
+        for backup in r.acknowledged.values():
+            backup.asked_round = 0
+
+    return [after(normal, "begin_as_primary", begin)]
 
 
 @_rule(

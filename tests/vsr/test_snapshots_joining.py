@@ -176,6 +176,18 @@ def test_5_2_ours_a_primary_that_is_asked_for_its_log_is_heard() -> None:
     assert not primary.leads
 
 
+def test_5_2_ours_the_first_question_in_a_view_shows_that_its_start_was_heard() -> None:
+    """STARTVIEW tells of no round. A primary that waited for the PREPAREOK would wait for four links and a disk."""
+    primary = compacted(5)
+    primary.wait(primary.configuration.timeouts.suspect)
+    primary.receive(3, GetState(0, 0, 1, round=0))
+    primary.wait(primary.configuration.timeouts.suspect)
+    assert primary.leads
+    primary.receive(3, GetState(0, 0, 1, round=0))
+    primary.wait(primary.configuration.timeouts.suspect)
+    assert not primary.leads, "and the same once more shows nothing"
+
+
 def test_5_2_ours_a_member_that_asks_and_does_not_hear_the_primary_is_no_answer() -> None:
     """It is deaf: the primary would lead on with it for ever, and commit nothing."""
     primary = compacted(5)
