@@ -100,7 +100,7 @@ def _markdown(rows: Sequence[Row]) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; 1 if a mutant survived."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants_table", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=300, help="give a mutant up after so many")
+    parser.add_argument("--seeds", type=int, default=450, help="give a mutant up after so many")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--level", choices=("core", "cluster", "both"), default="both")
     parser.add_argument("--protocol", choices=("vsr", "raft", "both"), default="both")
