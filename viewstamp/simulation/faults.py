@@ -86,8 +86,8 @@ class Faults:
                 self.world.watch.counts["damaged snapshot replaced"] += 1
                 self.world.note(f"member {member} has another snapshot in the place of the damaged one")
                 self.decayed.remove(member)
-        for member, node in self.world.nodes.items():
-            if member not in self.gone and any(isinstance(failure, DataLostError) for failure in node.failures):
+        for member in sorted(self.replaced - self.gone):  # Whoever else refused its disk would be wrong.
+            if any(isinstance(failure, DataLostError) for failure in self.world.nodes[member].failures):
                 self.gone.add(member)
                 self.without_data.add(member)
         for member in sorted(self.without_data - self.gone - self.damaged - self.decayed):
