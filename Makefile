@@ -15,9 +15,11 @@ help: ## list the targets
 demo: $(INSTALLED) ## kill primaries under load and count what is lost (PROTOCOL=vsr by default)
 	@$(BIN)/viewstamp demo $(if $(PROTOCOL),--protocol $(PROTOCOL))
 
-# The soak mostly waits, and does so beside the others: see tests/side_by_side.py.
-test: verify ## verify, then run all tests, then 150 seeds of each protocol in simulation, 15 also through the Trio shell; beside them soak for a minute
-	$(BIN)/python -m tests.side_by_side $(BIN)/viewstamp soak --minutes 1 -- $(BIN)/python -m pytest \
+# The tests of the simulation take one core for as long as all the rest takes, and run beside it: see tests/side_by_side.py.
+test: verify ## verify, then run all tests, soak for a minute, and play 150 seeds of each protocol in simulation, 15 also through the Trio shell
+	$(BIN)/python -m tests.side_by_side $(BIN)/python -m pytest tests/simulation \
+		-- $(BIN)/viewstamp soak --minutes 1 \
+		-- $(BIN)/python -m pytest --ignore tests/simulation \
 		-- $(BIN)/viewstamp fuzz --protocol both --seeds 0:150 --jobs 2 \
 		-- $(BIN)/viewstamp fuzz --protocol both --seeds 0:15 --jobs 2 --shell trio
 
