@@ -27,9 +27,15 @@ def program(text: str, *arguments: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(("first", "second", "third", "code"), [(0, 0, 0, 0), (3, 0, 0, 3), (0, 4, 5, 4), (0, 0, 5, 5)])
-def test_the_first_failure_is_the_exit_code_and_ends_the_row(first: int, second: int, third: int, code: int) -> None:
+def test_the_first_failure_is_the_exit_code_and_ends_the_row(
+    tmp_path: Path, first: int, second: int, third: int, code: int
+) -> None:
+    said = tmp_path / "said"
+    wait = f"import os, time\nwhile not os.path.exists({str(said)!r}): time.sleep(0.01)\n"
     commands = [
-        program(f"print('number', {n}); raise SystemExit({c})") for n, c in ((1, first), (2, second), (3, third))
+        program(f"print('number 1', flush=True); open({str(said)!r}, 'w').close(); raise SystemExit({first})"),
+        program(f"{wait}print('number 2'); raise SystemExit({second})"),
+        program(f"print('number 3'); raise SystemExit({third})"),
     ]
     result = subprocess.run(side_by_side(*commands), capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == code
