@@ -14,7 +14,7 @@ from vsr import ViewstampedReplication
 
 SEEDS_AT_MOST = 150
 RARE = {("raft", "answers to heartbeats confirm whatever read is the newest"): 450}
-"""What one seed in 150 finds has more of them."""
+"""Those that take more seeds than that, and how many they are given."""
 BEGIN_AT = {
     ("raft", "entries of earlier terms are committed by counting"): 20,
     ("raft", "acknowledgements of an earlier term raise what a follower holds"): 20,

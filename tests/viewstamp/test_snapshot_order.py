@@ -154,6 +154,17 @@ def give(taker: Taker, snapshot: Snapshot, place: int, chunk: bytes, source: int
     return taker.snapshots.receive(source, Chunk(snapshot.op, snapshot.digest, place * CHUNK_BYTES, chunk), taker.now)
 
 
+def fetch_large(taker: Taker) -> Snapshot:
+    """It wants the large snapshot of another, gets all of it, and has it on its disk."""
+    snapshot, chunks = large()
+    taker.turn(Wanted(OTHER, snapshot))
+    for place, chunk in enumerate(chunks):
+        give(taker, snapshot, place, chunk, OTHER)
+    taker.turn(Wanted(OTHER, snapshot))
+    taker.write_files()
+    return snapshot
+
+
 # What is durable before what.
 
 
@@ -223,12 +234,7 @@ def test_a_log_that_was_kept_for_another_does_not_go_with_an_installed_snapshot_
     taker.take(200)
     taker.journal()
     compacted = list(taker.protocol.compacted)
-    snapshot, chunks = large()
-    taker.turn(Wanted(OTHER, snapshot))
-    for place, chunk in enumerate(chunks):
-        give(taker, snapshot, place, chunk, OTHER)
-    taker.turn(Wanted(OTHER, snapshot))
-    taker.write_files()
+    snapshot = fetch_large(taker)
     turn = Turn()
     taker.snapshots.follow(Effects(restore=snapshot), len(taker.records) + 1, taker.now, turn)
     assert turn.restore == snapshot
@@ -243,12 +249,7 @@ def test_the_file_that_the_journal_names_stays_until_the_record_of_one_that_was_
     """Its record was under way when a newer one was installed. A crash between the two finds the older one named."""
     taker = Taker()
     taken = taker.take(100)
-    snapshot, chunks = large()
-    taker.turn(Wanted(OTHER, snapshot))
-    for place, chunk in enumerate(chunks):
-        give(taker, snapshot, place, chunk, OTHER)
-    taker.turn(Wanted(OTHER, snapshot))
-    taker.write_files()
+    snapshot = fetch_large(taker)
     install = taker._issue((record_of(snapshot),))
     taker.snapshots.follow(Effects(restore=snapshot), install, taker.now, Turn())
     taker.snapshots.written(install - 1, taker.now)
