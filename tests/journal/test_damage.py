@@ -217,6 +217,17 @@ def test_room_is_made_step_by_step(tmp_path: Path) -> None:
     assert open_copy(tmp_path).recovered.state == b"state 79"
 
 
+def test_room_is_written_before_it_is_needed(tmp_path: Path) -> None:
+    """A sync of blocks that lie nowhere yet waits for the file system's journal as well."""
+    journal = open_journal(RealFiles(tmp_path), segment_bytes=1 << 20, room_bytes=1 << 17)
+    journal.commit([StateRecord(b"state")])
+    journal.close()
+    size = (tmp_path / FIRST).stat().st_size
+    assert size > 1 << 17
+    with (tmp_path / FIRST).open("rb") as file:
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == size
+
+
 def test_a_batch_of_another_journal_proves_nothing(tmp_path: Path) -> None:
     """A misdirected sector, or a client's value that contains a journal, after a torn batch."""
     write_scenario(tmp_path / "mine", 1 << 20)

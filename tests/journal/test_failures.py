@@ -211,7 +211,7 @@ class FailingSystem:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("pwrite", 10), ("fsync", 10), ("fdatasync", 7), ("ftruncate", 5), ("rename", 3), ("open", 6)]
+    ("name", "least"), [("pwrite", 10), ("fsync", 10), ("fdatasync", 7), ("ftruncate", 2), ("rename", 3), ("open", 6)]
 )
 def test_real_errors_stop_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, least: int) -> None:
     nth = 0
@@ -249,21 +249,45 @@ def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     journal.close()
 
 
+def limit_files(patched: pytest.MonkeyPatch, limit: int) -> None:
+    """No file gets larger than that, as under a quota, or on a disk that is nearly full."""
+    original = os.pwrite
+
+    def limited(descriptor: int, data: bytes, offset: int) -> int:
+        if offset >= limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return original(descriptor, bytes(data)[: limit - offset], offset)
+
+    patched.setattr(os, "pwrite", limited)
+
+
 def test_a_journal_does_without_room_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A limit on the size of files, or a file system that sets aside what is asked for: small batches still fit."""
-
-    def full(_descriptor: int, _size: int) -> None:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-
+    """Small batches still fit."""
     with monkeypatch.context() as patched:
-        patched.setattr(os, "ftruncate", full)
-        journal = open_journal(RealFiles(tmp_path))
+        limit_files(patched, 50_000)
+        journal = open_journal(RealFiles(tmp_path), segment_bytes=1 << 20, room_bytes=1 << 17)
         for records in scenario():
             journal.commit(records)
         journal.close()
-    assert (tmp_path / "journal-0000000001").stat().st_size == inspect_journal(tmp_path).segments[0].bytes
+    assert (tmp_path / "journal-0000000001").stat().st_size == inspect_journal(tmp_path).segments[0].bytes < 50_000
     journal = open_journal(RealFiles(tmp_path))
     assert image_of(journal) == images(scenario())[-1]
+    journal.close()
+
+
+def test_where_room_finds_no_place_batches_fill_the_file_to_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_journal(RealFiles(tmp_path), segment_bytes=1 << 20, room_bytes=1 << 17)
+    limit_files(monkeypatch, 50_000)
+    for number in range(50):
+        journal.commit([StateRecord(bytes([number]) * 900)])
+    with pytest.raises(StorageFailedError, match="File too large"):
+        journal.commit([StateRecord(bytes(50_000))])
+    journal.close()
+    monkeypatch.undo()
+    journal = open_journal(RealFiles(tmp_path))
+    assert journal.recovered.state == bytes([49]) * 900
     journal.close()
 
 
