@@ -33,7 +33,7 @@ from viewstamp.shell.snapshot_work import SnapshotWork, load_snapshot
 from viewstamp.shell.storage import Storage
 
 _TURN_DATAGRAMS = 256
-_TURN_NS = 2 * MILLISECOND
+_TURN_S = 0.002
 _FULL_TURNS_AT_MOST = 64
 _FULL_NS_AT_MOST = 50 * MILLISECOND
 _EVENTS_KEPT = 1024
@@ -228,15 +228,15 @@ class RunningReplica(Callers):
         endless = self._full_turns >= _FULL_TURNS_AT_MOST or now.monotonic - self._full_since >= _FULL_NS_AT_MOST
         if now.monotonic >= self._deadline and (drained or endless):
             replica.tick(now)
-        more = self._carry_out()
+        more = self._carry_out(now)
         # What changes it before the next turn is looked at again when the turn that does so ends.
         self._deadline = replica.deadline
         return self._deadline if drained and not more else None
 
-    def _carry_out(self) -> bool:
+    def _carry_out(self, now: Time) -> bool:
+        """What the turn that began at `now` asks for. Whether it asks for more than is good for one."""
         replica = self._replica
-        now = self._now()
-        began = now.monotonic
+        ends_at = self._current_time() + _TURN_S
         while True:
             turn = replica.finish(now)
             for datagram, address in turn.datagrams:
@@ -248,14 +248,14 @@ class RunningReplica(Callers):
             if turn.files or turn.restore is not None:
                 self._snapshots.begin(turn.files, turn.restore)
             durable = self._storage.write(turn.writes) if turn.writes else 0
-            if durable:
-                replica.written(durable, self._now())
             if turn.release:
                 self._storage.release(turn.release)
             if not durable and not turn.more:
                 return False
             now = self._now()
-            if now.monotonic - began > _TURN_NS:
+            if durable:
+                replica.written(durable, now)
+            if self._current_time() > ends_at:
                 return True
 
     def take_snapshot(self) -> None:
@@ -278,8 +278,9 @@ class RunningReplica(Callers):
 
     def resign(self) -> None:
         """Give way to another primary, if this member is one: what a planned stop does first."""
-        self._replica.resign(read_clock(self._wall_clock))
-        self._carry_out()
+        now = self._now()
+        self._replica.resign(now)
+        self._carry_out(now)
 
     def close(self) -> None:
         """The loop has ended: release whoever waits."""

@@ -34,6 +34,7 @@ class Storage:
         self._journal = journal
         self._wake = wake
         self._run_sync = run_sync
+        self._current_time = trio.lowlevel.current_clock().current_time
         self._waiting: list[tuple[int, tuple[JournalRecord, ...]]] = []
         self._wanted = trio.Event()
         self._busy = False
@@ -60,9 +61,9 @@ class Storage:
             self._idle = trio.Event() if self._idle.is_set() else self._idle
             self._wanted.set()
             return 0
-        began = trio.current_time()
+        began = self._current_time()
         self._journal.commit(_records(writes))
-        self._measure(trio.current_time() - began)
+        self._measure(self._current_time() - began)
         return writes[-1][0]
 
     def release(self, op: int) -> None:
@@ -112,9 +113,9 @@ class Storage:
     async def _write_waiting(self) -> None:
         writes = self._take_waiting()
         batch = self._journal.encode_batch(_records(writes))
-        began = trio.current_time()
+        began = self._current_time()
         await self._beside_loop(self._write_and_sync, batch)
-        self._measure(trio.current_time() - began)
+        self._measure(self._current_time() - began)
         self._finished = writes[-1][0]
         self._wake()
 
