@@ -62,6 +62,33 @@ async def test_an_exception_from_the_block_leaves_as_itself(autojump_clock: Mock
         assert grouped.value.exceptions[1] is error
 
 
+@pytest.mark.parametrize("opener", ["client", "member"])
+async def test_an_exception_from_a_cancelled_block_leaves_as_itself(autojump_clock: MockClock, opener: str) -> None:
+    """Nothing waits on the way out: a checkpoint there would raise the cancellation in its place."""
+    async with running() as cluster:
+        await cluster.stop(1)
+        with pytest.raises(ValueError, match="own"), trio.CancelScope() as scope:  # noqa: PT012 - it ends the block
+            async with cluster.open_client() if opener == "client" else cluster.open_member(1):
+                scope.cancel()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    raise ValueError("the caller's own")
+
+
+async def test_a_disk_that_fails_while_the_member_is_cancelled_is_told(autojump_clock: MockClock) -> None:
+    async with unstarted(members=1) as cluster:
+        with pytest.raises(StorageFailedError), trio.CancelScope() as scope:  # noqa: PT012 - it ends the block
+            async with cluster.open_member(1) as replica, trio.open_nursery() as nursery:
+                await replica.call(Account.deposit, 1)
+                cluster.disks[1].fail(Operation.SYNC)
+                nursery.start_soon(replica.call, Account.deposit, 1)
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    scope.cancel()
+
+
 async def test_a_machine_that_cannot_go_on_ends_its_own_block_alone(autojump_clock: MockClock) -> None:
     """What is no ordinary error stops the replica, as itself, and what others wait for goes on."""
     async with running() as cluster, cluster.open_client() as client:
