@@ -294,6 +294,30 @@ async def test_an_expired_session_stays_so_until_renewed(autojump_clock: MockClo
             assert await client.call(Account.deposit, 1) == 4
 
 
+async def test_renewing_a_session_for_nothing_keeps_no_later_news_from_it(autojump_clock: MockClock) -> None:
+    """A call was in flight then, and finds that the session has expired: whoever renews it after that has a new one."""
+    async with unstarted() as cluster:
+        object.__setattr__(cluster.cluster, "max_sessions", 1)
+        await cluster.start_all()
+        transport = cluster.fabric.open((HOST, 8000))
+        async with cluster.open_client(transport=transport) as client, cluster.open_client() as other:
+            await client.call(Account.deposit, 1)
+            cluster.fabric.network.isolate(transport.address)
+
+            async def work() -> None:
+                with pytest.raises(SessionExpiredError):
+                    await client.call(Account.deposit, 10)
+                client.renew_session()
+                assert await client.call(Account.deposit, 100) == 102
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(work)
+                await trio.testing.wait_all_tasks_blocked()
+                client.renew_session()  # Not expired, for all it knows: nothing changes.
+                await other.call(Account.deposit, 1)
+                cluster.fabric.network.heal()
+
+
 async def test_a_blank_member_with_a_clock_in_the_past_takes_a_newer_incarnation(autojump_clock: MockClock) -> None:
     """Its directory was lost before the cluster was founded, and the clock of the machine in its place is behind."""
     async with unstarted() as cluster:

@@ -120,8 +120,9 @@ class Callers(ABC):
 
     def renew_session(self) -> None:
         """After SessionExpiredError: open a new session for the calls made from now on."""
-        self._renewed_after = self._newest
-        self._session.renew()
+        if self._session.expired:
+            self._renewed_after = self._newest
+            self._session.renew()
 
     def _bounded(self, operation: Command[P, R] | Query[P, R], body: bytes) -> bytes:
         if len(body) > self._maximum_body_bytes:
