@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+import trio
 from click.testing import CliRunner
 
 from viewstamp.cli import main
@@ -13,6 +16,7 @@ from viewstamp.cli.demo.members import free_ports
 from viewstamp.cli.poll import primary_of
 from viewstamp.cli.status import differences
 from viewstamp.replica.status import Status
+from viewstamp.shell.client import Client
 
 
 def status_of(member: int, *, view: int, primary: int, waiting: str = "") -> Status:
@@ -53,6 +57,20 @@ def test_a_cluster_that_is_down(tmp_path: Path) -> None:
         "waiting": ["no answer from member 1"],
         "different": [],
     }
+
+
+def test_ctrl_c_while_a_member_is_silent_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members are asked beside each other, in a nursery, and what is raised in one leaves it in a group."""
+
+    async def interrupted(_: Client, member: int) -> Status:
+        if member == 2:
+            signal.raise_signal(signal.SIGINT)
+        return await trio.sleep_forever()
+
+    monkeypatch.setattr(Client, "status", interrupted)
+    CliRunner().invoke(main, ["init", str(tmp_path)])
+    result = CliRunner().invoke(main, ["status", "--cluster", str(tmp_path / "cluster.toml")])
+    assert (result.exit_code, result.stderr) == (130, "viewstamp: interrupted\n")
 
 
 def test_the_primary_is_who_says_so_in_the_highest_view() -> None:

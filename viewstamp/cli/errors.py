@@ -91,3 +91,7 @@ def one_line_errors() -> Iterator[None]:
         raise Failed(str(error)) from error
     except KeyboardInterrupt as error:
         raise Interrupted from error
+    except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is not None:
+            raise
+        raise Interrupted from group  # It landed in a nursery, and left that in a group.
