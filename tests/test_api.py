@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import re
 import subprocess
@@ -76,6 +77,26 @@ def test_exports_are_sorted_and_complete() -> None:
     assert sorted(viewstamp.__all__) == list(viewstamp.__all__)
     assert set(viewstamp.__all__) == set(viewstamp._HOME_OF)
     assert not hasattr(viewstamp, "nothing")
+
+
+@pytest.mark.parametrize(
+    "name", ["Client", "Cluster", "Command", "Query", "RunningReplica", "StateMachine", "open_client", "open_replica"]
+)
+def test_what_a_service_may_have_to_catch_is_exported(name: str) -> None:
+    """It imports from nowhere else."""
+    found = getattr(viewstamp, name)
+    members = [value for key, value in inspect.getmembers(found) if not key.startswith("_")]
+    text = "\n".join([inspect.getdoc(part) or "" for part in (found, *members)])
+    named = set(re.findall(r"\b[A-Z][A-Za-z]+Error\b", text))
+    assert {error for error in named if not hasattr(builtins, error)} <= set(viewstamp.__all__)
+
+
+def test_the_errors_that_the_guide_tells_apart_are_exported() -> None:
+    guide = (ROOT / "docs" / "state-machines.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| .*Error`.*\|$", guide, re.MULTILINE)
+    named = set(re.findall(r"`([A-Z][A-Za-z]+Error)`", "".join(table)))
+    assert "NotExecutedError" in named
+    assert {error for error in named if not hasattr(builtins, error)} <= set(viewstamp.__all__)
 
 
 @pytest.mark.parametrize("module", ["viewstamp", "viewstamp.protocol", "vsr"])

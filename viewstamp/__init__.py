@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         CommandTooLargeError,
         Context,
         Counter,
+        DefinitionError,
         KeyValueStore,
         NotExecutedError,
         OutcomeUnknownError,
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
         SessionExpiredError,
         SnapshotError,
         StateMachine,
+        ValueEncodingError,
         command,
         query,
     )
     from transport.interface import TransportError
-    from viewstamp.cluster import Cluster, ClusterFileError, Member
-    from viewstamp.journal import JournalError
-    from viewstamp.protocol import Limits, Timeouts, Transition, Viewstamp
+    from viewstamp.cluster import Cluster, ClusterError, ClusterFileError, Member, UnknownMemberError
+    from viewstamp.journal import JournalError, StorageFailedError
+    from viewstamp.protocol import InvariantError, Limits, Timeouts, Transition, Viewstamp
     from viewstamp.replica import DataLostError, SupersededError
     from viewstamp.replica.status import ReplicaStatistics, Status
     from viewstamp.shell.callers import ClosedError
@@ -48,6 +50,7 @@ _HOMES = {
         "CommandTooLargeError",
         "Context",
         "Counter",
+        "DefinitionError",
         "KeyValueStore",
         "NotExecutedError",
         "OutcomeUnknownError",
@@ -56,13 +59,14 @@ _HOMES = {
         "SessionExpiredError",
         "SnapshotError",
         "StateMachine",
+        "ValueEncodingError",
         "command",
         "query",
     ),
     "transport.interface": ("TransportError",),
-    "viewstamp.cluster": ("Cluster", "ClusterFileError", "Member"),
-    "viewstamp.journal": ("JournalError",),
-    "viewstamp.protocol": ("Limits", "Timeouts", "Transition", "Viewstamp"),
+    "viewstamp.cluster": ("Cluster", "ClusterError", "ClusterFileError", "Member", "UnknownMemberError"),
+    "viewstamp.journal": ("JournalError", "StorageFailedError"),
+    "viewstamp.protocol": ("InvariantError", "Limits", "Timeouts", "Transition", "Viewstamp"),
     "viewstamp.replica": ("DataLostError", "SupersededError"),
     "viewstamp.replica.status": ("ReplicaStatistics", "Status"),
     "viewstamp.shell.callers": ("ClosedError",),
@@ -76,6 +80,7 @@ __all__ = [
     "Client",
     "ClosedError",
     "Cluster",
+    "ClusterError",
     "ClusterFileError",
     "Command",
     "CommandError",
@@ -84,6 +89,8 @@ __all__ = [
     "Context",
     "Counter",
     "DataLostError",
+    "DefinitionError",
+    "InvariantError",
     "JournalError",
     "KeyValueStore",
     "Limits",
@@ -98,10 +105,13 @@ __all__ = [
     "SnapshotError",
     "StateMachine",
     "Status",
+    "StorageFailedError",
     "SupersededError",
     "Timeouts",
     "Transition",
     "TransportError",
+    "UnknownMemberError",
+    "ValueEncodingError",
     "Viewstamp",
     "command",
     "open_client",
