@@ -18,17 +18,18 @@ from transport.interface import Address, TransportError
 from viewstamp.cli.demo.members import free_ports
 from viewstamp.cluster import Cluster, Member
 from viewstamp.shell.addresses import Addresses
-from viewstamp.shell.client import open_client
+from viewstamp.shell.client import _own_host, open_client
 from viewstamp.shell.replica import open_replica
 
 FAMILY = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
 
 class Names(trio.abc.HostnameResolver):
-    """Gives `localhost` these addresses, in this order, as a system's own list of hosts does."""
+    """Gives one name these addresses, in this order, as a system's own list of hosts does."""
 
-    def __init__(self, addresses: Sequence[str]) -> None:
+    def __init__(self, addresses: Sequence[str], name: str = "localhost") -> None:
         self.addresses = addresses
+        self.name = name
 
     async def getaddrinfo(
         self,
@@ -40,7 +41,8 @@ class Names(trio.abc.HostnameResolver):
         flags: int = 0,
     ) -> list[Any]:
         await trio.lowlevel.checkpoint()
-        assert host in (b"localhost", "localhost")
+        if host not in (self.name, self.name.encode()):
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         found = [(FAMILY[each], each) for each in self.addresses if family in (0, FAMILY[each])]
         if not found and flags & socket.AI_V4MAPPED:
             found = [(socket.AF_INET6, "::ffff:" + each) for each in self.addresses]
@@ -70,6 +72,31 @@ async def test_members_at_localhost_that_listen_elsewhere_are_reached(addresses:
     (port,) = free_ports(1)
     members = (Member(1, "localhost", port, bind_host="0.0.0.0"),)
     await call_over(Cluster("named", b"localhos", "vsr", members, storage="memory"))
+
+
+@pytest.mark.parametrize("addresses", [["127.0.0.1"], ["127.0.0.1", "::1"], ["::1", "127.0.0.1"]])
+async def test_a_client_reaches_a_member_whose_name_has_addresses_of_both_families(addresses: list[str]) -> None:
+    """The member listens on the first of them. That another name does not resolve changes nothing."""
+    trio.socket.set_custom_hostname_resolver(Names(addresses, "one.example"))
+    (port,) = free_ports(1)
+    await call_over(Cluster.make("named", "vsr", [("one.example", port)], storage="memory"))
+    assert await _own_host(Cluster.make("named", "vsr", [("two.example", 7000), ("one.example", port)])) == (
+        "::" if addresses[0] == "::1" else "0.0.0.0"
+    )
+
+
+@pytest.mark.parametrize("addresses", [["127.0.0.1", "::1"], ["::1", "127.0.0.1"]])
+async def test_a_client_reaches_a_member_that_listens_on_all_addresses_of_one_family(addresses: list[str]) -> None:
+    trio.socket.set_custom_hostname_resolver(Names(addresses, "one.example"))
+    (port,) = free_ports(1)
+    members = (Member(1, "one.example", port, bind_host="0.0.0.0"),)
+    await call_over(Cluster("named", b"onefamil", "vsr", members, storage="memory"))
+
+
+async def test_no_name_is_looked_up_for_a_client_whose_members_have_addresses() -> None:
+    trio.socket.set_custom_hostname_resolver(Names([], "nothing.example"))
+    assert await _own_host(Cluster.make("named", "vsr", [("192.0.2.1", 7000)])) == "0.0.0.0"
+    assert await _own_host(Cluster.make("named", "vsr", [("2001:db8::1", 7000)])) == "::"
 
 
 async def call_over(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address
 
@@ -68,6 +69,27 @@ class Addresses:
             await self._resolve_each(
                 [m for m in named if m in self._unresolved or silent.get(m, _SILENT_NS) >= _SILENT_NS]
             )
+
+
+async def listen_on_ipv6(hosts: Iterable[str]) -> bool:
+    """Whether members that bind their sockets to these names came to IPv6: each takes the first address of its name.
+
+    The first name to resolve tells, for all: members of different families could not reach each other either.
+    """
+    families: list[int] = []
+
+    async def look_up(host: str) -> None:
+        try:
+            found = await trio.socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+        except (OSError, ValueError):
+            return  # Told when it is resolved to be sent to.
+        families.append(found[0][0])
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for host in hosts:
+            nursery.start_soon(look_up, host)
+    return socket.AF_INET6 in families[:1]
 
 
 def _is_literal(host: str) -> bool:

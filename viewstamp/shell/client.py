@@ -19,7 +19,7 @@ from transport.udp import UdpTransport
 from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
 from viewstamp.replica.status import Status, decode_status
-from viewstamp.shell.addresses import Addresses
+from viewstamp.shell.addresses import Addresses, listen_on_ipv6
 from viewstamp.shell.callers import Callers, P, R
 from viewstamp.shell.idle import Idle, read_clock
 from viewstamp.shell.scope import background
@@ -166,8 +166,7 @@ async def open_client(
       TransportError: no socket could be opened.
     """
     machine_class = machine if isinstance(machine, type) else type(machine())
-    host = _own_host(cluster)
-    opened = transport if transport is not None else await UdpTransport.open(host, 0)
+    opened = transport if transport is not None else await UdpTransport.open(await _own_host(cluster), 0)
     try:
         client = Client(
             machine_class, cluster, opened, random if random is not None else Random(SystemRandom().getrandbits(256))
@@ -179,12 +178,15 @@ async def open_client(
         opened.close()  # At once: a checkpoint here would hide what a block that was cancelled raises.
 
 
-def _own_host(cluster: Cluster) -> str:
+async def _own_host(cluster: Cluster) -> str:
     """Where a client's socket is bound, so that it reaches all members."""
     hosts = {member.host for member in cluster.members}
-    if hosts | {member.bind_address[0] for member in cluster.members} == {"localhost"}:
+    bound = {member.bind_address[0] for member in cluster.members}
+    if hosts | bound == {"localhost"}:
         return "localhost"  # IPv4 or IPv6: what the members' own sockets, bound to that name, came to.
     has_ipv6 = any(":" in host for host in hosts)
     if hosts <= {"127.0.0.1", "localhost", "::1"}:
         return "::1" if has_ipv6 else "127.0.0.1"  # A cluster on this machine is reached by loopback alone.
-    return "::" if has_ipv6 else "0.0.0.0"  # noqa: S104 - a client has no address of its own to name
+    if has_ipv6 or await listen_on_ipv6(bound):
+        return "::"
+    return "0.0.0.0"  # noqa: S104 - a client has no address of its own to name
