@@ -14,6 +14,7 @@ from transport.fabric import FabricTransport
 from transport.interface import Address
 from viewstamp.journal import StorageFailedError
 from viewstamp.journal.simulated import Operation
+from viewstamp.protocol import MILLISECOND, SECOND, Timeouts
 from viewstamp.shell.callers import Callers, ClosedError
 from viewstamp.shell.scope import background
 
@@ -39,6 +40,20 @@ async def test_a_primary_that_resigns_is_followed_at_once(autojump_clock: MockCl
         with trio.fail_after(0.2):
             await cluster.wait_primary(other_than=primary)
         assert await client.call(Account.deposit, 1) == 2
+
+
+async def test_what_a_resigning_primary_says_is_said_again_in_time(autojump_clock: MockClock) -> None:
+    """The loop sleeps until the next heartbeat, seconds away; what gets lost is due again much sooner."""
+    patient = Timeouts(heartbeat=5 * SECOND, suspect=15 * SECOND, jitter=0, retry=50 * MILLISECOND)
+    async with running(options={"timeouts": patient}) as cluster:
+        primary = await cluster.wait_primary()
+        await trio.sleep(0.5)
+        cluster.fabric.network.isolate(cluster.address(primary))
+        cluster.replicas[primary].resign()
+        await trio.sleep(0.01)
+        cluster.fabric.network.heal()
+        with trio.fail_after(0.2):
+            await cluster.wait_primary(other_than=primary)
 
 
 async def test_an_exception_from_the_block_leaves_as_itself(autojump_clock: MockClock) -> None:

@@ -281,6 +281,7 @@ class RunningReplica(Callers):
         now = self._now()
         self._replica.resign(now)
         self._carry_out(now)
+        self._idle.wake()  # It may be due earlier now than the loop is to wake.
 
     def close(self) -> None:
         """The loop has ended: release whoever waits."""
