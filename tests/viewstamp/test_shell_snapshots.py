@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import trio
@@ -109,6 +109,53 @@ async def test_a_machine_that_cannot_be_written_down_goes_on_serving_and_says_so
         assert status.op == 0
         assert status.failure == "SnapshotError: balance: a secret"
     assert "no snapshot could be taken" in caplog.text
+
+
+class Mute(Account):
+    """What keeps its state from being written down cannot be told: `reason` says why not."""
+
+    reason: Callable[[], str]
+
+    def snapshot(self) -> Iterator[bytes]:
+        if self.balance:
+            raise Untold(self.reason)
+        return iter((b"",))
+
+
+class Untold(Exception):  # noqa: N818 - as a service's own may be named
+    """Its text is made when somebody asks for it."""
+
+    def __init__(self, reason: Callable[[], str]) -> None:
+        super().__init__()
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason()
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (lambda: "no such file: \udcff", "Untold: no such file: \\udcff"),
+        (lambda: f"{1 // 0}", "Untold"),
+        (lambda: "too much to tell" * (1 << 18), "Untold: too much"),
+    ],
+    ids=["no text", "raises", "endless"],
+)
+async def test_why_a_machine_cannot_be_written_down_ends_nobody_who_tells_it(
+    autojump_clock: trio.testing.MockClock, reason: Callable[[], str], told: str
+) -> None:
+    """All members fail alike, and `viewstamp status` asks all of them."""
+    machine = type("Mute", (Mute,), {"reason": staticmethod(reason)})
+    async with running(options=OFTEN, machine=machine) as cluster, cluster.open_client() as client:
+        await deposit(cluster, 1, 60)
+        for member in cluster.ids:
+            with trio.fail_after(5):
+                status = await client.status(member)
+            assert status.snapshot.failure.startswith(told)
+            assert len(status.snapshot.failure) < 1000
+        await deposit(cluster, 1, 1)
+        assert not cluster.failures
 
 
 class Picky(StateMachine):

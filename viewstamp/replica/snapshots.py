@@ -21,7 +21,7 @@ from viewstamp.replica.file_tasks import FileTask, ReadBlock, RemoveSnapshot, Wr
 from viewstamp.replica.records import record_of
 from viewstamp.replica.serving import Serving
 from viewstamp.replica.status import SnapshotStatus, Transfer
-from viewstamp.replica.taking import COLLECT_BYTES, Taking
+from viewstamp.replica.taking import COLLECT_BYTES, Taking, told
 from viewstamp.replica.turn import Turn, margin_of
 from viewstamp.wire import Chunk, GetChunk, NoSnapshot
 
@@ -350,7 +350,7 @@ class Snapshots:
         """A state machine that cannot be written down must not stop the service: say so, and try again later."""
         self._taking = None
         self._retry_at = self._applied.executor.applied + self._entries_limit
-        self._failure = f"{type(error).__name__}: {error}"
+        self._failure = told(error)
         _log.error("no snapshot could be taken, and the log goes on growing: %s", self._failure)
 
     def restored(self, snapshot: Snapshot) -> bool:

@@ -10,6 +10,7 @@ from viewstamp.replica.file_tasks import WriteBlock
 
 COLLECT_BYTES = 64 * 1024
 """How much of a snapshot is collected in one turn, unless one piece is larger."""
+_TOLD_CHARACTERS = 500
 
 
 class Taking:
@@ -66,3 +67,14 @@ class Taking:
     def written(self, now: int) -> None:  # as for one that is fetched
         """The block is durable."""
         self._writing = False
+
+
+def told(error: Exception) -> str:
+    """What a service's own code raised, in text that can be sent: every member has the same to tell, and telling it
+    must end none of them."""
+    name = type(error).__name__
+    try:
+        text = f"{name}: {error}"
+    except Exception:  # noqa: BLE001 - the service's own code once more
+        text = name
+    return text[:_TOLD_CHARACTERS].encode(errors="backslashreplace").decode()
