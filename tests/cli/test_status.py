@@ -59,6 +59,13 @@ def test_a_cluster_that_is_down(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["till [bold]", "till [/b] 2"])
+def test_a_name_in_brackets_is_shown_as_it_is(tmp_path: Path, name: str) -> None:
+    CliRunner().invoke(main, ["init", str(tmp_path), "--name", name])
+    table = CliRunner().invoke(main, ["status", "--cluster", str(tmp_path / "cluster.toml"), "--timeout", "0.05"])
+    assert f"{name} (vsr)" in table.stdout
+
+
 def test_ctrl_c_while_a_member_is_silent_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members are asked beside each other, in a nursery, and what is raised in one leaves it in a group."""
 

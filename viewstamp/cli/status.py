@@ -10,6 +10,7 @@ import click
 import trio
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from statemachine import StateMachine
@@ -137,7 +138,7 @@ _NUMBERS = ("view", "op", "commit", "applied", "lag")
 
 
 def _print_table(cluster: Cluster, seen: Mapping[int, Sighting]) -> None:
-    table = Table(title=f"{cluster.name} ({cluster.protocol})", box=SIMPLE_HEAD, title_justify="left")
+    table = Table(title=escape(f"{cluster.name} ({cluster.protocol})"), box=SIMPLE_HEAD, title_justify="left")
     for name in ("member", "role", "status"):
         table.add_column(name)
     for name in (*_NUMBERS, "last heard", "clock skew", "journal", "snapshot"):
