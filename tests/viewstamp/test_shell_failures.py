@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from errno import ENOSPC
+from functools import partial
 from math import inf
 
 import pytest
@@ -165,6 +168,29 @@ async def test_a_nursery_in_the_block_does_not_hide_the_failure(autojump_clock: 
                     await replica.call(Account.deposit, 1)
                 await trio.sleep_forever()
         assert failure.value.__cause__ is None
+
+
+async def test_a_disk_that_refuses_two_tasks_at_once_is_one_failure(autojump_clock: MockClock) -> None:
+    """The loop writes to the journal while a thread writes a snapshot: a full disk ends both, in the same moment."""
+    refusals = [StorageFailedError(file, "writing to", ENOSPC, "no space") for file in ("journal", "snapshot.new")]
+
+    async def refused(error: Exception) -> None:
+        raise error
+
+    async def all_refused(errors: Sequence[Exception]) -> None:
+        async with trio.open_nursery() as nursery:
+            for error in errors:
+                nursery.start_soon(refused, error)
+
+    with pytest.raises(StorageFailedError) as raised:
+        async with background(partial(all_refused, refusals), lambda: None):
+            await trio.sleep_forever()
+    assert raised.value in refusals
+    with pytest.raises(ExceptionGroup) as grouped:
+        async with background(partial(all_refused, [*refusals, ValueError("something else")]), lambda: None):
+            await trio.sleep_forever()
+    assert grouped.value.subgroup(ValueError) is not None
+    assert grouped.value.subgroup(StorageFailedError) is not None
 
 
 async def test_what_is_no_exception_leaves_as_itself(autojump_clock: MockClock) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import trio
@@ -54,8 +54,15 @@ def _is_cancelled(error: BaseException) -> bool:
 
 
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error of a group, however deep; several stay a group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    """The one error of a group, however deep. Several of one class are one failure, told by whoever met it: a full disk
+    refuses the journal's write and a snapshot's at the same time. Others stay a group."""
+    first, *others = _leaves(group)
+    return first if all(type(other) is type(first) for other in others) else group
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
