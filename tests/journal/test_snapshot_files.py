@@ -116,6 +116,24 @@ def test_an_unfinished_snapshot_of_an_earlier_life_is_no_obstacle(files: Files) 
     assert b"".join(SnapshotFiles(files).pieces(record)) == snapshot_at(7)[1]
 
 
+def test_a_directory_with_a_snapshot_and_no_journal_is_not_blank(tmp_path: Path) -> None:
+    """To begin anew there would remove the snapshot; and members that all lack their journals would found a cluster."""
+    files = RealFiles(tmp_path)
+    journal = open_journal(files)
+    journal.commit([entries(1, [b"one"] * 7)])
+    journal.commit([record := write_snapshot(SnapshotFiles(files), 7)])
+    journal.close()
+    for segment in tmp_path.glob("journal-*"):
+        segment.unlink()
+    for _ in range(2):
+        with pytest.raises(JournalCorruptError, match="the journal that names it is gone") as raised:
+            open_journal(RealFiles(tmp_path))
+        assert (raised.value.file, raised.value.directory) == (snapshot_name(record), str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", snapshot_name(record)]
+    (tmp_path / snapshot_name(record)).unlink()
+    assert open_journal(RealFiles(tmp_path)).recovered.is_blank
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from viewstamp.journal import format as layout
-from viewstamp.journal.errors import WrongJournalError
+from viewstamp.journal.errors import JournalCorruptError, WrongJournalError
 from viewstamp.journal.files import Files
 from viewstamp.journal.reading import Reader, segment_names
 from viewstamp.journal.records import Checkpoint, Identity
+from viewstamp.journal.snapshot_files import is_snapshot_name
 from viewstamp.protocol import InvariantError
 
 
@@ -17,6 +18,10 @@ def prepare(files: Files, identity: Identity, create_incarnation: Callable[[], i
 
     A killed process leaves data that was written and never synced. Reading it, acting on it, and then losing it
     with the power would be to go back on one's word.
+
+    Raises:
+      JournalCorruptError: there are snapshots and no journal. To begin anew would remove the last of what was there,
+        and let all members that lack theirs found a cluster with nothing in it.
     """
     for name in files.names():
         stem = name.removesuffix(layout.UNFINISHED_SUFFIX)
@@ -30,6 +35,9 @@ def prepare(files: Files, identity: Identity, create_incarnation: Callable[[], i
     files.sync_directory()
     if names:
         return
+    for name in files.names():
+        if is_snapshot_name(name):  # taken, or fetched, by a member that had a journal: this is no first start
+            raise JournalCorruptError(name, 0, "the journal that names it is gone", files.location)
     incarnation = create_incarnation()
     chain = layout.first_chain(identity, incarnation)
     handle, _ = create_segment(files, layout.SegmentHeader(identity, 1, 1, chain, Checkpoint(incarnation)))
