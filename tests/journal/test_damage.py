@@ -275,6 +275,34 @@ def test_inspect_shows_what_is_there_and_takes_no_lock(tmp_path: Path) -> None:
     assert [(segment.name, segment.batches) for segment in report.segments] == [(FIRST, 7)]
 
 
+class ReadWhileWritten(RealFiles):
+    """Reads the first half of the last segment, and the rest only when two more batches have been written."""
+
+    def __init__(self, path: Path, journal: Journal, halves: int) -> None:
+        super().__init__(path)
+        self._journal = journal
+        self._halves = halves
+
+    def read(self, name: str) -> bytes:
+        before = super().read(name)
+        if self._halves == 0:
+            return before
+        self._halves -= 1
+        half = self._journal.statistics().bytes + 40  # In the middle of the first of the two.
+        for _ in range(2):
+            self._journal.commit([StateRecord(b"written beside the reading")])
+        return before[:half] + super().read(name)[half:]
+
+
+def test_what_is_written_while_it_is_read_is_no_damage(tmp_path: Path) -> None:
+    journal = open_journal(RealFiles(tmp_path))
+    journal.commit([StateRecord(b"first")])
+    for halves in range(4):
+        report = inspect_journal(ReadWhileWritten(tmp_path, journal, halves))
+        assert report.verdict == "sound"
+    journal.close()
+
+
 def test_inspect_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(MissingJournalError):
         inspect_journal(tmp_path / "nowhere")
