@@ -318,6 +318,36 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     assert granted.stdout == ""
 
 
+def test_a_worker_process_that_was_forked_does_not_hold_the_directory(tmp_path: Path) -> None:
+    """A service that forks a pool of workers, closes its replica, or is killed, and opens it again: they live on."""
+    program = (
+        "import os, signal, sys\n"
+        "from viewstamp.journal import DirectoryInUseError, RealFiles\n"
+        "files = RealFiles(sys.argv[1])\n"
+        "files.lock()\n"
+        "here, there = os.pipe()\n"
+        "worker = os.fork()\n"
+        "if not worker:\n"
+        "    files.unlock()\n"  # As where an error in the worker leaves the blocks that were open around it.
+        "    os.write(there, b'!')\n"
+        "    signal.pause()\n"
+        "os.read(here, 1)\n"
+        "try:\n"
+        "    RealFiles(sys.argv[1]).lock()\n"
+        "    print('taken from the one who has it')\n"
+        "except DirectoryInUseError:\n"
+        "    files.unlock()\n"
+        "    RealFiles(sys.argv[1]).lock()\n"
+        "    print('opened again')\n"
+        "finally:\n"
+        "    os.kill(worker, signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root, timeout=30)
+    assert (ended.stdout, ended.stderr) == ("opened again\n", "")
+
+
 def test_files_refuse_a_second_lock_of_their_own(tmp_path: Path) -> None:
     files = RealFiles(tmp_path)
     files.lock()

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+from weakref import WeakSet
 
 from viewstamp.journal.errors import DirectoryInUseError, StorageFailedError, storage_failed
 
@@ -164,6 +165,7 @@ class RealFiles(Files):
             raise
         self._lock = descriptor
         self._directory_failure = None
+        _holders.add(self)
 
     def _flock(self, descriptor: int) -> None:
         try:
@@ -191,6 +193,16 @@ class RealFiles(Files):
             if descriptor is not None:
                 _close(descriptor)
         self._directory = self._lock = None
+
+    def leave_to_parent(self) -> None:
+        """In a child process that was forked: the lock is the parent's alone.
+
+        It belongs to whoever has a copy of its descriptor. A pool of worker processes would hold the directory after
+        the service that forked them has closed it, or was killed.
+        """
+        if self._lock is not None:
+            _close(self._lock)
+            self._lock = None
 
     def names(self) -> list[str]:
         if not _exists(self._path):
@@ -346,3 +358,14 @@ def _write_zeros(descriptor: int, start: int, end: int) -> None:
 def _close(descriptor: int) -> None:
     with suppress(OSError):
         os.close(descriptor)
+
+
+_holders: WeakSet[RealFiles] = WeakSet()
+
+
+def _leave_all_to_parent() -> None:
+    for files in tuple(_holders):
+        files.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_all_to_parent)
