@@ -151,6 +151,44 @@ def test_one_lost_request_is_sent_again_although_others_are_answered() -> None:
     assert now <= 300 * MILLISECOND
 
 
+def test_what_only_waits_its_turn_is_not_sent_again() -> None:
+    """A cluster that needs a second for a thousand commands answers one a millisecond. Asked again every 100 ms for all
+    that is left, it would have five times as much to do."""
+    session, now = opened(window=1000)
+    session.take_messages()
+    session.receive(1, Reply(session.session, 1, 0, 80, b""), now)
+    for _ in range(1000):
+        session.call(b"next", now)
+    sent = Counter(number for _, number, _ in requests(session.take_messages()))
+    for number in range(2, 1002):
+        now += MILLISECOND
+        session.receive(1, Reply(session.session, number, 0, 80, b""), now)
+        session.tick(now)
+        sent.update(number for _, number, _ in requests(session.take_messages()))
+    assert set(sent.values()) == {1}
+    assert session.in_flight == 0
+
+
+def test_what_a_younger_one_has_passed_is_sent_again_though_answers_are_slow() -> None:
+    """A call every 5 ms; answers take longer and longer, up to 400 ms; request 40, sent at 195 ms, is lost."""
+    session, _ = opened(window=1000)
+    session.take_messages()
+    session.receive(1, Reply(session.session, 1, 0, 80, b""), 1)
+    lost, sent_at = 40, dict[int, list[int]]()
+    for now_ms in range(5, 900, 5):
+        now = now_ms * MILLISECOND
+        session.call(b"next", now)
+        session.tick(now)
+        for _, number, _ in requests(session.take_messages()):
+            sent_at.setdefault(number, []).append(now_ms)
+        for number, (first_ms, *again) in sent_at.items():
+            if first_ms + min(400, 20 * number) == now_ms and (number != lost or again):
+                session.receive(1, Reply(session.session, number, 0, 80, b""), now)
+    assert [number for number, times in sent_at.items() if len(times) > 1] == [lost]
+    first_ms, again_ms = sent_at[lost][:2]
+    assert first_ms + 400 < again_ms < first_ms + 600
+
+
 def test_a_redirect_is_followed_once_and_at_once() -> None:
     session, now = opened()
     session.take_messages()

@@ -46,20 +46,45 @@ ClientMessage = Register | Request | Query
 
 @dataclass(slots=True)
 class _Sent:
-    """What was sent and not answered yet; `at` is when it was last sent, `to` the one member to ask, 0 for any."""
+    """What was sent and not answered yet; `first_at` and `at` are when it was sent first and last, `to` the one member
+    to ask, 0 for any."""
 
     handle: int
     body: bytes
+    first_at: int
     at: int
     to: int = 0
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How answers come: when the youngest that was answered had first been sent, and how long the last one took."""
+
+    youngest_at: int = 0
+    took: int = 0
+
+    def answered(self, sent: _Sent, now: int) -> None:
+        if sent.first_at > self.youngest_at:
+            self.youngest_at = sent.first_at
+        self.took = now - sent.first_at
+
+    def lost_before(self, now: int) -> int:
+        """What was last sent up to then and has no answer seems lost: something younger was answered, or answers take
+        half of that time.
+
+        To go by a fixed age would be to send everything again and again to a cluster that is slow because it has much
+        to do, and to give it more.
+        """
+        return max(self.youngest_at - 1, now - 2 * self.took)
 
 
 class ClientSession:
     """One session. Times are monotonic nanoseconds; `members` are tried in turn until one is, or knows, the primary.
 
-    What has no answer after `retry_ns` (twice that the next time, and so on) is sent again. While the member that is
-    asked stays silent, another one is probed with a single message every quarter of it, more and more slowly: it is the
-    primary, or names another, or agrees, and then the silence was a lost datagram.
+    What has no answer after `retry_ns` (twice that the next time, and so on) is sent again; while others are answered,
+    only what seems lost. While the member that is asked stays silent, another one is probed with a single message every
+    quarter of it, more and more slowly: it is the primary, or names another, or agrees, and then the silence was a lost
+    datagram.
 
     `handle`s number calls and queries alike. Events: `call`, `query`, `abandon`, `receive`, `tick`. Effects:
     `take_messages`, `take_completions`, `deadline`.
@@ -99,6 +124,8 @@ class ClientSession:
         self._completions: list[Completion] = []
         self._retry_ns = retry_ns
         self._heard_at = 0
+        self._calls_pace = _Pace()
+        self._queries_pace = _Pace()
         self._ask_again = False
         self._followed_at = -retry_ns
         self._turn = self._target
@@ -143,7 +170,7 @@ class ClientSession:
     def query(self, body: bytes, now: int, member: int = 0) -> int:
         """Read, from that member and no other unless it is 0; returns its handle."""
         self._handles += 1
-        self._queries[self._handles] = _Sent(self._handles, body, now, member)
+        self._queries[self._handles] = _Sent(self._handles, body, now, now, member)
         self._messages.append((member or self._reader, Query(self._handles, body)))
         self._arm(now)
         return self._handles
@@ -169,7 +196,7 @@ class ClientSession:
     def _issue(self, handle: int, body: bytes, now: int) -> None:
         request = self._next_request
         self._next_request += 1
-        self._outstanding[request] = _Sent(handle, body, now)
+        self._outstanding[request] = _Sent(handle, body, now, now)
         self._messages.append((self._target, Request(self.session, request, self._mark, body)))
 
     def _arm(self, now: int) -> None:
@@ -186,7 +213,9 @@ class ClientSession:
                 self._replied(message, now)
             self._heard(sender, now)
         elif isinstance(message, QueryReply):
-            if self._queries.pop(message.number, None) is not None:
+            query = self._queries.pop(message.number, None)
+            if query is not None:
+                self._queries_pace.answered(query, now)
                 viewstamp = Viewstamp(message.view, message.op)
                 self._completions.append(Completion(message.number, message.outcome, viewstamp))
             self._heard(sender, now)
@@ -215,12 +244,13 @@ class ClientSession:
     def _replied(self, message: Reply, now: int) -> None:
         if message.session != self.session or message.request not in self._outstanding:
             return
-        handle = self._outstanding.pop(message.request).handle
+        sent = self._outstanding.pop(message.request)
+        self._calls_pace.answered(sent, now)
         self._answered.add(message.request)
         while self._mark + 1 in self._answered:
             self._mark += 1
             self._answered.remove(self._mark)
-        self._completions.append(Completion(handle, message.outcome, Viewstamp(message.view, message.op)))
+        self._completions.append(Completion(sent.handle, message.outcome, Viewstamp(message.view, message.op)))
         if self._backlog:
             self._fill(now)
 
@@ -251,7 +281,7 @@ class ClientSession:
         self._retry_ns = self._first_retry  # Somebody answered: the pauses of a long silence are over.
         self._heard_at = self._followed_at = now
         if at_once:
-            self._resend(now, now)
+            self._resend(now, now, now)
         elif not self._ask_again:
             self._ask_again = True
             self.deadline = min(self.deadline, now + self._ask_again_after + self._jitter(self._ask_again_after))
@@ -268,13 +298,15 @@ class ClientSession:
             return
         if self._ask_again:
             self._ask_again = False
-            self._resend(now, now)
+            self._resend(now, now, now)
             return
         silent_until = max(self._heard_at, self._oldest) + self._first_retry
         if self._probed or silent_until <= now:
             self._doubt(now)
         else:
-            self._resend(now - self._retry_ns, now)
+            due = now - self._retry_ns
+            calls_before, queries_before = self._calls_pace.lost_before(now), self._queries_pace.lost_before(now)
+            self._resend(min(due, calls_before), min(due, queries_before), now)
             self.deadline = min(self.deadline, silent_until + self._jitter(self._first_retry // 4))
 
     def _doubt(self, now: int) -> None:
@@ -284,7 +316,7 @@ class ClientSession:
             self._probe_ns = self._ask_again_after
             self._resend_at = now
         if now >= self._resend_at:
-            self._resend(now, now)
+            self._resend(now, now, now)
             self._resend_at = now + self._retry_ns
             self._retry_ns = min(2 * self._retry_ns, _LONGEST_RETRY_NS)
         self._probed = self._after(self._probed)
@@ -326,16 +358,16 @@ class ClientSession:
             return self._heard_at
         return min([next(iter(sent.values())).at for sent in (self._outstanding, self._queries) if sent], default=NEVER)
 
-    def _resend(self, before: int, now: int) -> None:
-        """Send again what was last sent at or before `before`."""
+    def _resend(self, calls_before: int, queries_before: int, now: int) -> None:
+        """Send again the calls and queries that were last sent at or before these times."""
         if not self.session and self._nonce and not self.expired:
             self._messages.append((self._target, Register(self._nonce)))
         for request, sent in self._outstanding.items():
-            if sent.at <= before:
+            if sent.at <= calls_before:
                 sent.at = now
                 self._messages.append((self._target, Request(self.session, request, self._mark, sent.body)))
         for number, sent in self._queries.items():
-            if sent.at <= before:
+            if sent.at <= queries_before:
                 sent.at = now
                 self._messages.append((sent.to or self._target, Query(number, sent.body)))
         self.deadline = now + self._retry_ns + self._jitter(self._retry_ns // 4)
