@@ -11,9 +11,8 @@ The encoding is canonical CBOR (RFC 8949, section 4.2): equal values are equal b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from math import isfinite
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import cbor2
 
@@ -74,7 +73,7 @@ def decode_value(data: bytes, *, depth: int = MAXIMUM_DEPTH) -> Value:
         is raised, whatever the bytes.
     """
     try:
-        value: Value = _load(data, max_depth=depth)
+        value: Value = _load(data, depth)
     except _REFUSALS as error:
         raise ValueDecodingError(f"not the encoding of a value: {error}") from error
     # Nearly all commands and replies are plain, and to count takes a fifth of looking closely and encoding again.
@@ -96,7 +95,7 @@ def decode_each(encodings: Sequence[bytes]) -> list[Value] | None:
     not plain are good, too, and only `decode_value` finds out which of them is none at all.
     """
     try:
-        values: list[Value] = _load(_array_head(len(encodings)) + b"".join(encodings), max_depth=2)
+        values: list[Value] = _load(_array_head(len(encodings)) + b"".join(encodings), 2)
     except _REFUSALS:
         return None
     # The decoder saw no borders: one encoding that is cut short, with its rest in the next, would pass. But no part is
@@ -194,11 +193,16 @@ def _refuse_tag(*_: object, **__: object) -> NoReturn:
 _REFUSED_TAGS = dict.fromkeys((*range(64), 100, 256, 258, 260, 261, 1004, 43000, 55799), _refuse_tag)
 
 _REFUSALS = (cbor2.CBORError, ValueError, TypeError, ArithmeticError)
-_load = partial(
-    cbor2.loads,
-    allow_indefinite=False,
-    allow_duplicate_keys=False,
-    strict_hashable_types=True,
-    tag_hook=_refuse_tag,
-    semantic_decoders=_REFUSED_TAGS,
-)
+
+
+def _load(data: bytes, depth: int) -> Any:
+    # Written out: a `partial` would copy these arguments for each value, which takes as long as to decode a small one.
+    return cbor2.loads(
+        data,
+        max_depth=depth,
+        allow_indefinite=False,
+        allow_duplicate_keys=False,
+        strict_hashable_types=True,
+        tag_hook=_refuse_tag,
+        semantic_decoders=_REFUSED_TAGS,
+    )
