@@ -52,7 +52,7 @@ from statemachine.outcome import (
     encode_outcome,
     unwrap,
 )
-from statemachine.sessions import MAXIMUM_SESSIONS, WINDOW, Lookup, Recorded, Sessions, Verdict, session_number
+from statemachine.sessions import MAXIMUM_SESSIONS, WINDOW, Sessions, session_number
 from statemachine.values import Value, decode_value, encode_value
 
 __all__ = [
@@ -75,7 +75,6 @@ __all__ = [
     "Failed",
     "KeyValueStore",
     "Listed",
-    "Lookup",
     "NoContextError",
     "NotExecuted",
     "NotExecutedError",
@@ -86,7 +85,6 @@ __all__ = [
     "OutcomeUnknownError",
     "Query",
     "Raised",
-    "Recorded",
     "RemoteCommandError",
     "ReplyTooLargeError",
     "Results",
@@ -101,7 +99,6 @@ __all__ = [
     "Value",
     "ValueDecodingError",
     "ValueEncodingError",
-    "Verdict",
     "Versioned",
     "command",
     "commands_of",

@@ -27,12 +27,8 @@ from statemachine.outcome import (
 from statemachine.sessions import (
     MAXIMUM_REPLIES_BYTES,
     MAXIMUM_SESSIONS,
-    REPLY_OF_VERDICT,
     WINDOW,
-    Lookup,
-    Recorded,
     Sessions,
-    Verdict,
     opened_at,
     session_number,
 )
@@ -153,23 +149,14 @@ class Executor:
         except (MemoryError, RecursionError) as error:
             return encode_failed(type(error).__name__)
 
-    def lookup(self, session: int, request: int, mark: int) -> Lookup:
-        """What is already known of a request, so that a duplicate need not be ordered; changes nothing.
+    def answer(self, session: int, request: int, mark: int) -> bytes | None:
+        """The reply that a request already has, or None if it must be ordered; changes nothing.
 
         A session opened beyond `applied` is one that this replica has not come to yet: the log decides.
         """
         if opened_at(session) > self._applied:
-            return Verdict.NEW
-        return self.sessions.lookup(session, request, mark)
-
-    def answer(self, session: int, request: int, mark: int) -> bytes | None:
-        """The reply that a request already has, or None if it must be ordered."""
-        found = self.lookup(session, request, mark)
-        if found is Verdict.NEW:
             return None
-        if isinstance(found, Recorded):
-            return found.reply
-        return REPLY_OF_VERDICT[found]
+        return self.sessions.lookup(session, request, mark)
 
     def snapshot(self) -> Iterator[bytes]:
         """Everything as of this call, in pieces; only their concatenation counts. Commands may go on meanwhile."""

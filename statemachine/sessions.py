@@ -11,10 +11,8 @@ All of it changes only as entries are applied, and expiry is by count, never by 
 
 from __future__ import annotations
 
-import enum
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
 
 from statemachine.errors import SnapshotError
@@ -44,35 +42,6 @@ def session_number(op: int, nonce: int) -> int:
 def opened_at(session: int) -> int:
     """The op of the entry that opened this session."""
     return session & _OP_MASK
-
-
-class Verdict(enum.Enum):
-    """What the sessions say about a request that has no recorded reply."""
-
-    NEW = enum.auto()
-    """To be ordered and executed."""
-    EXPIRED = enum.auto()
-    """Its session does not exist, or not any more."""
-    STALE = enum.auto()
-    """At or below the mark: never executed from here on."""
-    BEYOND_WINDOW = enum.auto()
-    """Further above the mark than the window."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """The request was executed, and this is its reply."""
-
-    reply: bytes
-
-
-Lookup = Recorded | Verdict
-
-REPLY_OF_VERDICT = {
-    Verdict.EXPIRED: EXPIRED_REPLY,
-    Verdict.STALE: STALE_REPLY,
-    Verdict.BEYOND_WINDOW: BEYOND_WINDOW_REPLY,
-}
 
 
 class _Session:
@@ -123,19 +92,19 @@ class Sessions:
                 if len(reply) > SMALL_REPLY_BYTES:
                     self._forget_large(oldest, request, reply)
 
-    def lookup(self, session: int, request: int, mark: int) -> Lookup:
-        """What is known of a request, changing nothing."""
+    def lookup(self, session: int, request: int, mark: int) -> bytes | None:
+        """The reply that a request has already; None if it is new. Changes nothing."""
         found = self._table.get(session)
         if found is None:
-            return Verdict.EXPIRED
+            return EXPIRED_REPLY
         reply = found.replies.get(request)
         if reply is not None:
-            return Recorded(reply)
+            return reply
         if mark < found.mark:
             mark = found.mark
         if request <= mark:
-            return Verdict.STALE
-        return Verdict.BEYOND_WINDOW if request > mark + self.window else Verdict.NEW
+            return STALE_REPLY
+        return BEYOND_WINDOW_REPLY if request > mark + self.window else None
 
     def admit(self, session: int, request: int, mark: int) -> bytes | None:
         """An entry with this request is being applied: None if it must be executed now, else the reply it has.

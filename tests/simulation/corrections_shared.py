@@ -10,8 +10,8 @@ from unittest.mock import patch
 
 import raft.messages
 import vsr.messages
-from statemachine.outcome import STALE_REPLY
-from statemachine.sessions import Recorded, Sessions, Verdict
+from statemachine.outcome import BEYOND_WINDOW_REPLY, STALE_REPLY
+from statemachine.sessions import Sessions
 from tests.simulation.changes import Change, after, before
 from tests.simulation.corrections import Catalogue, unless
 from viewstamp.client import ClientSession
@@ -81,8 +81,8 @@ def _() -> list[Change]:
         found = self._table.get(session)
         return found is not None and request not in found.replies and request < max(found.replies, default=0)
 
-    def lookup(self: Sessions, session: int, request: int, mark: int) -> Any:
-        return Verdict.STALE if is_lower(self, session, request) else looked_up(self, session, request, mark)
+    def lookup(self: Sessions, session: int, request: int, mark: int) -> bytes | None:
+        return STALE_REPLY if is_lower(self, session, request) else looked_up(self, session, request, mark)
 
     def admit(self: Sessions, session: int, request: int, mark: int) -> bytes | None:
         reply = admitted(self, session, request, mark)
@@ -124,14 +124,14 @@ def _() -> list[Change]:
     harmless="memory grows; a client of ours keeps to its window",
 )
 def _() -> list[Change]:
-    def lookup(self: Sessions, session: int, request: int, mark: int) -> Any:
+    def lookup(self: Sessions, session: int, request: int, mark: int) -> bytes | None:
         found = looked_up(self, session, request, mark)
-        return Verdict.NEW if found is Verdict.BEYOND_WINDOW else found
+        return None if found == BEYOND_WINDOW_REPLY else found
 
     def admit(self: Sessions, session: int, request: int, mark: int) -> bytes | None:
         known = looked_up(self, session, request, mark)
         reply = admitted(self, session, request, mark)
-        return reply if isinstance(known, Recorded) or known is not Verdict.BEYOND_WINDOW else None
+        return None if known == BEYOND_WINDOW_REPLY else reply
 
     looked_up, admitted = Sessions.lookup, Sessions.admit
     return [(Sessions, "lookup", lookup), (Sessions, "admit", admit)]

@@ -18,7 +18,8 @@ import vsr.invariants
 from raft import election, replication
 from raft.messages import Appended, Vote
 from raft.server import Role, Server
-from statemachine.sessions import Recorded, Sessions, Verdict
+from statemachine.outcome import BEYOND_WINDOW_REPLY, EXPIRED_REPLY, STALE_REPLY
+from statemachine.sessions import Sessions
 from tests.simulation import stack_mutants_exam, stack_mutants_more, stack_mutants_replies
 from tests.simulation.changes import Change, after, applied, before, early
 from viewstamp.journal import Journal
@@ -338,20 +339,20 @@ def _execute_again(self: Sessions, session: int, request: int, mark: int) -> byt
     return None if session in self and request > self._table[session].mark else reply
 
 
-def _look_up_no_reply(self: Sessions, session: int, request: int, mark: int) -> Recorded | Verdict:
+def _look_up_no_reply(self: Sessions, session: int, request: int, mark: int) -> bytes | None:
     found = _lookup(self, session, request, mark)
-    return Verdict.NEW if isinstance(found, Recorded) else found
+    return found if found in (EXPIRED_REPLY, STALE_REPLY, BEYOND_WINDOW_REPLY) else None
 
 
-def _look_up_no_mark(self: Sessions, session: int, request: int, mark: int) -> Recorded | Verdict:
+def _look_up_no_mark(self: Sessions, session: int, request: int, mark: int) -> bytes | None:
     found = _lookup(self, session, request, mark)
-    return Verdict.NEW if found is Verdict.STALE else found
+    return None if found == STALE_REPLY else found
 
 
 def _execute_passed(self: Sessions, session: int, request: int, mark: int) -> bytes | None:
     found = self.lookup(session, request, mark)
     reply = _admit(self, session, request, mark)
-    return None if found is Verdict.NEW else reply
+    return None if found is None else reply
 
 
 def _keep_pipeline(self: Any) -> None:

@@ -17,7 +17,7 @@ from raft import election, replication
 from raft.server import Role, Server
 from statemachine import KeyValueStore, key_value
 from statemachine.executor import Executor
-from statemachine.sessions import Lookup, Sessions
+from statemachine.sessions import Sessions
 from tests.simulation.changes import Change, after, before, early
 from viewstamp.client import ClientSession
 from viewstamp.journal import Journal, SnapshotFiles, SnapshotRecord, StorageFailedError
@@ -192,7 +192,7 @@ def _snapshot_in_order(self: Any) -> Iterator[bytes]:
         self._table = table
 
 
-def _use_by_looking(self: Any, session: int, request: int, mark: int) -> Lookup:
+def _use_by_looking(self: Any, session: int, request: int, mark: int) -> bytes | None:
     if session in self._table:
         self._table.move_to_end(session)
     return _lookup(self, session, request, mark)

@@ -24,7 +24,6 @@ from statemachine import (
     StateMachine,
     Unknown,
     UnknownReason,
-    Verdict,
     command,
     decode_outcome,
     encode_command,
@@ -32,6 +31,7 @@ from statemachine import (
     session_number,
 )
 from statemachine.executor import REGISTER
+from statemachine.outcome import BEYOND_WINDOW_REPLY, EXPIRED_REPLY, STALE_REPLY
 from tests.statemachine.driving import apply
 from tests.statemachine.machines import Restless
 
@@ -209,15 +209,15 @@ def test_a_duplicate_is_answered_before_it_is_ordered() -> None:
     reply = executor.answer(1, 1, 0)
     assert reply is not None
     assert decode_outcome(reply) == Returned(5)
-    assert executor.lookup(1, 3, 2) is Verdict.NEW
-    assert executor.lookup(1, 2, 2) is Verdict.STALE
-    assert executor.lookup(1, 2000, 2) is Verdict.BEYOND_WINDOW
-    assert executor.lookup(0, 1, 0) is Verdict.EXPIRED
+    assert executor.answer(1, 3, 2) is None
+    assert executor.answer(1, 2, 2) == STALE_REPLY
+    assert executor.answer(1, 2000, 2) == BEYOND_WINDOW_REPLY
+    assert executor.answer(0, 1, 0) == EXPIRED_REPLY
     expired = executor.answer(2, 1, 0)
     assert expired is not None
     assert decode_outcome(expired) == Unknown(UnknownReason.EXPIRED)
     # This replica has applied 2 entries: a session registered at 3 is news to it, not expired.
-    assert executor.lookup(3, 1, 0) is Verdict.NEW
+    assert executor.answer(3, 1, 0) is None
 
 
 def test_a_client_of_a_history_that_was_lost_meets_nobody_else_under_its_number() -> None:
@@ -227,8 +227,8 @@ def test_a_client_of_a_history_that_was_lost_meets_nobody_else_under_its_number(
         apply(executor, 1, REGISTER, 0, nonce, 0, 10, 11, b"")
     before, after = session_number(1, 1001), session_number(1, 1002)
     apply(histories[1], 2, 1, after, 1, 0, 20, 21, Counter.add.bind(5))
-    assert histories[0].lookup(before, 1, 0) is Verdict.NEW
-    assert histories[1].lookup(before, 1, 0) is Verdict.EXPIRED
+    assert histories[0].answer(before, 1, 0) is None
+    assert histories[1].answer(before, 1, 0) == EXPIRED_REPLY
     late = apply(histories[1], 3, 1, before, 1, 0, 30, 31, Counter.add.bind(7))
     assert decode_outcome(late) == Unknown(UnknownReason.EXPIRED)
     assert decode_outcome(histories[1].query(Counter.get.bind())) == Returned(5)

@@ -11,20 +11,19 @@ from hypothesis import strategies as st
 from statemachine import (
     Executor,
     Outcome,
-    Recorded,
     Returned,
     Sessions,
     SnapshotError,
     StateMachine,
     Unknown,
     UnknownReason,
-    Verdict,
     command,
     decode_outcome,
     encode_outcome,
     encode_value,
 )
 from statemachine.executor import COMMAND, REGISTER
+from statemachine.outcome import BEYOND_WINDOW_REPLY, STALE_REPLY
 from tests.statemachine.driving import apply
 
 SESSIONS, WINDOW, LARGE_BYTES = 3, 6, 500
@@ -155,7 +154,7 @@ def test_requests_of_one_session_are_executed_in_any_order() -> None:
     sessions = Sessions()
     sessions.register(1)
     for request in (3, 1, 2):
-        assert sessions.lookup(1, request, 0) is Verdict.NEW
+        assert sessions.lookup(1, request, 0) is None
         assert sessions.admit(1, request, 0) is None
         sessions.record(1, request, b"done")
 
@@ -168,7 +167,7 @@ def test_a_request_that_was_executed_gets_the_same_reply_again() -> None:
         assert sessions.admit(1, request, 0) is None
         sessions.record(1, request, b"%d" % request)
     for request in (1, 2, 3):
-        assert sessions.lookup(1, request, 0) == Recorded(b"%d" % request)
+        assert sessions.lookup(1, request, 0) == b"%d" % request
         assert sessions.admit(1, request, 0) == b"%d" % request
 
 
@@ -177,7 +176,7 @@ def test_a_request_beyond_the_window_is_not_executed() -> None:
     sessions = Sessions(window=4)
     sessions.register(1)
     assert sessions.admit(1, 4, 0) is None
-    assert sessions.lookup(1, 5, 0) is Verdict.BEYOND_WINDOW
+    assert sessions.lookup(1, 5, 0) == BEYOND_WINDOW_REPLY
     assert sessions.admit(1, 5, 0) is not None
 
 
@@ -196,7 +195,7 @@ def test_a_late_duplicate_does_not_lower_the_mark() -> None:
     assert sessions.admit(1, 11, 10) is None
     sessions.record(1, 11, b"eleven")
     assert sessions.admit(1, 11, 0) == b"eleven"
-    assert sessions.lookup(1, 10, 0) is Verdict.STALE
+    assert sessions.lookup(1, 10, 0) == STALE_REPLY
 
 
 def test_a_mark_that_jumps_far_costs_no_more_than_what_is_recorded() -> None:
@@ -259,7 +258,7 @@ def test_the_order_of_use_survives_a_snapshot() -> None:
         each.register(3)
         assert 1 in each
         assert 2 not in each
-        assert each.lookup(1, 1, 0) == Recorded(b"one")
+        assert each.lookup(1, 1, 0) == b"one"
 
 
 def test_more_sessions_than_fit_a_page_survive_a_snapshot() -> None:
@@ -273,7 +272,7 @@ def test_more_sessions_than_fit_a_page_survive_a_snapshot() -> None:
     assert 3 < len(chunks) < 100
     copy.restore(iter(chunks))
     assert list(copy.snapshot()) == chunks
-    assert copy.lookup(4999, 3, 2) == Recorded(b"reply" * 49)
+    assert copy.lookup(4999, 3, 2) == b"reply" * 49
 
 
 @pytest.mark.parametrize(
