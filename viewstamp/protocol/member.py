@@ -132,13 +132,10 @@ class Member(ABC):
 
     def order(self, proposals: Sequence[Proposal]) -> int:
         """Give proposals their places at the log's end, in this view; returns the op of the first."""
-        first = self.log.op + 1
-        entries: list[Entry] = []
-        for op, proposal in enumerate(proposals, first):
-            entry = make_entry(op, self.view, self.clock.stamp(self.now), proposal)
-            self.pipeline_bytes += len(entry.encoded)
-            entries.append(entry)
-        self.append(entries)
+        first, bytes_before = self.log.op + 1, self.log.bytes
+        view, stamp = self.view, self.clock.stamp(self.now)
+        self.append([make_entry(op, view, stamp, proposal) for op, proposal in enumerate(proposals, first)])
+        self.pipeline_bytes += self.log.bytes - bytes_before
         return first
 
     def adopt(self, entries: Sequence[Entry]) -> None:

@@ -88,11 +88,10 @@ class Requests:
     def _order(self, source: int, key: tuple[int, int], kind: Kind, mark: int, body: bytes) -> None:
         if self._leading < 0:
             self.redirect(source)
-        elif key in self._in_flight:
-            self._in_flight[key] = source  # A retry: the answer goes to where it came from last.
-        else:
-            self._in_flight[key] = source
+            return
+        if key not in self._in_flight:
             self._proposals.append(Proposal(kind, key[0], key[1], mark, body, self._random.getrandbits(64)))
+        self._in_flight[key] = source  # Of a retry, too: the answer goes to where it came from last.
 
     def redirect(self, source: int) -> None:
         """Tell a client, once a turn, whom to ask."""
