@@ -26,11 +26,14 @@ have written."""
 class Layout(NamedTuple):
     """`write` gives the bytes of a message, `read` the message in such bytes; the tag is in them.
 
-    `read` raises ValueError or struct.error, whatever the bytes. `write` raises TypeError or struct.error for a field
+    `write_fields` takes the fields of a message, in their order, instead of it.
+
+    `read` raises ValueError or struct.error, whatever the bytes. The others raise TypeError or struct.error for a field
     of a wrong type or range, and whatever a converter raises for a value that is not of its type.
     """
 
     write: Callable[[Any], bytes]
+    write_fields: Callable[..., bytes]
     read: Callable[[bytes], Any]
 
 
@@ -74,9 +77,9 @@ def make_layout(tag: int, kind: type, converters: Mapping[Any, Converter]) -> La
     scope |= {"pack": form.pack, "unpack": form.unpack, "unpack_from": form.unpack_from}
     setters = _slot_setters(kind, fields)
     scope |= setters
-    lines = [*_write(tag, head, tail), *_read(form.size, head, tail), *_make(fields, setters)]
+    lines = [*_write(tag, fields, head, tail), *_read(form.size, head, tail), *_make(fields, setters)]
     exec(compile("\n".join(lines), f"<layout of {kind.__name__}>", "exec"), scope)  # noqa: S102  # names of our classes
-    return Layout(scope["write"], scope["read"])
+    return Layout(scope["write"], scope["write_fields"], scope["read"])
 
 
 _PLAIN = {int: "Q", bool: "B", bytes: ""}
@@ -90,21 +93,21 @@ def _slot_setters(kind: type, fields: list[_Field]) -> dict[str, Any]:
     return {f"set_{field.local}": slot.__set__ for field, slot in zip(fields, slots, strict=True)}
 
 
-def _write(tag: int, head: list[_Field], tail: list[_Field]) -> list[str]:
-    lines = ["def write(message):"]
-    for field in (*head, *tail):
-        value = f"message.{field.name}"
-        lines.append(f"    {field.local} = {f'pack_{field.local}({value})' if field.converted else value}")
+def _write(tag: int, fields: list[_Field], head: list[_Field], tail: list[_Field]) -> list[str]:
+    converted = [f"    {field.local} = pack_{field.local}({field.local})" for field in fields if field.converted]
     # A struct would take True for 1, and an enum's member for its number: they would arrive as something else.
     exact = [f"type({field.local}) is {field.plain.__name__}" for field in (*head, *tail)]
     packed = [str(tag), *[field.local for field in head], *[f"len({field.local})" for field in tail[:-1]]]
     parts = [f"pack({', '.join(packed)})", *[field.local for field in tail]]
-    return [
-        *lines,
+    from_fields = [
+        *converted,
         f"    if {' and '.join(exact) or 'True'}:",
         f"        return {' + '.join(parts)}",
         "    raise TypeError('a field is of a wrong type')",
     ]
+    taken = [f"    {field.local} = message.{field.name}" for field in fields]
+    parameters = ", ".join([field.local for field in fields])
+    return ["def write(message):", *taken, *from_fields, f"def write_fields({parameters}):", *from_fields]
 
 
 def _read(size: int, head: list[_Field], tail: list[_Field]) -> list[str]:

@@ -211,6 +211,14 @@ def test_messages_come_back(message: object) -> None:
     assert CODEC.decode(CODEC.encode(message)) == message
 
 
+@given(MESSAGES)
+def test_a_message_that_is_never_made_has_the_same_bytes(message: Any) -> None:
+    kind = type(message)
+    assert CODEC.encoder(kind)(*[getattr(message, field.name) for field in dataclasses.fields(kind)]) == CODEC.encode(
+        message
+    )
+
+
 @given(MESSAGES, st.data())
 def test_a_damaged_message_decodes_to_itself_or_raises_codec_error(message: object, data: st.DataObject) -> None:
     damaged = bytearray(CODEC.encode(message))

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import cast
+from typing import Any, cast
 
 from statemachine import Counter, Executor
 from statemachine.executor import AgreedEntry
 from viewstamp.client import ClientSession
 from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadReady, SendAfter, Standing, Time, make_entry
+from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
-from viewstamp.replica.local import LocalSession
-from viewstamp.replica.requests import ClientAnswer, Requests
+from viewstamp.replica.local import ClientAnswer, LocalSession
+from viewstamp.replica.requests import Requests
 from viewstamp.replica.writes import Writes
-from viewstamp.wire import Query, QueryReply
+from viewstamp.wire import Query, QueryReply, Reply
 from vsr import PrepareOk
 
 NOW = Time(0, 0)
@@ -51,12 +52,20 @@ class Ordering:
         """Somebody wants to read."""
 
 
+class Kept(list[ClientAnswer]):
+    """Keeps the answers, whoever asked."""
+
+    def answer(self, source: int, message: ClientAnswer) -> None:
+        self.append(message)
+
+    def reply(self, source: int, *fields: Any) -> None:
+        self.append(Reply(*fields))
+
+
 def member() -> tuple[Ordering, Requests, list[ClientAnswer]]:
-    ordering, answers = Ordering(), []
+    ordering, answers = Ordering(), Kept()
     executor = Executor(Counter(), max_sessions=8, window=8)
-    requests = Requests(
-        cast("Core", ordering), Applied(executor), lambda source, answer: answers.append(answer), Random(1), 1024
-    )
+    requests = Requests(cast("Core", ordering), Applied(executor), cast("Answers", answers), Random(1), 1024)
     return ordering, requests, answers
 
 

@@ -33,13 +33,14 @@ from viewstamp.protocol import (
     Time,
     check,
 )
+from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
 from viewstamp.replica.errors import DataLostError, IncarnationTooOldError, SupersededError
 from viewstamp.replica.file_tasks import FileTask
 from viewstamp.replica.founding import Founding, FoundingRecord
 from viewstamp.replica.local import LocalSession
 from viewstamp.replica.records import journal_records
-from viewstamp.replica.requests import ClientAnswer, Requests
+from viewstamp.replica.requests import Requests
 from viewstamp.replica.snapshots import Snapshots
 from viewstamp.replica.status import ReplicaStatistics, Status, encode_status, founding_standing, make_status
 from viewstamp.replica.taking import COLLECT_BYTES
@@ -101,6 +102,7 @@ class Replica:
         self.endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
         self.session = session or ClientSession.of(cluster, random=random, home=me)
         self._home = LocalSession(me, self.session, self._on_client, self._send)
+        self._answers = Answers(me, self._home, self.endpoint, self._codec)
 
         self._core: Core | None = None
         self._requests: Requests | None = None
@@ -144,7 +146,7 @@ class Replica:
             raise DataLostError(self._me, self._core_class.name, self._cluster.storage)
         core = self._core_class(self._configuration, self._me, origin, self._random, self._now)
         self._core = core
-        self._requests = Requests(core, self._applied, self._answer, self._random, self._cluster.max_command_bytes)
+        self._requests = Requests(core, self._applied, self._answers, self._random, self._cluster.max_command_bytes)
         self._snapshots.start(core)
 
     # Inputs.
@@ -188,7 +190,7 @@ class Replica:
 
     def _on_client(self, source: int, message: Request | Register | Query) -> None:
         if self._requests is None:
-            self._answer(source, NotPrimary(0))
+            self._answers.answer(source, NotPrimary(0))
         else:
             self._requests.receive(source, message, self._now)
 
@@ -325,14 +327,6 @@ class Replica:
         if self._founded is not None:
             raise SupersededError(self._me, self.incarnation, known)
         raise IncarnationTooOldError(known + _INCARNATION_STEP)
-
-    # Clients.
-
-    def _answer(self, source: int, message: ClientAnswer) -> None:
-        if source == self._me:
-            self._home.answered(message)
-        else:
-            self._send(source, message)
 
     def _send(self, to: int, message: object) -> None:
         self.endpoint.send(to, self._codec.encode(message))

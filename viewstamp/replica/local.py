@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from viewstamp.client import ClientSession
 from viewstamp.protocol import Time
-from viewstamp.replica.requests import ClientAnswer
-from viewstamp.wire import Query, Register, Request
+from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
+
+ClientAnswer = Reply | QueryReply | NotPrimary
 
 
 class LocalSession:

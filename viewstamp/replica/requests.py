@@ -6,19 +6,18 @@ pipeline. The table itself changes at commit only, so a request whose entry a vi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import assert_never
 
 from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, Time
+from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
-from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
+from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Request
 
 _PROPOSAL_BATCH = 1024
 _READS_AT_MOST = 64 * 1024
-
-ClientAnswer = Reply | QueryReply | NotPrimary
 
 
 @dataclass(slots=True)
@@ -29,19 +28,19 @@ class _Read:
 
 
 class Requests:
-    """Requests under way at one member; `answer(source, message)` sends to a client or to this member's own session."""
+    """Requests under way at one member."""
 
     def __init__(
         self,
         core: Core,
         applied: Applied,
-        answer: Callable[[int, ClientAnswer], None],
+        answers: Answers,
         random: Random,
         maximum_body_bytes: int,
     ) -> None:
         self._core = core
         self._applied = applied
-        self._answer = answer
+        self._answers = answers
         self._random = random
         self._maximum_body_bytes = maximum_body_bytes
         self._leading = -1  # the view this table belongs to while this member leads
@@ -83,7 +82,7 @@ class Requests:
             self._order(source, (message.session, message.request), Kind.COMMAND, message.mark, message.body)
             return
         viewstamp = self._applied.viewstamp
-        self._answer(source, Reply(message.session, message.request, viewstamp.view, viewstamp.op, reply))
+        self._answers.reply(source, message.session, message.request, viewstamp.view, viewstamp.op, reply)
 
     def _order(self, source: int, key: tuple[int, int], kind: Kind, mark: int, body: bytes) -> None:
         if self._leading < 0:
@@ -97,7 +96,7 @@ class Requests:
         """Tell a client, once a turn, whom to ask."""
         if source not in self._redirected:
             self._redirected.add(source)
-            self._answer(source, NotPrimary(self._core.standing.primary or 0))
+            self._answers.answer(source, NotPrimary(self._core.standing.primary or 0))
 
     def query(self, source: int, message: Query, now: Time) -> None:
         """A linearizable read. Asked again while it is under way: one answer serves."""
@@ -157,11 +156,11 @@ class Requests:
         waiting = self._in_flight
         if not waiting:
             return
-        for entry, reply in zip(entries, replies, strict=True):
-            op, view, _, session, request, *_ = entry
+        answer = self._answers.reply
+        for (op, view, _, session, request, _, _, _, _, _, _), reply in zip(entries, replies, strict=True):
             source = waiting.pop((session, request), 0)
             if source:
-                self._answer(source, Reply(session, request, view, op, reply))
+                answer(source, session, request, view, op, reply)
 
     def reads(self, decided: list[ReadReady | ReadFailed]) -> None:
         """The protocol confirmed reads, or could not."""
@@ -188,7 +187,7 @@ class Requests:
                 continue
             del self._asked[read.source, read.number]
             outcome = executor.query(read.body)
-            self._answer(read.source, QueryReply(read.number, viewstamp.view, viewstamp.op, outcome))
+            self._answers.answer(read.source, QueryReply(read.number, viewstamp.view, viewstamp.op, outcome))
         self._served = waiting
 
     @property

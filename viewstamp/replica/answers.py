@@ -1,0 +1,33 @@
+"""What a member answers: to clients over the network, to its own session without encoding."""
+
+from __future__ import annotations
+
+from transport.codec import MessageCodec
+from transport.endpoint import Endpoint
+from viewstamp.replica.local import ClientAnswer, LocalSession
+from viewstamp.wire import Reply
+
+
+class Answers:
+    """Hands each answer to whoever asked: `me` is this member's own session, everybody else a client."""
+
+    def __init__(self, me: int, home: LocalSession, endpoint: Endpoint, codec: MessageCodec) -> None:
+        self._me = me
+        self._home = home
+        self._endpoint = endpoint
+        self._encode = codec.encode
+        self._encode_reply = codec.encoder(Reply)
+
+    def answer(self, source: int, message: ClientAnswer) -> None:
+        """Anything."""
+        if source == self._me:
+            self._home.answered(message)
+        else:
+            self._endpoint.send(source, self._encode(message))
+
+    def reply(self, source: int, session: int, request: int, view: int, op: int, outcome: bytes) -> None:
+        """A `Reply`, for each command: a client's is not made, only its bytes are."""
+        if source == self._me:
+            self._home.answered(Reply(session, request, view, op, outcome))
+        else:
+            self._endpoint.send(source, self._encode_reply(session, request, view, op, outcome))
