@@ -21,6 +21,7 @@ MAXIMUM_COMMAND_BYTES = 1024 * 1024
 MAXIMUM_COMMANDS = 1 << 16
 """How many commands a list may hold: as many of the smallest ones as fit into 256 KiB. They run in one go."""
 UNBOUNDED = 1 << 30
+_BODY_DEPTH = MAXIMUM_DEPTH + 1
 
 
 class Call(NamedTuple):
@@ -111,29 +112,36 @@ def decode_body(body: bytes) -> list[Any]:
     Raises:
       ValueDecodingError: it is neither. Nothing else is raised, whatever the bytes.
     """
-    parts = decode_value(body, depth=MAXIMUM_DEPTH + 1)
-    if type(parts) is list and parts:
-        first = type(parts[0])
-        if first is str:
-            return parts
-        if first is bytes and len(parts) <= MAXIMUM_COMMANDS and set(map(type, parts)) == {bytes}:
-            return parts
-    raise ValueDecodingError("a command is a list that begins with its name")
+    parts = _parts_of(decode_value(body, depth=_BODY_DEPTH))
+    if parts is None:
+        raise ValueDecodingError("a command is a list that begins with its name")
+    return parts
+
+
+def decode_each_body(bodies: list[bytes]) -> list[list[Any] | None]:
+    """What `decode_body` gives for each of these, in half the time; None where it raises."""
+    values = decode_each(bodies, depth=_BODY_DEPTH) if len(bodies) > 1 else None
+    return [*map(_decode_or_none, bodies)] if values is None else [*map(_parts_of, values)]
 
 
 def decode_each_command(encodings: list[bytes]) -> list[list[Any] | None]:
     """The name and the arguments of each of these commands; None for what is no command, such as a list of them."""
-    values = decode_each(encodings)
-    if values is None:
-        return [_decode_or_none(encoding) for encoding in encodings]
-    return [value if type(value) is list and value and type(value[0]) is str else None for value in values]
+    return [parts if parts and type(parts[0]) is str else None for parts in decode_each_body(encodings)]
 
 
-def _decode_or_none(encoding: bytes) -> list[Any] | None:
+def _decode_or_none(body: bytes) -> list[Any] | None:
     try:
-        return decode_parts(encoding)
+        return decode_body(body)
     except ValueDecodingError:
         return None
+
+
+def _parts_of(body: Value) -> list[Any] | None:
+    if type(body) is list and body:
+        first = type(body[0])
+        if first is str or (first is bytes and len(body) <= MAXIMUM_COMMANDS and set(map(type, body)) == {bytes}):
+            return body
+    return None
 
 
 class Operation(Generic[P, R_co]):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from statemachine.command import decode_body, decode_each_command
+from statemachine.command import decode_each_body, decode_each_command, decode_parts
 from statemachine.context import Context
 from statemachine.errors import ApplyOrderError, CommandError, SnapshotError, ValueDecodingError
 from statemachine.history import History
@@ -42,6 +42,9 @@ AgreedEntry: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, byte
 
 The stamp is the agreed time in nanoseconds since the Unix epoch, and may be negative. View and version are not used.
 """
+
+_KIND: Final = 2
+_BODY: Final = 9
 
 # In the reply to a list: what the reply of each command may take at least, and the head in front of it at most.
 _SHARE_BYTES = len(TOO_LARGE_REPLY)
@@ -96,7 +99,7 @@ class Executor:
         """A hash over all entries and replies so far; equal on all replicas at equal `applied`."""
         return self._history.digest
 
-    def apply(self, entries: Iterable[AgreedEntry]) -> list[bytes]:
+    def apply(self, entries: Sequence[AgreedEntry]) -> list[bytes]:
         """Apply the next entries, in order, and return their replies, to be read with `decode_outcome`.
 
         Kind 1 is a command, or a list of them which are executed one after the other, each whatever became of those
@@ -112,16 +115,18 @@ class Executor:
         """
         records: list[bytes] = []
         admit, record = self.sessions.admit, self.sessions.record
-        run, commands, begin = self._run, self._commands, self._context.begin
+        execute, begin = self._execute, self._context.begin
+        bodies = iter(decode_each_body([entry[_BODY] for entry in entries if entry[_KIND] == COMMAND]))
         try:
-            for op, _, kind, session, request, mark, stamp, seed, _, body, encoded in entries:
+            for op, _, kind, session, request, mark, stamp, seed, _, _, encoded in entries:
                 if op != self._applied + 1:
                     raise ApplyOrderError(f"entry {op} cannot be applied after {self._applied}")
                 if kind == COMMAND:
+                    parts = next(bodies)
                     known = admit(session, request, mark)
                     if known is None:
                         begin(op, session, stamp, seed)
-                        reply = run(commands, body)
+                        reply = execute(parts)
                         record(session, request, reply)
                     else:
                         reply = known
@@ -145,7 +150,9 @@ class Executor:
         asked would ask the next one, and the next, until none is left. What is no Exception propagates, as there.
         """
         try:
-            return self._run(self._queries, body)
+            return self._call(self._queries, decode_parts(body), MAXIMUM_REPLY_BYTES)
+        except ValueDecodingError:
+            return MALFORMED_REPLY  # also for a list: a caller with several queries asks several
         except (MemoryError, RecursionError) as error:
             return encode_failed(type(error).__name__)
 
@@ -195,15 +202,11 @@ class Executor:
         reader.finish()
         self._applied = applied
 
-    def _run(self, table: dict[str, _Operation], body: bytes) -> bytes:
-        try:
-            parts = decode_body(body)
-        except ValueDecodingError:
+    def _execute(self, parts: list[Any] | None) -> bytes:
+        if parts is None:
             return MALFORMED_REPLY
         if type(parts[0]) is str:
-            return self._call(table, parts, MAXIMUM_REPLY_BYTES)
-        if table is self._queries:
-            return MALFORMED_REPLY  # a caller with several queries asks several
+            return self._call(self._commands, parts, MAXIMUM_REPLY_BYTES)
         return self._run_list(parts)
 
     def _run_list(self, encodings: list[bytes]) -> bytes:

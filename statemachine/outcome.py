@@ -181,7 +181,7 @@ def _decode_members(replies: list[Value]) -> list[Member]:
             raise ValueDecodingError("the reply to a list of commands holds something else than their replies")
         kinds.append(reply[0])
         encodings.append(reply[1:])
-    values = decode_each(encodings)
+    values = decode_each(encodings, depth=_REPLY_DEPTH)
     if values is None:
         values = [decode_value(encoding, depth=_REPLY_DEPTH) for encoding in encodings]
     return [_member(kind, value) if kind else Returned(value) for kind, value in zip(kinds, values, strict=True)]

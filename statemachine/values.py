@@ -23,6 +23,7 @@ Value: TypeAlias = "bool | int | float | str | bytes | list[Value] | dict[str, V
 MAXIMUM_DEPTH = 16
 MINIMUM_INTEGER = -(1 << 63)
 MAXIMUM_INTEGER = (1 << 64) - 1
+_TOGETHER_BYTES = 1 << 20
 
 
 def encode_value(value: object, *, depth: int = MAXIMUM_DEPTH) -> bytes:
@@ -77,30 +78,45 @@ def decode_value(data: bytes, *, depth: int = MAXIMUM_DEPTH) -> Value:
     except _REFUSALS as error:
         raise ValueDecodingError(f"not the encoding of a value: {error}") from error
     # Nearly all commands and replies are plain, and to count takes a fifth of looking closely and encoding again.
-    if _plain_size(value) == len(data):
-        return value
-    fault = find_fault(value, depth)
-    if fault is not None:
-        raise ValueDecodingError("value" + fault)
-    # This refuses longer forms of the same number, and trailing bytes, which the decoder ignores.
-    if cbor2.dumps(value, canonical=True) != data:
-        raise ValueDecodingError("the encoding of a value is not canonical, or bytes follow it")
+    if _plain_size(value) != len(data):
+        fault = _fault_of_other(value, data, depth)
+        if fault is not None:
+            raise ValueDecodingError(fault)
     return value
 
 
-def decode_each(encodings: Sequence[bytes]) -> list[Value] | None:
+def decode_each(encodings: Sequence[bytes], *, depth: int = MAXIMUM_DEPTH) -> list[Value] | None:
     """Decode many encodings in one go, in half the time; None if that cannot be done.
 
-    It can if each is the encoding of a plain value (see `_plain_size`). If not, decode them one by one: those that are
-    not plain are good, too, and only `decode_value` finds out which of them is none at all.
+    It can if each is the encoding of a value, and they are not very long, when it would save nothing but take their
+    memory twice. If not, decode them one by one: only `decode_value` finds out which of them is none.
     """
+    if sum(map(len, encodings)) > _TOGETHER_BYTES:
+        return None
     try:
-        values: list[Value] = _load(_array_head(len(encodings)) + b"".join(encodings), 2)
+        values: list[Value] = _load(_array_head(len(encodings)) + b"".join(encodings), depth + 1)
     except _REFUSALS:
         return None
     # The decoder saw no borders: one encoding that is cut short, with its rest in the next, would pass. But no part is
-    # shorter than its plain size. So if these sizes are those of all encodings, each part ended where its own one ends.
-    return values if list(map(_plain_size, values)) == list(map(len, encodings)) else None
+    # shorter than the canonical encoding of its value. So if that is as long as the encoding which was to be decoded,
+    # for all of them, each part ended where its own one ends.
+    others = [
+        (value, encoding)
+        for value, encoding, size in zip(values, encodings, map(_plain_size, values), strict=True)
+        if size != len(encoding)
+    ]
+    return None if any(_fault_of_other(value, encoding, depth) for value, encoding in others) else values
+
+
+def _fault_of_other(value: Value, data: bytes, depth: int) -> str | None:
+    """Why these bytes are not the encoding of a value that is not plain, or not of that size; None if they are."""
+    fault = find_fault(value, depth)
+    if fault is not None:
+        return "value" + fault
+    # This refuses longer forms of the same number, and trailing bytes, which the decoder ignores.
+    if cbor2.dumps(value, canonical=True) != data:
+        return "the encoding of a value is not canonical, or bytes follow it"
+    return None
 
 
 def _array_head(count: int) -> bytes:

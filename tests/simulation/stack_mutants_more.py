@@ -156,7 +156,7 @@ RAFT: Bugs = (
 
 # What both share.
 
-_lookup, _snapshot, _run = Sessions.lookup, Sessions.snapshot, Executor._run
+_lookup, _snapshot, _execute = Sessions.lookup, Sessions.snapshot, Executor._execute
 
 
 class _Unsynced:
@@ -240,13 +240,11 @@ def _name_unsynced(self: Any, snapshot: SnapshotRecord) -> None:
     self._files.rename(UNFINISHED_NAME, snapshot_name(snapshot))
 
 
-def _run_equal_ones_once(self: Any, table: Any, body: bytes) -> bytes:
-    if table is self._commands and self.__dict__.get("last", (b"",))[0] == body:
-        return bytes(self.last[1])
-    reply = _run(self, table, body)
-    if table is self._commands:
-        self.last = body, reply
-    return reply
+def _execute_equal_ones_once(self: Any, parts: list[Any] | None) -> bytes:
+    shown = repr(parts)
+    if self.__dict__.get("last", ("",))[0] != shown:
+        self.last = shown, _execute(self, parts)
+    return bytes(self.last[1])
 
 
 def _snapshot_lazily(self: Sessions) -> Iterator[bytes]:
@@ -329,7 +327,7 @@ SHARED: Bugs = (
     (
         "equal-commands-are-one",
         "A command that equals the one before is taken for its duplicate, whoever calls it.",
-        ((Executor, "_run", _run_equal_ones_once),),
+        ((Executor, "_execute", _execute_equal_ones_once),),
     ),
     (
         "incarnation-in-memory",

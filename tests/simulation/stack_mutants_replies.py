@@ -10,7 +10,7 @@ from typing import Any
 
 import statemachine.executor as executor_module
 import statemachine.sessions as sessions_module
-from statemachine.command import decode_body, encode_list
+from statemachine.command import decode_body, decode_each_body, encode_list
 from statemachine.executor import Executor
 from statemachine.outcome import (
     NOTHING_REPLY,
@@ -73,7 +73,7 @@ def _stop_at_a_failure(self: Any, encodings: list[bytes]) -> bytes:
     replies: list[bytes] = []
     for encoding in encodings:
         failed = bool(replies) and replies[-1][0] in (_RAISED, _FAILED)
-        replies.append(replies[-1] if failed else self._run(self._commands, encoding))
+        replies.append(replies[-1] if failed else self._execute(*decode_each_body([encoding])))
     return encode_listed(replies)
 
 
@@ -90,7 +90,7 @@ def _undo_all_at_a_failure(self: Any, encodings: list[bytes]) -> bytes:
 def _run_half(self: Any, encodings: list[bytes]) -> bytes:
     half = _run_list(self, encodings[: (len(encodings) + 1) // 2])
     kept = deepcopy(vars(self.machine))
-    rest = [self._run(self._commands, encoding) for encoding in encodings[(len(encodings) + 1) // 2 :]]
+    rest = [self._execute(parts) for parts in decode_each_body(encodings[(len(encodings) + 1) // 2 :])]
     vars(self.machine).clear()
     vars(self.machine).update(kept)
     return encode_listed([*decode_body(half[1:]), *rest])

@@ -36,7 +36,7 @@ from statemachine import (
 )
 from statemachine.executor import COMMAND, REGISTER
 from statemachine.values import decode_each
-from tests.statemachine.driving import apply
+from tests.statemachine.driving import agreed, apply
 from tests.statemachine.machines import Restless
 from tests.statemachine.test_values import values
 
@@ -45,6 +45,8 @@ UNKNOWN = NotExecuted(NotExecutedReason.UNKNOWN_COMMAND)
 
 plain = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text() | st.binary()
 plain_encodings = (plain | st.lists(plain)).map(encode_value)
+commands = st.builds(Restless.note.bind, st.text()) | values.map(lambda value: encode_value(["note", value]))
+bodies = commands | st.lists(commands, min_size=1).map(encode_list) | values.map(encode_value) | st.binary(max_size=4)
 
 
 class Keeper(StateMachine):
@@ -112,9 +114,24 @@ def test_decoding_many_at_once_finds_what_decoding_each_does(encodings: list[byt
         assert [encode_value(value) for value in together] == encodings
 
 
-@given(st.lists(plain_encodings, max_size=30))
-def test_plain_values_are_decoded_at_once(encodings: list[bytes]) -> None:
-    assert decode_each(encodings) is not None
+@given(st.lists(plain_encodings | values.map(encode_value), max_size=30))
+def test_values_are_decoded_at_once(encodings: list[bytes]) -> None:
+    assert decode_each(encodings) == [decode_value(encoding) for encoding in encodings]
+
+
+def test_long_values_are_not_put_together() -> None:
+    """What that saves of a long one is nothing, and its bytes would be in memory twice."""
+    long = encode_value(bytes(600_000))
+    assert decode_each([long]) == [bytes(600_000)]
+    assert decode_each([long, long]) is None
+
+
+@given(st.lists(bodies, max_size=8))
+def test_entries_that_are_applied_together_come_to_what_each_does(bodies: list[bytes]) -> None:
+    together, one_by_one = opened(Restless()), opened(Restless())
+    entries = [agreed(op, COMMAND, 1, op, op - 1, 1000 + op, 77, body) for op, body in enumerate(bodies, 2)]
+    assert together.apply(entries) == [reply for entry in entries for reply in one_by_one.apply([entry])]
+    assert together.state_digest() == one_by_one.state_digest()
 
 
 @given(st.lists(plain_encodings, min_size=1, max_size=5), st.data())
