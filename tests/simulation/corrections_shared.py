@@ -352,7 +352,7 @@ def _() -> list[Change]:
         target = self._target
         for member in self._members:
             self._target = member
-            self._resend(now, now)
+            self._resend(now, now, now)
         self._target = target
         self.deadline = now + self._retry_ns
 
