@@ -7,8 +7,8 @@ arrived, asks once per turn what to send, and comes back at the deadline.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from struct import Struct
 from types import MappingProxyType
 from typing import Final
 
@@ -19,9 +19,9 @@ from transport.fragment_format import (
     LARGEST_CHUNK_BYTES,
     MEBIBYTE,
     NEVER,
+    PART,
     PART_BYTES,
     PROBE,
-    REPORT,
     SMALLEST_CHUNK_BYTES,
     FragmentCounts,
     FragmentLimits,
@@ -29,6 +29,7 @@ from transport.fragment_format import (
 from transport.fragments import FragmentSender
 from transport.frame import FIRST_CLIENT, HEADER_BYTES, Framer, Identity
 from transport.interface import Address
+from transport.packing import WHOLE, pack, split
 from transport.reassembly import FragmentReceiver
 
 DEFAULT_DATAGRAM_BYTES: Final = 1200
@@ -36,11 +37,8 @@ SMALLEST_DATAGRAM_BYTES: Final = HEADER_BYTES + FRAGMENT_OVERHEAD_BYTES + SMALLE
 LARGEST_DATAGRAM_BYTES: Final = 65_507
 """The most that one UDP datagram carries over IPv4."""
 
-WHOLE: Final = 1
-_PART: Final = Struct(">BI")  # kind, length; a datagram's payload is a run of parts
-_pack_part = _PART.pack
-_unpack_part = _PART.unpack_from
-_CONTROLS: Final = frozenset((FRAGMENT, PROBE, REPORT))
+_pack_part = PART.pack
+_unpack_part = PART.unpack_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ class EndpointLimits:
 class _Peer:
     """A peer's address, what waits for it, and its large messages if it ever had any."""
 
-    __slots__ = ("address", "learnt", "queue", "queue_bytes", "receiver", "sender")
+    __slots__ = ("address", "learnt", "part_at", "queue", "queue_bytes", "receiver", "sender")
 
     def __init__(self, address: Address, learnt: bool) -> None:
         self.address = address
@@ -82,6 +80,7 @@ class _Peer:
         self.queue_bytes = 0
         self.sender: FragmentSender | None = None
         self.receiver: FragmentReceiver | None = None
+        self.part_at = 0  # when something about large messages came from it last
 
     def release(self) -> bool:
         """Drop the state for large messages; whether any was under way."""
@@ -172,8 +171,24 @@ class Endpoint:
         found = self._known.get(peer) or self._learnt.get(peer)
         return found.address if found else None
 
-    def send(self, peer: int, message: bytes) -> None:
-        """Queue a message for the next flush; to an unknown peer it is dropped and counted."""
+    def heard_part_at(self, peer: int) -> int:
+        """When the peer last sent a part of a large message, or told of one that is sent to it; 0 if never.
+
+        It is alive then, though nothing whole may come from it for long.
+        """
+        found = self._known.get(peer)
+        return found.part_at if found else 0
+
+    def is_large(self, message: bytes) -> bool:
+        """Whether it does not fit one datagram."""
+        return len(message) > self._longest_whole
+
+    def send(self, peer: int, message: bytes, label: Hashable = None) -> None:
+        """Queue a message for the next flush; to an unknown peer it is dropped and counted.
+
+        `label` is for what its receiver asks for until it is there: a large message is then not sent again while one of
+        the same label is under way to that peer, nor when there is no room for it.
+        """
         found = self._known.get(peer) or self._learnt.get(peer)
         if found is None:
             self._drops["unknown_peer"] += 1
@@ -181,7 +196,7 @@ class Endpoint:
         self._messages_out += 1
         size = len(message)
         if size > self._longest_whole:
-            self._sender(peer, found).queue(message)
+            self._sender(peer, found).queue(message, label)
             return
         queue = found.queue
         queue.append(_pack_part(WHOLE, size) + message)
@@ -220,7 +235,7 @@ class Endpoint:
             if kind == WHOLE and PART_BYTES + length == size:
                 self._messages_in += 1
                 return [(sender, incarnation, payload[PART_BYTES:])]
-        parts = _split(payload)
+        parts = split(payload)
         if parts is None:
             self._drops["malformed"] += 1
             return []
@@ -249,7 +264,7 @@ class Endpoint:
             if len(queue) == 1:
                 datagrams.append((wrap(queue[0]), peer.address))
             else:
-                datagrams += [(wrap(payload), peer.address) for payload in _pack(queue, self._capacity)]
+                datagrams += [(wrap(payload), peer.address) for payload in pack(queue, self._capacity)]
             queue.clear()
             peer.queue_bytes = 0
         self._waiting.clear()
@@ -301,6 +316,7 @@ class Endpoint:
 
     def _control(self, kind: int, body: bytes, sender: int, peer: _Peer, incarnation: int, now: int) -> bytes | None:
         """Take in a part about a large message; that message if the part completes it."""
+        peer.part_at = now
         try:
             if kind == FRAGMENT:
                 return self._receiver(sender, peer).fragment(body, incarnation, now)
@@ -353,44 +369,3 @@ class Endpoint:
                 peer.queue += peer.sender.parts(now)
             if peer.queue:
                 self._waiting[number] = peer
-
-
-def _pack(parts: list[bytes], capacity: int) -> list[bytes]:
-    """Join encoded parts, in order, into payloads of at most `capacity` bytes. No single part is longer."""
-    sizes = [len(part) for part in parts]
-    if sum(sizes) <= capacity:
-        return [b"".join(parts)]
-    payloads: list[bytes] = []
-    first = used = 0
-    for position, size in enumerate(sizes):
-        if used + size > capacity:
-            payloads.append(b"".join(parts[first:position]))
-            first, used = position, 0
-        used += size
-    payloads.append(b"".join(parts[first:]))
-    return payloads
-
-
-def _split(payload: bytes) -> tuple[list[bytes], list[tuple[int, bytes]]] | None:
-    """The whole messages of a payload, and its other parts as (kind, body).
-
-    None unless it is a run of whole parts of known kinds.
-    """
-    wholes: list[bytes] = []
-    controls: list[tuple[int, bytes]] = []
-    position, end = 0, len(payload)
-    while position < end:
-        start = position + PART_BYTES
-        if start > end:
-            return None
-        kind, length = _unpack_part(payload, position)
-        position = start + length
-        if position > end:
-            return None
-        if kind == WHOLE:
-            wholes.append(payload[start:position])
-        elif kind in _CONTROLS:
-            controls.append((kind, payload[start:position]))
-        else:
-            return None
-    return wholes, controls

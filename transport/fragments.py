@@ -16,6 +16,7 @@ does not repeat those of its last life; the message's checksum guards against th
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -47,6 +48,7 @@ class _Outgoing:
     checksum: int
     count: int
     queued_at: int
+    label: Hashable
     probe_at: int = NEVER
     probe_ns: int = 0
     order: int = 0
@@ -66,6 +68,7 @@ class FragmentSender:
         "_chunk_bytes",
         "_counts",
         "_flying",
+        "_labels",
         "_limits",
         "_messages",
         "_number",
@@ -80,7 +83,8 @@ class FragmentSender:
         self._chunk_bytes = chunk_bytes
         self._limits = limits
         self._counts = counts
-        self._queued: list[bytes] = []  # not numbered yet: a number needs the time
+        self._queued: list[tuple[bytes, Hashable]] = []  # not numbered yet: a number needs the time
+        self._labels: set[Hashable] = set()
         self._messages: dict[int, _Outgoing] = {}
         self._bytes = 0
         self._flying = 0
@@ -88,29 +92,44 @@ class FragmentSender:
         self._progress_at = 0
         self.deadline = NEVER
 
-    def queue(self, message: bytes) -> None:
-        """Send a message of more than one fragment, beginning with the next `parts`."""
-        if len(message) > self._limits.message_bytes:
+    def queue(self, message: bytes, label: Hashable = None) -> None:
+        """Send a message of more than one fragment, beginning with the next `parts`.
+
+        One with a `label` is not sent if another of the same label is under way, nor if there is no room: whoever wants
+        it asks again. If each time that made room for one more copy, a slow line would carry their beginnings for ever.
+        """
+        limits = self._limits
+        if len(message) > limits.message_bytes:
             self._counts.drops["message_too_large"] += 1
             return
-        self._queued.append(message)
+        if label is not None:
+            if label in self._labels:
+                self._counts.drops["under_way"] += 1
+                return
+            if self._bytes + len(message) > limits.retained_bytes or self._count() >= limits.retained_messages:
+                self._counts.drops["retained_full"] += 1
+                return
+            self._labels.add(label)
+        self._queued.append((message, label))
         self._account(len(message))
-        while self._bytes > self._limits.retained_bytes or self._count() > self._limits.retained_messages:
+        while self._bytes > limits.retained_bytes or self._count() > limits.retained_messages:
             self._counts.drops["retained_full"] += 1
             if self._messages:
                 self._drop(next(iter(self._messages.values())))
             else:
-                self._account(-len(self._queued.pop(0)))
+                oldest, its_label = self._queued.pop(0)
+                self._account(-len(oldest))
+                self._labels.discard(its_label)
         self.deadline = 0
 
     def parts(self, now: int) -> list[bytes]:
         """What to send now: fragments as far as the window allows, and probes that are due."""
         if now < self.deadline:
             return []
-        for message in self._queued:
+        for message, label in self._queued:
             self._number = max(self._number + 1, now)
             count = -(-len(message) // self._chunk_bytes)
-            self._messages[self._number] = _Outgoing(message, self._number, crc32(message), count, now)
+            self._messages[self._number] = _Outgoing(message, self._number, crc32(message), count, now, label)
         self._queued.clear()
         parts: list[bytes] = []
         deadline = NEVER
@@ -165,6 +184,7 @@ class FragmentSender:
         self._account(-self._bytes)
         self._queued.clear()
         self._messages.clear()
+        self._labels.clear()
         self._flying = 0
         self.deadline = NEVER
 
@@ -178,6 +198,7 @@ class FragmentSender:
     def _drop(self, outgoing: _Outgoing) -> None:
         del self._messages[outgoing.number]
         self._account(-len(outgoing.data))
+        self._labels.discard(outgoing.label)
         self._flying -= len(outgoing.in_flight)
 
     def _advance(self, outgoing: _Outgoing, seen: int, base: int, mask: int, now: int) -> None:

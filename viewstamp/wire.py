@@ -5,11 +5,15 @@ Tags 1 to 63 are these, 64 to 127 a protocol's messages, 128 to 191 its durable 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from transport.codec import MessageCodec
 from viewstamp.protocol import Core, Entry, join_entries, split_entries
+
+if TYPE_CHECKING:
+    from transport.endpoint import Endpoint
 
 FIRST_CLIENT_ID = 1 << 32
 """Sender identifiers from here up are clients; below are members."""
@@ -144,3 +148,24 @@ def make_codec(core_class: type[Core]) -> MessageCodec:
     """The codec of everything a member of such a cluster sends or stores."""
     classes: dict[int, type] = {**BODY_MESSAGES, **core_class.messages, **core_class.states}
     return MessageCodec(classes, {tuple[Entry, ...]: (join_entries, split_entries)})
+
+
+def post(endpoint: Endpoint, codec: MessageCodec, to: int, message: object) -> None:
+    """Queue a message for a peer.
+
+    A large request or answer that is still under way to it is not sent a second time: whoever waits for it asks again
+    several times a second, however slow the line is that it comes by.
+    """
+    data = codec.encode(message)
+    endpoint.send(to, data, _label_of(message) if endpoint.is_large(data) else None)
+
+
+def _label_of(message: object) -> Hashable:
+    """What it asks for, or answers."""
+    match message:
+        case Request() | Reply():
+            return type(message), message.session, message.request
+        case Query() | QueryReply():
+            return type(message), message.number
+        case _:
+            return None

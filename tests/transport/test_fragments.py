@@ -112,6 +112,44 @@ def _body(part: bytes, kind: int) -> bytes:
     return part[PART_BYTES:]
 
 
+def test_of_two_messages_with_one_label_the_second_is_not_sent_while_the_first_is_under_way() -> None:
+    sender, receiver, counts = _pair()
+    sender.queue(bytes(2 * CHUNK), "answer")
+    sender.queue(bytes(3 * CHUNK), "answer")
+    first, second = sender.parts(5)
+    sender.queue(bytes(3 * CHUNK), "answer")
+    assert counts.drops == {"under_way": 2}
+    assert counts.held_bytes == 2 * CHUNK
+    for part in (first, second):
+        receiver.fragment(_body(part, FRAGMENT), 7, 6)
+    (report,) = receiver.parts(6)
+    sender.report(_body(report, REPORT), 7)
+    sender.queue(bytes(2 * CHUNK), "answer")  # asked for again: what arrived was not what was wanted, or is lost
+    assert len(sender.parts(7)) == 2
+    sender.parts(7 + FragmentLimits().give_up_ns)
+    assert counts.drops["gave_up"] == 1
+    sender.queue(bytes(2 * CHUNK), "answer")
+    sender.release()
+    sender.queue(bytes(2 * CHUNK), "answer")
+    assert not sender.idle
+
+
+def test_a_message_with_a_label_drives_out_no_other_and_others_drive_it_out() -> None:
+    limits = FragmentLimits(
+        message_bytes=10 * CHUNK, retained_bytes=20 * CHUNK, retained_messages=3, reassembly_bytes=20 * CHUNK
+    )
+    sender, _, counts = _pair(limits)
+    sender.queue(bytes(10 * CHUNK), "first")
+    sender.queue(bytes(9 * CHUNK), "second")
+    sender.queue(bytes(2 * CHUNK), "third")
+    assert (counts.drops, counts.held_bytes) == ({"retained_full": 1}, 19 * CHUNK)
+    sender.queue(bytes(2 * CHUNK))
+    assert (counts.drops, counts.held_bytes) == ({"retained_full": 2}, 11 * CHUNK)
+    sender.queue(bytes(2 * CHUNK), "first")  # driven out, and asked for again
+    sender.queue(bytes(2 * CHUNK), "fourth")  # three are kept at most
+    assert (counts.drops, counts.held_bytes) == ({"retained_full": 3}, 13 * CHUNK)
+
+
 def test_only_the_missing_fragment_is_sent_again() -> None:
     sender, receiver, counts = _pair()
     message = Random(1).randbytes(10 * CHUNK)

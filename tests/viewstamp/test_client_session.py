@@ -102,6 +102,24 @@ def test_while_the_silence_lasts_probes_go_round_and_the_rest_waits() -> None:
     assert 2 <= again <= 5
 
 
+def test_a_target_that_sends_parts_of_something_large_is_not_silent() -> None:
+    """It is asked again, for one of several requests may be lost, and no other is: for as long as there are parts."""
+    session, _ = opened()
+    session.take_messages()
+    now, asked = 1, Counter[int]()
+    for _ in range(20):
+        now = session.deadline
+        session.tick(now, now - MILLISECOND)
+        asked.update(to for to, _, _ in requests(session.take_messages()))
+    assert set(asked) == {1}
+    assert asked[1] >= 10
+    for _ in range(3):
+        session.tick(session.deadline, now)
+    assert {to for to, _, _ in requests(session.take_messages())} >= {1, 2}
+    session.tick(session.deadline, session.deadline)  # it only paused
+    assert {to for to, _, _ in requests(session.take_messages())} <= {1}
+
+
 def test_a_probe_that_finds_the_primary_ends_the_doubt() -> None:
     session, _ = opened()
     session.take_messages()

@@ -289,8 +289,12 @@ class ClientSession:
     def _jitter(self, duration: int) -> int:
         return self._random.randint(0, duration)
 
-    def tick(self, now: int) -> None:
-        """Send again what has no answer, and probe others while the target is silent."""
+    def tick(self, now: int, part_at: int = 0) -> None:
+        """Send again what has no answer, and probe others while the target is silent.
+
+        `part_at` is when the target last sent a part of a large message, or told of one that is sent to it. It is not
+        silent then. Were others asked as well, their answers would take turns with its own on a slow line.
+        """
         if now < self.deadline:
             return
         if not self.in_flight and (self.session or not self._nonce):
@@ -300,6 +304,8 @@ class ClientSession:
             self._ask_again = False
             self._resend(now, now, now)
             return
+        if part_at > self._heard_at:
+            self._heard_at, self._probed = part_at, 0
         silent_until = max(self._heard_at, self._oldest) + self._first_retry
         if self._probed or silent_until <= now:
             self._doubt(now)

@@ -61,6 +61,7 @@ from viewstamp.wire import (
     StatusReply,
     StatusRequest,
     make_codec,
+    post,
 )
 
 _APPLY_LIMIT = 1024
@@ -233,7 +234,7 @@ class Replica:
         self._now = now
         if self._core is not None:
             self._core.tick(now)
-        self.session.tick(now.monotonic)
+        self.session.tick(now.monotonic, self.endpoint.heard_part_at(self.session.target))
 
     def resign(self, now: Time) -> None:
         """This member is about to stop on purpose: let another take over at once."""
@@ -329,7 +330,7 @@ class Replica:
         raise IncarnationTooOldError(known + _INCARNATION_STEP)
 
     def _send(self, to: int, message: object) -> None:
-        self.endpoint.send(to, self._codec.encode(message))
+        post(self.endpoint, self._codec, to, message)
 
     # For shells and people.
 
@@ -378,8 +379,7 @@ class Replica:
 
     def silence(self) -> dict[int, int]:
         """Nanoseconds since each other member was last heard; one never heard is missing."""
-        now = self._now.monotonic
-        return {member: now - heard for member, heard in self._heard.items() if member != self._me}
+        return {member: self._now.monotonic - heard for member, heard in self._heard.items() if member != self._me}
 
     def statistics(self) -> ReplicaStatistics:
         """Counts since the start of the process."""

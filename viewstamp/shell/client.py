@@ -23,7 +23,16 @@ from viewstamp.shell.addresses import Addresses, listen_on_ipv6
 from viewstamp.shell.callers import Callers, P, R
 from viewstamp.shell.idle import Idle, read_clock
 from viewstamp.shell.scope import background
-from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, QueryReply, Reply, StatusReply, StatusRequest
+from viewstamp.wire import (
+    BODY_MESSAGES,
+    FIRST_CLIENT_ID,
+    NotPrimary,
+    QueryReply,
+    Reply,
+    StatusReply,
+    StatusRequest,
+    post,
+)
 
 _TURN_DATAGRAMS = 256
 _STATUS_RETRY_S = 0.2
@@ -113,9 +122,9 @@ class Client(Callers):
                 self._dispatch(sender, data, now)
         session = self._client_session
         if now >= session.deadline and len(arrived) < _TURN_DATAGRAMS:
-            session.tick(now)
+            session.tick(now, self._endpoint.heard_part_at(session.target))
         for to, message in session.take_messages():
-            self._endpoint.send(to, self._codec.encode(message))
+            post(self._endpoint, self._codec, to, message)
         for datagram, address in self._endpoint.flush(now):
             self._transport.send(datagram, address)
         self._deliver(session.take_completions())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from transport.codec import CodecError, MessageCodec
-from transport.endpoint import WHOLE
 from transport.fragment_format import PART
 from transport.frame import Framer, Identity, incarnation_in
+from transport.packing import WHOLE
 from viewstamp.protocol import MILLISECOND
 from viewstamp.registry import protocol_class
 from viewstamp.replica import Replica

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, cast
 
-from transport.endpoint import WHOLE
 from transport.frame import incarnation_in
+from transport.packing import WHOLE
 from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.protocol import Core, Promise, State
 from viewstamp.simulation.disk_image import DiskImage

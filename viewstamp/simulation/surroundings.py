@@ -28,7 +28,7 @@ from viewstamp.protocol import NEVER
 from viewstamp.simulation.inhabitants import Answer, SimulatedClient
 from viewstamp.simulation.observer import Observer
 from viewstamp.simulation.timeline import Timeline
-from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, QueryReply, Reply
+from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, QueryReply, Reply, post
 
 _CLIENT_CODEC = MessageCodec(BODY_MESSAGES, {})
 
@@ -164,7 +164,7 @@ class Surroundings(Timeline):
 
     def _finish_client(self, client: SimulatedClient) -> None:
         for to, message in client.session.take_messages():
-            client.endpoint.send(to, _CLIENT_CODEC.encode(message))
+            post(client.endpoint, _CLIENT_CODEC, to, message)
         for datagram, address in client.endpoint.flush(self.now):
             self._transmit(client.address, str(address), datagram)
         deadline = min(client.session.deadline, client.endpoint.deadline)
@@ -196,5 +196,5 @@ class Surroundings(Timeline):
         if client.alive:
             if self.observer is not None:
                 self.observer.event(client, "tick")
-            client.session.tick(self.now)
+            client.session.tick(self.now, client.endpoint.heard_part_at(client.session.target))
             self._finish_client(client)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 from zlib import crc32
 
-from transport.endpoint import WHOLE, Endpoint
+from transport.endpoint import Endpoint
 from transport.fragment_format import FRAGMENT, FRAGMENT_HEAD, PART, PART_BYTES
 from transport.frame import HEADER_BYTES
 from transport.interface import Address
+from transport.packing import WHOLE
 
 _REMEMBERED = 100_000
 _FRAGMENT_KEY = Struct(">QII")  # number, checksum and length of the message: how FRAGMENT_HEAD begins
@@ -30,9 +31,9 @@ class ListeningEndpoint(Endpoint):
         self.said: list[tuple[int, bytes]] = []
         self.heard: list[tuple[int, bytes]] = []
 
-    def send(self, peer: int, message: bytes) -> None:
+    def send(self, peer: int, message: bytes, label: Hashable = None) -> None:
         self.said.append((peer, message))
-        super().send(peer, message)
+        super().send(peer, message, label)
 
     def receive(self, datagram: bytes, address: Address, now: int) -> list[tuple[int, int, bytes]]:
         messages = super().receive(datagram, address, now)
