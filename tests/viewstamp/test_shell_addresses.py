@@ -99,6 +99,18 @@ async def test_no_name_is_looked_up_for_a_client_whose_members_have_addresses() 
     assert await _own_host(Cluster.make("named", "vsr", [("2001:db8::1", 7000)])) == "::"
 
 
+async def test_a_client_waits_a_while_to_learn_where_members_listen(autojump_clock: MockClock) -> None:
+    class Silent(Names):
+        async def getaddrinfo(self, *arguments: Any, **options: Any) -> list[Any]:
+            await trio.sleep(20)
+            return await super().getaddrinfo(*arguments, **options)
+
+    trio.socket.set_custom_hostname_resolver(Silent(["::1"], "one.example"))
+    began = trio.current_time()
+    assert await _own_host(Cluster.make("named", "vsr", [("one.example", 7000)])) == "0.0.0.0"
+    assert trio.current_time() - began == 2
+
+
 async def call_over(cluster: Cluster) -> None:
     with trio.fail_after(5):
         async with open_replica(Counter, cluster, 1) as replica:

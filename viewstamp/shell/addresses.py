@@ -17,6 +17,7 @@ from viewstamp.protocol import SECOND
 _log = logging.getLogger("viewstamp")
 _SILENT_NS = 2 * SECOND
 _CHECK_S = 2.0
+_LOOK_UP_S = 2.0
 
 
 class Addresses:
@@ -74,7 +75,8 @@ class Addresses:
 async def listen_on_ipv6(hosts: Iterable[str]) -> bool:
     """Whether members that bind their sockets to these names came to IPv6: each takes the first address of its name.
 
-    The first name to resolve tells, for all: members of different families could not reach each other either.
+    The first name to resolve tells, for all: members of different families could not reach each other either. False if
+    none does for a while.
     """
     families: list[int] = []
 
@@ -86,9 +88,10 @@ async def listen_on_ipv6(hosts: Iterable[str]) -> bool:
         families.append(found[0][0])
         nursery.cancel_scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        for host in hosts:
-            nursery.start_soon(look_up, host)
+    with trio.move_on_after(_LOOK_UP_S):
+        async with trio.open_nursery() as nursery:
+            for host in hosts:
+                nursery.start_soon(look_up, host)
     return socket.AF_INET6 in families[:1]
 
 
