@@ -104,6 +104,25 @@ def test_an_error_the_caller_does_not_know_is_remote(name: str, fields: dict[str
     assert (caught.value.name, caught.value.fields) == (name, fields)
 
 
+def test_an_error_that_refuses_its_fields_at_the_caller_is_remote() -> None:
+    """A tuple arrives as a list. What its check raises is not what the command did, nor why it was not executed."""
+
+    class Machine(StateMachine):
+        class PairError(CommandError):
+            pair: tuple[int, int]
+
+            def __post_init__(self) -> None:
+                if not isinstance(self.pair, tuple):
+                    raise ValueError("that is no pair")  # noqa: TRY004 - a TypeError would be one about its parameters
+
+    with pytest.raises(RemoteCommandError) as caught:
+        unwrap(Raised("PairError", {"pair": [1, 2]}), Machine)
+    assert (caught.value.name, caught.value.fields) == ("PairError", {"pair": [1, 2]})
+    results = unwrap(Listed([Returned(1), Raised("PairError", {"pair": [1, 2]})]), Machine)
+    assert isinstance(results, list)
+    assert isinstance(results[1], RemoteCommandError)
+
+
 def test_the_other_outcomes_raise_what_they_mean() -> None:
     assert unwrap(Returned([1]), Counter) == [1]
     with pytest.raises(CommandFailedError, match="KeyError"):
