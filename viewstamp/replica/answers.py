@@ -5,7 +5,7 @@ from __future__ import annotations
 from transport.codec import MessageCodec
 from transport.endpoint import Endpoint
 from viewstamp.replica.local import ClientAnswer, LocalSession
-from viewstamp.wire import Reply
+from viewstamp.wire import Reply, post
 
 
 class Answers:
@@ -15,7 +15,7 @@ class Answers:
         self._me = me
         self._home = home
         self._endpoint = endpoint
-        self._encode = codec.encode
+        self._codec = codec
         self._encode_reply = codec.encoder(Reply)
 
     def answer(self, source: int, message: ClientAnswer) -> None:
@@ -23,11 +23,12 @@ class Answers:
         if source == self._me:
             self._home.answered(message)
         else:
-            self._endpoint.send(source, self._encode(message))
+            post(self._endpoint, self._codec, source, message)
 
     def reply(self, source: int, session: int, request: int, view: int, op: int, outcome: bytes) -> None:
         """A `Reply`, for each command: a client's is not made, only its bytes are."""
         if source == self._me:
             self._home.answered(Reply(session, request, view, op, outcome))
         else:
-            self._endpoint.send(source, self._encode_reply(session, request, view, op, outcome))
+            data = self._encode_reply(session, request, view, op, outcome)
+            self._endpoint.send(source, data, (Reply, session, request))  # The label that `post` would give it.
