@@ -164,6 +164,8 @@ def decode_outcome(reply: bytes) -> Outcome:
     """
     kind = reply[0] if reply else -1
     value = decode_value(reply[1:], depth=_REPLY_DEPTH)
+    if kind == _RETURNED:  # as nearly all: the patterns below take as long as to decode it
+        return Returned(value)
     match kind, value:
         case 4, int(number) if number in _UNKNOWN_NUMBERS and value is not True:  # _UNKNOWN
             return Unknown(UnknownReason(number))

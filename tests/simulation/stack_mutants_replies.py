@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import statemachine.executor as executor_module
@@ -135,10 +134,10 @@ def _take_both_halves(self: Any) -> Iterator[Completion] | list[Completion]:
             del halves[first]
             if one.outcome[:1] == other.outcome[:1] == bytes([_LISTED]):
                 both = [*decode_body(one.outcome[1:]), *decode_body(other.outcome[1:])]
-                one = replace(one, outcome=encode_listed(both))
+                one = one._replace(outcome=encode_listed(both))
             elif one.outcome[:1] == bytes([_LISTED]):
                 one = other
-            taken.append(replace(one, handle=first))
+            taken.append(one._replace(handle=first))
     return taken
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import Self
+from typing import NamedTuple, Self
 
 from statemachine import session_number
 from viewstamp.cluster import Cluster
@@ -31,8 +31,7 @@ class Failure(StrEnum):
     """The session is gone: whether the command was executed is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """A call or query is over: its recorded outcome, or a failure."""
 
     handle: int
