@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 from statemachine.errors import CommandTooLargeError, DefinitionError, ValueDecodingError, ValueEncodingError
-from statemachine.values import MAXIMUM_DEPTH, Value, decode_each, decode_value, dump, find_fault
+from statemachine.values import ARRAY, MAXIMUM_DEPTH, Value, decode_each, decode_value, dump, dump_head, find_fault
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +42,7 @@ def encode_command(name: str, arguments: Sequence[object], maximum_bytes: int = 
         fault = find_fault(argument, MAXIMUM_DEPTH)
         if fault is not None:
             raise ValueEncodingError(f"{name}: argument {index + 1}{fault}")
-    body = dump([name, *arguments])
+    body = b"".join([dump_head(ARRAY, 1 + len(arguments)), dump(name), *map(dump, arguments)])
     if len(body) > maximum_bytes:
         raise CommandTooLargeError(f"{name} with its arguments is {len(body)} bytes, more than {maximum_bytes}")
     return body

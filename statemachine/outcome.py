@@ -30,11 +30,12 @@ from statemachine.errors import (
 from statemachine.machine import StateMachine
 from statemachine.values import (
     MAXIMUM_DEPTH,
+    UNSIGNED,
     Value,
     decode_each,
     decode_value,
     dump,
-    dump_unsigned,
+    dump_head,
     encode_value,
     find_fault,
 )
@@ -107,7 +108,7 @@ def encode_returned(value: object, maximum_bytes: int = MAXIMUM_REPLY_BYTES) -> 
       ReplyTooLargeError: it is longer than `maximum_bytes`, which is at least five.
     """
     if type(value) is int and 0 <= value < 1 << 32:
-        return _RETURNED_BYTE + dump_unsigned(value)
+        return _RETURNED_BYTE + dump_head(UNSIGNED, value)
     fault = find_fault(value, _REPLY_DEPTH)
     if fault is not None:
         raise ValueEncodingError("value" + fault)

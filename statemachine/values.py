@@ -40,29 +40,38 @@ def encode_value(value: object, *, depth: int = MAXIMUM_DEPTH) -> bytes:
 
 def dump(value: object) -> bytes:
     """Encode what `find_fault` found good."""
-    if type(value) is int and 0 <= value < 1 << 32:
-        return dump_unsigned(value)
+    if type(value) is int and value >= 0:
+        return dump_head(UNSIGNED, value)
+    if type(value) is bytes:
+        return dump_head(_BYTE_STRING, len(value)) + value
     try:
+        if type(value) is str:
+            text = value.encode()
+            return dump_head(_TEXT, len(text)) + text
         return cbor2.dumps(value, canonical=True)
     except UnicodeEncodeError as error:
         # Half of a surrogate pair is a str in Python, but no text.
         raise ValueEncodingError(f"a str in the value is no text: {error.reason}") from error
 
 
-def dump_unsigned(number: int) -> bytes:
-    """Encode an integer from 0 to 2**32 - 1: most replies are a counter or a version.
+def dump_head(kind: int, number: int) -> bytes:
+    """Encode an unsigned integer, or how many bytes or parts follow: the number of an item of that kind.
 
-    As cbor2 would (RFC 8949, section 3.1), in a third of the time.
+    As cbor2 would (RFC 8949, section 3), in a fraction of the time that it takes to begin. Most arguments and replies
+    are a name, a key, a counter or a version.
     """
     if number < 24:
-        return _BYTES[number]
+        return _BYTES[kind + number]
     if number < 1 << 8:
-        return b"\x18" + _BYTES[number]
+        return _BYTES[kind + 24] + _BYTES[number]
     if number < 1 << 16:
-        return b"\x19" + number.to_bytes(2, "big")
-    return b"\x1a" + number.to_bytes(4, "big")
+        return _BYTES[kind + 25] + number.to_bytes(2, "big")
+    if number < 1 << 32:
+        return _BYTES[kind + 26] + number.to_bytes(4, "big")
+    return _BYTES[kind + 27] + number.to_bytes(8, "big")
 
 
+UNSIGNED, _BYTE_STRING, _TEXT, ARRAY = 0x00, 0x40, 0x60, 0x80
 _BYTES = [bytes([number]) for number in range(1 << 8)]
 
 
@@ -94,7 +103,7 @@ def decode_each(encodings: Sequence[bytes], *, depth: int = MAXIMUM_DEPTH) -> li
     if sum(map(len, encodings)) > _TOGETHER_BYTES:
         return None
     try:
-        values: list[Value] = _load(_array_head(len(encodings)) + b"".join(encodings), depth + 1)
+        values: list[Value] = _load(dump_head(ARRAY, len(encodings)) + b"".join(encodings), depth + 1)
     except _REFUSALS:
         return None
     # The decoder saw no borders: one encoding that is cut short, with its rest in the next, would pass. But no part is
@@ -117,11 +126,6 @@ def _fault_of_other(value: Value, data: bytes, depth: int) -> str | None:
     if cbor2.dumps(value, canonical=True) != data:
         return "the encoding of a value is not canonical, or bytes follow it"
     return None
-
-
-def _array_head(count: int) -> bytes:
-    head = dump_unsigned(count)
-    return _BYTES[head[0] | 0x80] + head[1:]
 
 
 def _plain_size(value: Value) -> int:

@@ -49,6 +49,12 @@ def test_the_encoding_is_canonical_cbor(value: Value) -> None:
     assert encode_value(value) == cbor2.dumps(value, canonical=True)
 
 
+@pytest.mark.parametrize("size", [0, 23, 24, 255, 256, 65_535, 65_536])
+def test_strings_of_each_length_are_canonical_cbor(size: int) -> None:
+    for value in ("x" * size, "é" * size, bytes(size)):
+        assert encode_value(value) == cbor2.dumps(value, canonical=True)
+
+
 def _longer(data: bytes, position: int) -> bytes:
     """The head at this place in the next longer form, which says the same."""
     major, width = data[position] & 0xE0, data[position] & 31
