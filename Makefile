@@ -2,9 +2,11 @@
 # Needs make and Python 3.11 or newer; the first target that needs more sets up .venv by itself.
 
 # The system's own Python first: distributions build theirs with all optimisations, and whoever compiles one often leaves
-# them out, which makes everything here slower by a fifth. It is looked for when .venv is made, once.
-PYTHON = $(eval PYTHON := $$(shell for python in /usr/bin/python3.11 python3.11; do \
-	$$$$python -c 'import ensurepip, venv' >/dev/null 2>&1 && echo $$$$python && exit; done; echo python3))$(PYTHON)
+# them out, which makes everything here slower by a fifth. The first that will do is taken, once, when .venv is made.
+PYTHONS := /usr/bin/python3.11 /usr/bin/python3 python3.11 python3 python3.12 python3.13 python3.14
+PYTHON = $(eval PYTHON := $$(shell for python in $(PYTHONS); do \
+	$$$$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo $$$$python && exit; done; echo python3))$(PYTHON)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -53,8 +55,13 @@ clean: ## remove .venv and everything that was generated
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A failed set-up leaves no stamp and is done again. The stamp names its folder: scripts of an environment hold the
-# full path of their Python, so that a folder that was moved or copied needs a new one.
-ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
+# full path of their Python, so that a folder that was moved or copied needs a new one. So does whoever names another
+# Python than the environment has, and one whose Python is gone.
+ifeq ($(origin PYTHON),command line)
+BUILD := -c 'import sys; print(sys.version)' 2>&1
+ANEW := $(shell test "$$($(BIN)/python $(BUILD))" = "$$($(PYTHON) $(BUILD))" || echo anew)
+endif
+ifneq ($(ANEW)$(shell test -x $(BIN)/python && cat $(INSTALLED) 2>/dev/null),$(CURDIR))
 .PHONY: $(INSTALLED)
 endif
 
@@ -66,7 +73,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments;" \
 		"install its venv module (on Debian and Ubuntu the package python3-venv)." >&2; exit 1; }
 	@echo "Setting up .venv with $(PYTHON), once; this takes a minute."
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-		&& grep -qsF '$(CURDIR)/$(BIN)/python' $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	@test -z '$(ANEW)' && $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		&& grep -qsF "$$(pwd -P)/$(BIN)/python" $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --editable '.[dev]'
-	@echo '$(CURDIR)' > $@
+	@pwd -P > $@
