@@ -12,6 +12,7 @@ from raft import replication
 from raft.server import Server
 from tests.simulation.changes import Change, after
 from viewstamp.protocol import Reads, entry
+from viewstamp.replica.applied import Applied
 from vsr import recovery, state_transfer
 from vsr.replica import Purpose, Replica, Status
 
@@ -118,6 +119,15 @@ def _number_from_0(self: Any, *_: Any) -> None:
     self._number = 0
 
 
+_stand_at = Applied.stand_at
+
+
+def _keep_viewstamp(self: Any, snapshot: Any) -> None:
+    before = self.viewstamp
+    _stand_at(self, snapshot)
+    self.viewstamp = before
+
+
 SHARED: Bugs = (
     (
         "unknown-kind-raises",
@@ -128,5 +138,10 @@ SHARED: Bugs = (
         "questions-numbered-from-0",
         "A backup numbers its questions from 0 in each life: an answer to an earlier life's meets the same number.",
         (after(Reads, "__init__", _number_from_0),),
+    ),
+    (
+        "viewstamp-before-snapshot",
+        "Who has loaded a snapshot goes on answering with the viewstamp of what it had applied before.",
+        ((Applied, "stand_at", _keep_viewstamp),),
     ),
 )

@@ -11,7 +11,8 @@ from statemachine import CommandError, CommandFailedError, KeyValueStore, NotExe
 from statemachine.errors import NotExecutedReason, UnknownReason
 from statemachine.key_value import CannotAppendError
 from statemachine.outcome import MAXIMUM_REPLY_BYTES, REPLY_DROPPED_REPLY, STALE_REPLY, encode_failed, encode_returned
-from viewstamp.protocol import SECOND
+from viewstamp.client import Completion, Failure
+from viewstamp.protocol import SECOND, Viewstamp
 from viewstamp.replica import Replica
 from viewstamp.simulation.history import Json
 from viewstamp.simulation.kv_load import KeyValueLoad
@@ -20,7 +21,7 @@ from viewstamp.simulation.ledger_load import LedgerLoad
 from viewstamp.simulation.load import Habits, Load, Operation
 from viewstamp.simulation.plan import draw_plan
 from viewstamp.simulation.run import run_seed
-from viewstamp.simulation.told import Told
+from viewstamp.simulation.told import Places, Told
 from viewstamp.simulation.verdict import ViolationError
 from viewstamp.simulation.world import World
 from viewstamp.wire import Reply
@@ -194,6 +195,28 @@ def test_a_client_is_told_the_same_again() -> None:
     told.hear(0, Reply(4, 1, 1, 12, encode_returned(3)))
     with pytest.raises(ViolationError, match=r"exactly once: client 0 was told .* of request 1, and before that"):
         told.hear(0, Reply(3, 1, 1, 12, encode_returned(None)))
+
+
+def test_answers_name_places_in_history_that_never_go_back() -> None:
+    views = [0, 1, 1, 2]
+    places = Places(lambda op: views[op] if op < len(views) else -1)
+
+    def answer(handle: int, view: int, op: int, outcome: bytes = b"", failure: Failure | None = None) -> None:
+        places.answered(0, Completion(handle, outcome, Viewstamp(view, op), failure))
+
+    for handle in range(6):
+        places.begun(0, handle)
+    answer(0, 1, 2)
+    answer(1, 0, 0)  # Asked before the other was answered.
+    answer(2, 7, 7, STALE_REPLY)
+    answer(3, 7, 7, failure=Failure.EXPIRED)
+    answer(4, 2, 4)  # Whoever applied it has ended in that turn: nobody knows yet what is there.
+    views.append(1)
+    with pytest.raises(ViolationError, match="viewstamps: client 0 was told of op 4 in view 2, it is of 1"):
+        answer(5, 2, 3)
+    places.begun(1, 0)
+    with pytest.raises(ViolationError, match="viewstamps: client 1 was told of op 3, after somebody was told of 4"):
+        places.answered(1, Completion(0, b"", Viewstamp(2, 3)))
 
 
 def test_what_a_list_writes_to_a_store_has_versions_that_follow_each_other() -> None:

@@ -28,6 +28,7 @@ from viewstamp.protocol import NEVER
 from viewstamp.simulation.inhabitants import Answer, SimulatedClient
 from viewstamp.simulation.observer import Observer
 from viewstamp.simulation.timeline import Timeline
+from viewstamp.simulation.told import Places
 from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, QueryReply, Reply, post
 
 _CLIENT_CODEC = MessageCodec(BODY_MESSAGES, {})
@@ -49,6 +50,7 @@ class Surroundings(Timeline):
         self.on_send: Callable[[str, str, bytes], None] | None = None
         self.observer: Observer | None = None
         self.max_reply_bytes = MAXIMUM_REPLIES_BYTES
+        self._places = Places(self._view_at)
         self._trace = blake2b(digest_size=16)
 
     def _stream(self, name: str) -> Random:
@@ -95,6 +97,10 @@ class Surroundings(Timeline):
     def _reach_member(self, member: int, source: str, datagram: bytes, number: int) -> None:
         """A datagram arrives at a member."""
 
+    @abstractmethod
+    def _view_at(self, op: int) -> int:
+        """The view in which the entry that is committed at `op` was made; -1 if there is none yet, 0 for op 0."""
+
     # Clients.
 
     def add_client(self) -> SimulatedClient:
@@ -122,6 +128,7 @@ class Surroundings(Timeline):
         """A client calls a command; its handle."""
         handle = client.session.call(body, self.now)
         client.started[handle] = self.now
+        self._places.begun(client.number, handle)
         if self.observer is not None:
             self.observer.event(client, "call", handle)
         self._finish_client(client)
@@ -131,6 +138,7 @@ class Surroundings(Timeline):
         """A client reads, at that member unless it is 0; its handle."""
         handle = client.session.query(body, self.now, member)
         client.started[handle] = self.now
+        self._places.begun(client.number, handle)
         if self.observer is not None:
             self.observer.event(client, "read", handle)
         self._finish_client(client)
@@ -181,6 +189,7 @@ class Surroundings(Timeline):
 
     def _answer(self, client: SimulatedClient, completion: Completion) -> Answer:
         value: object
+        self._places.answered(client.number, completion)
         try:
             if completion.failure is not None:
                 raise SessionExpiredError

@@ -26,7 +26,7 @@ from statemachine import Executor
 from transport.codec import MessageCodec
 from viewstamp.cluster import Cluster
 from viewstamp.journal import JournalRecord, Recovered, SnapshotRecord, StateRecord, TruncateRecord
-from viewstamp.protocol import Entry, Kind, State, Transition
+from viewstamp.protocol import Entry, Kind, State, Transition, split_entries
 from viewstamp.replica import Replica
 from viewstamp.simulation.disk_image import DiskImage
 from viewstamp.simulation.executed import executed_between
@@ -87,6 +87,13 @@ class Watch:
         """The view that a member was in when it last said so; after a restart the one that its disk held."""
         seen = self._seen[member]
         return max(seen.view, seen.floor)
+
+    def view_at(self, op: int) -> int:
+        """The view in which the committed entry at `op` was made; -1 if none is, 0 for op 0."""
+        if not 0 < op <= self.committed:
+            return 0 if op == 0 else -1
+        [entry] = split_entries(self._entries[op])
+        return entry.view
 
     def note(self, now: int, text: str) -> None:
         """Something that whoever reads a failure will want to know."""

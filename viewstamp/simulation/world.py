@@ -96,6 +96,9 @@ class World(Hearing):
         clock = node.clock
         return Time(clock.monotonic(self.now), _EPOCH + self.now + self.clock_error + clock.ahead)
 
+    def _view_at(self, op: int) -> int:
+        return self.watch.view_at(op)
+
     def note(self, text: str) -> None:
         """Remember what happens now, for whoever reads a failure."""
         self.watch.note(self.now, text)
