@@ -10,6 +10,7 @@ from typing import Any
 
 from raft import replication
 from raft.server import Server
+from statemachine.sessions import SMALL_REPLY_BYTES, Sessions
 from tests.simulation.changes import Change, after
 from viewstamp.protocol import Reads, entry
 from viewstamp.replica.applied import Applied
@@ -128,6 +129,16 @@ def _keep_viewstamp(self: Any, snapshot: Any) -> None:
     self.viewstamp = before
 
 
+_raise_mark = Sessions._raise_mark
+
+
+def _keep_the_last(self: Any, session: int, found: Any, mark: int) -> None:
+    last = found.replies.get(mark)
+    _raise_mark(self, session, found, mark)
+    if last is not None and len(last) <= SMALL_REPLY_BYTES:
+        found.replies[mark] = last
+
+
 SHARED: Bugs = (
     (
         "unknown-kind-raises",
@@ -143,5 +154,10 @@ SHARED: Bugs = (
         "viewstamp-before-snapshot",
         "Who has loaded a snapshot goes on answering with the viewstamp of what it had applied before.",
         ((Applied, "stand_at", _keep_viewstamp),),
+    ),
+    (
+        "reply-at-mark-kept",
+        "The reply to the newest request that its client has an answer to is kept: one more each time the mark rises.",
+        ((Sessions, "_raise_mark", _keep_the_last),),
     ),
 )

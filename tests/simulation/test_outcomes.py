@@ -11,6 +11,7 @@ from statemachine import CommandError, CommandFailedError, KeyValueStore, NotExe
 from statemachine.errors import NotExecutedReason, UnknownReason
 from statemachine.key_value import CannotAppendError
 from statemachine.outcome import MAXIMUM_REPLY_BYTES, REPLY_DROPPED_REPLY, STALE_REPLY, encode_failed, encode_returned
+from statemachine.sessions import Sessions
 from viewstamp.client import Completion, Failure
 from viewstamp.protocol import SECOND, Viewstamp
 from viewstamp.replica import Replica
@@ -20,6 +21,7 @@ from viewstamp.simulation.ledger import KeptError, Ledger, NotInTurnError, Undon
 from viewstamp.simulation.ledger_load import LedgerLoad
 from viewstamp.simulation.load import Habits, Load, Operation
 from viewstamp.simulation.plan import draw_plan
+from viewstamp.simulation.recorded import kept_for_ever, recorded
 from viewstamp.simulation.run import run_seed
 from viewstamp.simulation.told import Places, Told
 from viewstamp.simulation.verdict import ViolationError
@@ -195,6 +197,20 @@ def test_a_client_is_told_the_same_again() -> None:
     told.hear(0, Reply(4, 1, 1, 12, encode_returned(3)))
     with pytest.raises(ViolationError, match=r"exactly once: client 0 was told .* of request 1, and before that"):
         told.hear(0, Reply(3, 1, 1, 12, encode_returned(None)))
+
+
+def test_replies_that_nobody_can_ask_for_are_not_kept() -> None:
+    sessions = Sessions()
+    sessions.register(7)
+    sessions.register(9)
+    for request in (1, 2, 4):
+        sessions.admit(9, request, 0)
+        sessions.record(9, request, b"a reply to %d" % request)
+    assert [*recorded(sessions)] == [(9, 1, 0), (9, 2, 0), (9, 4, 0)]
+    sessions.admit(9, 5, 2)
+    assert not kept_for_ever(sessions)
+    sessions.record(9, 2, b"once more")
+    assert kept_for_ever(sessions) == "the reply to request 2 of session 9, whose mark is 2"
 
 
 def test_answers_name_places_in_history_that_never_go_back() -> None:

@@ -16,6 +16,7 @@ from viewstamp.shell.callers import ClosedError
 from viewstamp.simulation.history import Json, OperationName
 from viewstamp.simulation.history import Operation as Told
 from viewstamp.simulation.inhabitants import Answer, SimulatedClient
+from viewstamp.simulation.recorded import kept_for_ever
 from viewstamp.simulation.verdict import Kind, ViolationError, require
 from viewstamp.simulation.world import World
 
@@ -347,6 +348,8 @@ class Load(ABC):
         world.watch.compare_states(replicas)
         for replica in replicas:
             self.scan(replica)
+            kept = kept_for_ever(replica.executor.sessions)
+            require(not kept, "bounds", "a member still keeps {}", kept)
         self.judge()
 
     @abstractmethod
