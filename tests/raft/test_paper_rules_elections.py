@@ -496,6 +496,14 @@ def test_d3_10_the_old_leader_votes_for_its_heir_too() -> None:
     assert server.status == "follower"
 
 
+def test_d3_10_an_heir_gets_no_vote_that_another_has() -> None:
+    """Its leader's word was long under way, and another stands in the same term: the two could both be elected."""
+    server = Driven(3)
+    server.receive(1, request(1))
+    server.receive(2, request(1, transfer=True))
+    assert server.sent(Vote) == [(1, Vote(1, granted=True)), (2, Vote(1, granted=False))]
+
+
 def test_d3_10_timeout_now_of_another_term_or_from_no_leader_is_ignored() -> None:
     server = restarted(2, 3)
     server.receive(1, heartbeat(3))
