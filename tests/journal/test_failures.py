@@ -369,6 +369,32 @@ def test_a_directory_that_cannot_even_be_looked_for(tmp_path: Path) -> None:
             look()
 
 
+def test_a_process_that_goes_elsewhere_keeps_its_files_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next segment, with what was acknowledged, lay in another directory of that name, and a restart missed it."""
+    (tmp_path / "elsewhere" / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    files = RealFiles("data")
+    journal = open_journal(files, segment_bytes=1)
+    journal.commit([StateRecord(b"here")])
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    journal.commit([StateRecord(b"and still here")])
+    assert len(files.names()) == 3
+    journal.close()
+    assert open_journal(RealFiles(tmp_path / "data")).recovered.state == b"and still here"
+    assert list((tmp_path / "elsewhere" / "data").iterdir()) == []
+
+
+def test_a_relative_directory_from_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(StorageFailedError, match="finding data failed: No such file or directory"):
+        RealFiles("data")
+
+
 def test_sync_times_come_from_the_clock_that_was_given(tmp_path: Path) -> None:
     ticks = iter([100, 130, 200, 210])
     journal = Journal.open(

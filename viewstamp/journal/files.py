@@ -132,10 +132,15 @@ class _Opened:
 
 
 class RealFiles(Files):
-    """A directory of the file system. Nothing is touched before `lock`, `names` or `read` is called."""
+    """A directory of the file system. Nothing is touched before `lock`, `names` or `read` is called.
+
+    A relative path is meant from where the process is now: wherever it goes later, as a service that becomes a daemon
+    does, the files stay together.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
+        with _reported("finding", str(path)):
+            self._path = Path(path).absolute()
         self._lock: int | None = None
         self._directory: int | None = None
         self._table_lock = threading.Lock()
