@@ -61,6 +61,9 @@ class Kept(list[ClientAnswer]):
     def reply(self, source: int, *fields: Any) -> None:
         self.append(Reply(*fields))
 
+    def query_reply(self, source: int, *fields: Any) -> None:
+        self.append(QueryReply(*fields))
+
 
 def member() -> tuple[Ordering, Requests, list[ClientAnswer]]:
     ordering, answers = Ordering(), Kept()

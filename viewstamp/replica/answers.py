@@ -5,11 +5,15 @@ from __future__ import annotations
 from transport.codec import MessageCodec
 from transport.endpoint import Endpoint
 from viewstamp.replica.local import ClientAnswer, LocalSession
-from viewstamp.wire import Reply, post
+from viewstamp.wire import QueryReply, Reply, post
 
 
 class Answers:
-    """Hands each answer to whoever asked: `me` is this member's own session, everybody else a client."""
+    """Hands each answer to whoever asked: `me` is this member's own session, everybody else a client.
+
+    The frequent ones are given by their fields: of what goes to a client only the bytes are made. Their labels are those
+    that `post` would give them.
+    """
 
     def __init__(self, me: int, home: LocalSession, endpoint: Endpoint, codec: MessageCodec) -> None:
         self._me = me
@@ -17,6 +21,7 @@ class Answers:
         self._endpoint = endpoint
         self._codec = codec
         self._encode_reply = codec.encoder(Reply)
+        self._encode_query_reply = codec.encoder(QueryReply)
 
     def answer(self, source: int, message: ClientAnswer) -> None:
         """Anything."""
@@ -26,9 +31,16 @@ class Answers:
             post(self._endpoint, self._codec, source, message)
 
     def reply(self, source: int, session: int, request: int, view: int, op: int, outcome: bytes) -> None:
-        """A `Reply`, for each command: a client's is not made, only its bytes are."""
+        """A `Reply`, for each command."""
         if source == self._me:
             self._home.answered(Reply(session, request, view, op, outcome))
         else:
             data = self._encode_reply(session, request, view, op, outcome)
-            self._endpoint.send(source, data, (Reply, session, request))  # The label that `post` would give it.
+            self._endpoint.send(source, data, (Reply, session, request))
+
+    def query_reply(self, source: int, number: int, view: int, op: int, outcome: bytes) -> None:
+        """A `QueryReply`, for each read."""
+        if source == self._me:
+            self._home.answered(QueryReply(number, view, op, outcome))
+        else:
+            self._endpoint.send(source, self._encode_query_reply(number, view, op, outcome), (QueryReply, number))

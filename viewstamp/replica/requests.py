@@ -14,7 +14,7 @@ from typing import assert_never
 from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, Time
 from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
-from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Request
+from viewstamp.wire import NotPrimary, Query, Register, Request
 
 _PROPOSAL_BATCH = 1024
 _READS_AT_MOST = 64 * 1024
@@ -187,7 +187,7 @@ class Requests:
                 continue
             del self._asked[read.source, read.number]
             outcome = executor.query(read.body)
-            self._answers.answer(read.source, QueryReply(read.number, viewstamp.view, viewstamp.op, outcome))
+            self._answers.query_reply(read.source, read.number, viewstamp.view, viewstamp.op, outcome)
         self._served = waiting
 
     @property
