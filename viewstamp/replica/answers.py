@@ -11,8 +11,8 @@ from viewstamp.wire import QueryReply, Reply, post
 class Answers:
     """Hands each answer to whoever asked: `me` is this member's own session, everybody else a client.
 
-    The frequent ones are given by their fields: of what goes to a client only the bytes are made. Their labels are those
-    that `post` would give them.
+    The frequent ones are given by their fields: of what goes to a client only the bytes are made. Their labels are
+    those that `post` would give them.
     """
 
     def __init__(self, me: int, home: LocalSession, endpoint: Endpoint, codec: MessageCodec) -> None:
