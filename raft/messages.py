@@ -6,6 +6,7 @@ Sources: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algori
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -63,6 +64,11 @@ class AppendEntries(Statement):
     entries: tuple[Entry, ...]
     commit: int
     round: int
+
+    @property
+    def label(self) -> Hashable:
+        """The same entries, in whichever round; a heartbeat has none."""
+        return (AppendEntries, self.term, self.prev_index) if self.entries else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,8 +153,8 @@ def make_codec(core_class: type[Core]) -> MessageCodec:
 def post(endpoint: Endpoint, codec: MessageCodec, to: int, message: object) -> None:
     """Queue a message for a peer.
 
-    A large request or answer that is still under way to it is not sent a second time: whoever waits for it asks again
-    several times a second, however slow the line is that it comes by.
+    A large request, answer or chunk that is still under way to it is not sent a second time: whoever waits for it asks
+    again several times a second, however slow the line is that it comes by.
     """
     data = codec.encode(message)
     endpoint.send(to, data, _label_of(message) if endpoint.is_large(data) else None)
@@ -167,5 +167,7 @@ def _label_of(message: object) -> Hashable:
             return type(message), message.session, message.request
         case Query() | QueryReply():
             return type(message), message.number
+        case Chunk():
+            return Chunk, message.op, message.digest, message.offset
         case _:
             return None

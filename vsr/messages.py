@@ -9,6 +9,7 @@ docs/divergences.md lists every difference. Statements may leave at once, promis
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -114,6 +115,11 @@ class NewState(Statement):
     entries: tuple[Entry, ...]
     op: int
     commit: int
+
+    @property
+    def label(self) -> Hashable:
+        """The same page of the same log, however often it is asked for."""
+        return NewState, self.nonce, self.after
 
 
 @dataclass(frozen=True, slots=True)

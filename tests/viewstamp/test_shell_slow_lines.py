@@ -10,6 +10,7 @@ from statemachine import StateMachine, command, query
 from tests.viewstamp.running import HOST, Running, running
 from transport.fabric import Fabric, FabricTransport
 from transport.interface import Address
+from viewstamp.cluster import ClusterOptions
 
 MEGABIT = 125_000  # in bytes
 BUFFER_S = 0.2
@@ -33,6 +34,18 @@ class Warehouse(StateMachine):
     @query
     def look(self, size: int) -> str:
         return "y" * size
+
+
+class Shelf(StateMachine):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.held: list[str] = []
+
+    @command
+    def put(self, text: str) -> int:
+        self.held.append(text)
+        return len(self.held)
 
 
 class SlowLine(FabricTransport):
@@ -71,8 +84,8 @@ class SlowLine(FabricTransport):
             super().send(datagram, address)
 
 
-def open_line(cluster: Running, nursery: trio.Nursery, bytes_per_s: float) -> SlowLine:
-    address = (HOST, 8000)
+def open_line(cluster: Running, nursery: trio.Nursery, bytes_per_s: float, address: Address = (HOST, 8000)) -> SlowLine:
+    """The only line to this address."""
     line = SlowLine(cluster.fabric, address, nursery, bytes_per_s)
     cluster.fabric._transports[address] = line
     return line
@@ -125,6 +138,31 @@ async def test_a_request_that_takes_seconds_is_sent_once(autojump_clock: MockClo
             with trio.fail_after(4):
                 assert await client.call(Warehouse.store, "z" * size) == size
             assert line.carried < 1.5 * size
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+@pytest.mark.parametrize(("count", "size"), [(1500, 1000), (15, 100_000)])
+@pytest.mark.parametrize("by_snapshot", [False, True])
+async def test_a_member_behind_a_slow_line_catches_up(
+    autojump_clock: MockClock, protocol: str, count: int, size: int, by_snapshot: bool
+) -> None:
+    """It asks again for each page, or chunk, before that can have come; the primary sends it once all the same."""
+    options: ClusterOptions = {"datagram_bytes": 8000, "snapshot_entries": count - 5 if by_snapshot else count + 100}
+    async with running(machine=Shelf, protocol=protocol, options=options) as cluster, trio.open_nursery() as nursery:
+        primary = await cluster.wait_primary()
+        behind = next(member for member in cluster.ids if member != primary)
+        await cluster.stop(behind)
+        replica = cluster.replicas[primary]
+        with trio.fail_after(60):
+            for _ in range(count):
+                await replica.call(Shelf.put, "x" * size)
+        assert bool(replica.status().snapshot.op) is by_snapshot
+        line = open_line(cluster, nursery, 10 * MEGABIT, cluster.address(behind))
+        with trio.fail_after(10 * count * size / (10 * MEGABIT)):
+            async with cluster.open_member(behind, Shelf, transport=line) as again:
+                while again.status().applied < replica.status().applied:  # noqa: ASYNC110 - it has no event
+                    await trio.sleep(0.05)
         nursery.cancel_scope.cancel()
 
 

@@ -10,7 +10,7 @@ and index; the *primary* is the member that orders commands (Raft's leader).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import ClassVar
@@ -29,6 +29,15 @@ class Message:
 
     Fields are flat: int (0 to 2**64 - 1), bool, bytes, str, tuple[int, ...], tuple[Entry, ...].
     """
+
+    @property
+    def label(self) -> Hashable:
+        """What this message has in common with those that repeat it, as its receiver asks again or is silent.
+
+        One that is large is not sent again to a member to which another of the same label is still under way: on a slow
+        line the copies would pile up. None for what must always be sent.
+        """
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,7 +280,7 @@ class Replica:
         for send in effects.sends:
             if send.message is not cached:  # A broadcast is one object: encode it once.
                 cached, data = send.message, self._codec.encode(send.message)
-            self.endpoint.send(send.to, data)
+            self.endpoint.send(send.to, data, send.message.label)
         if effects.write is not None:
             records = journal_records(effects.write.records, self._codec)
             if self._founding_unwritten is not None:  # It goes with the first state, in one batch.
