@@ -348,6 +348,28 @@ def test_a_worker_process_that_was_forked_does_not_hold_the_directory(tmp_path: 
     assert (ended.stdout, ended.stderr) == ("opened again\n", "")
 
 
+def test_what_is_logged_after_the_standard_streams_were_closed_does_not_go_to_the_journal(tmp_path: Path) -> None:
+    """A service that becomes a daemon, and something in it that still writes to standard error."""
+    program = (
+        "import os, sys\n"
+        "from tests.journal.support import open_journal\n"
+        "from viewstamp.journal import RealFiles, StateRecord\n"
+        "os.closerange(0, 3)\n"
+        "journal = open_journal(RealFiles(sys.argv[1]), segment_bytes=1)\n"
+        "for state in (b'1', b'2'):\n"
+        "    journal.commit([StateRecord(state)])\n"
+        "    for stream in range(3):\n"
+        "        try:\n"
+        "            os.write(stream, b'something that was worth a line')\n"
+        "        except OSError:\n"
+        "            continue\n"
+        "os._exit(0)\n"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, cwd=root, timeout=30)
+    assert open_journal(RealFiles(tmp_path)).recovered.state == b"2"
+
+
 def test_files_refuse_a_second_lock_of_their_own(tmp_path: Path) -> None:
     files = RealFiles(tmp_path)
     files.lock()

@@ -159,12 +159,13 @@ class RealFiles(Files):
         self._make_directory()
         target = str(self._path / LOCK_NAME)
         with _reported("opening", target):
-            descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = _no_standard_stream(os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             with _reported("locking", target):
                 self._flock(descriptor)
             with _reported("opening", str(self._path)):
-                self._directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._directory = _no_standard_stream(directory)
         except (StorageFailedError, DirectoryInUseError):
             os.close(descriptor)
             raise
@@ -245,7 +246,7 @@ class RealFiles(Files):
 
     def _open(self, name: str, operation: str, flags: int) -> int:
         with _reported(operation, self._full(name)):
-            descriptor = os.open(self._path / name, flags, 0o600)
+            descriptor = _no_standard_stream(os.open(self._path / name, flags, 0o600))
             end = os.fstat(descriptor).st_size
         with self._table_lock:
             self._last_handle += 1
@@ -358,6 +359,17 @@ def _write_zeros(descriptor: int, start: int, end: int) -> None:
         if error.errno not in _NO_ROOM:
             raise
         os.ftruncate(descriptor, start)  # What is to be written next may fit; if not, writing it will tell.
+
+
+def _no_standard_stream(descriptor: int) -> int:
+    """The same file under a number above 2. Where a service has closed its standard streams, a file that is opened gets
+    the number of one: what is still printed or logged goes to its beginning, and who opens new ones closes it."""
+    if descriptor > 2:
+        return descriptor
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        _close(descriptor)
 
 
 def _close(descriptor: int) -> None:
