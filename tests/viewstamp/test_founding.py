@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.vsr.driven import Driven, entries
 from viewstamp.protocol import Founded, Lost
 from viewstamp.replica import Founding, FoundingRecord
 from viewstamp.wire import Hello
+from vsr import Prepare, PrepareOk
 
 MEMBERS = (1, 2, 3)
 
@@ -110,6 +112,35 @@ def test_a_restarted_blank_member_remembers_whom_it_has_told_of() -> None:
     second = Founding(MEMBERS, 2, 102, None)
     tell(second, 2, 102, first)
     assert first.vector == (101, 202, 0)
+
+
+def test_what_a_replaced_member_ordered_before_is_not_acknowledged_to_the_one_in_its_place() -> None:
+    """Member 1 founds the cluster first, orders op 1 and loses its disk; all found it once more, with another op 1.
+
+    Member 2 has told of the new member 1. Late news of the first founding make it start; were it to know the old member
+    1 again, it would take the late PREPARE, and acknowledge the old op 1 to the new member 1, which counts it for its
+    own: two histories.
+    """
+    second = Founding(MEMBERS, 2, 102, FoundingRecord(complete=False, vector=(201, 102, 103)))
+    save(second)
+    second.receive(3, 103, Hello(blank=False, vector=(101, 102, 103)))  # member 3 has crashed since, and forgotten it
+    assert second.origin == Founded((201, 102, 103))
+    assert second.record == FoundingRecord(complete=True, vector=(101, 102, 103))  # whom it tells that they were named
+
+    backup = Driven(2, origin=second.origin)
+    backup.receive(1, Prepare(0, entries(1, 1), 0, 0), incarnation=101)
+    assert {(to, answer.op) for to, answer in backup.sent(PrepareOk)} == {(1, 0)}  # as it was founded: it holds nothing
+
+
+def test_what_a_replaced_member_says_of_a_founding_is_not_believed() -> None:
+    """Nobody else has that founding: taken for one, it would keep the others from founding the cluster anew."""
+    second = Founding(MEMBERS, 2, 102, FoundingRecord(complete=False, vector=(201, 102, 103)))
+    save(second)
+    second.receive(1, 101, Hello(blank=False, vector=(101, 102, 103)))
+    assert second.origin is None
+    for number, incarnation in ((1, 201), (3, 103)):
+        second.receive(number, incarnation, Hello(blank=True, vector=(201, 102, 103)))
+    assert second.origin == Founded((201, 102, 103))
 
 
 def test_a_single_member_founds_itself() -> None:

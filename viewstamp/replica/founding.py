@@ -4,7 +4,8 @@ A blank directory is either the first start or a lost disk, and guessing wrong i
 together found a cluster: each tells whom it has seen blank, and a member founds when every other has told exactly
 the vector that it holds itself. What a member tells is durable first, and never goes back, so no two different
 vectors can both be told by all unless a disk was lost in between. A blank member that hears of a founded one is named
-in its founding record with this incarnation, and starts as normal, or has lost its disk.
+in its founding record with this incarnation, and starts as normal, or has lost its disk; whom it has seen replaced
+since stays replaced for it.
 """
 
 from __future__ import annotations
@@ -92,14 +93,14 @@ class Founding:
             return
         if max(incarnation, *message.vector) > LARGEST_INCARNATION:
             return
+        if incarnation < self._vector[sender]:
+            return  # Its disk has been replaced: what it has told of, perhaps a founding, is gone with that.
         mine = message.vector[self._members.index(self._me)]
         if not message.blank:
             self._founded_elsewhere(mine, message.vector)
             return
         if mine > self._vector[self._me]:
             self.superseded_by = max(self.superseded_by, mine)
-            return
-        if incarnation < self._vector[sender]:
             return
         if incarnation > self._vector[sender]:
             self._vector[sender] = incarnation
@@ -111,7 +112,9 @@ class Founding:
         incarnation = self._vector[self._me]
         if mine == incarnation:
             self.record = FoundingRecord(complete=True, vector=vector)
-            self.origin = Founded(vector)
+            # News of a founding can be late: who was in it, and has lost its disk since, may have founded the cluster
+            # anew with all others. Were the old one known here again, what it ordered would be acknowledged to the new.
+            self.origin = Founded(tuple(map(max, vector, self.vector)))
         else:
             position = self._members.index(self._me)
             replaced = (*vector[:position], incarnation, *vector[position + 1 :])
