@@ -11,7 +11,7 @@ import pytest
 from statemachine import session_number
 from viewstamp.client import ClientSession, Failure
 from viewstamp.client.session import ClientMessage
-from viewstamp.protocol import MILLISECOND, NEVER
+from viewstamp.protocol import MILLISECOND, NEVER, SECOND
 from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
 
 
@@ -205,6 +205,29 @@ def test_what_a_younger_one_has_passed_is_sent_again_though_answers_are_slow() -
     assert [number for number, times in sent_at.items() if len(times) > 1] == [lost]
     first_ms, again_ms = sent_at[lost][:2]
     assert first_ms + 400 < again_ms < first_ms + 600
+
+
+def test_a_request_lost_after_a_long_outage_is_sent_again_within_a_second() -> None:
+    """The call before it took a minute. No younger call is answered, but reads are, so the member is not silent."""
+    session, now = opened()
+    session.take_messages()
+    while now < 60 * SECOND:
+        now = session.deadline
+        session.tick(now)
+        session.take_messages()
+    session.receive(session.target, Reply(session.session, 1, 0, 80, b""), now)
+    session.call(b"second", now)
+    session.take_messages()  # lost
+    lost_at = now
+    sent: list[tuple[int, int, int]] = []
+    while not sent:
+        handle = session.query(b"read", now)
+        now += 10 * MILLISECOND
+        session.tick(now)
+        sent = requests(session.take_messages())
+        session.receive(session.target, QueryReply(handle, 0, 80, b""), now)
+        assert now - lost_at < 1.5 * SECOND
+    assert sent == [(session.target, 2, 1)]
 
 
 def test_a_redirect_is_followed_once_and_at_once() -> None:

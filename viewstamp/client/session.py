@@ -72,9 +72,10 @@ class _Pace:
         half of that time.
 
         To go by a fixed age would be to send everything again and again to a cluster that is slow because it has much
-        to do, and to give it more.
+        to do, and to give it more. But whoever was answered after a minute in which there was no primary is not to wait
+        for two when the next datagram is lost.
         """
-        return max(self.youngest_at - 1, now - 2 * self.took)
+        return max(self.youngest_at - 1, now - min(2 * self.took, _LONGEST_RETRY_NS))
 
 
 class ClientSession:
