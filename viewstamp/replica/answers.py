@@ -18,7 +18,7 @@ class Answers:
     def __init__(self, me: int, home: LocalSession, endpoint: Endpoint, codec: MessageCodec) -> None:
         self._me = me
         self._home = home
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._codec = codec
         self._encode_reply = codec.encoder(Reply)
         self._encode_query_reply = codec.encoder(QueryReply)
@@ -28,7 +28,7 @@ class Answers:
         if source == self._me:
             self._home.answered(message)
         else:
-            post(self._endpoint, self._codec, source, message)
+            post(self.endpoint, self._codec, source, message)
 
     def reply(self, source: int, session: int, request: int, view: int, op: int, outcome: bytes) -> None:
         """A `Reply`, for each command."""
@@ -36,11 +36,11 @@ class Answers:
             self._home.answered(Reply(session, request, view, op, outcome))
         else:
             data = self._encode_reply(session, request, view, op, outcome)
-            self._endpoint.send(source, data, (Reply, session, request))
+            self.endpoint.send(source, data, (Reply, session, request))
 
     def query_reply(self, source: int, number: int, view: int, op: int, outcome: bytes) -> None:
         """A `QueryReply`, for each read."""
         if source == self._me:
             self._home.answered(QueryReply(number, view, op, outcome))
         else:
-            self._endpoint.send(source, self._encode_query_reply(number, view, op, outcome), (QueryReply, number))
+            self.endpoint.send(source, self._encode_query_reply(number, view, op, outcome), (QueryReply, number))

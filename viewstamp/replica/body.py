@@ -103,7 +103,7 @@ class Replica:
         self.endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
         self.session = session or ClientSession.of(cluster, random=random, home=me)
         self._home = LocalSession(me, self.session, self._on_client, self._send)
-        self._answers = Answers(me, self._home, self.endpoint, self._codec)
+        self.answers = Answers(me, self._home, self.endpoint, self._codec)
 
         self._core: Core | None = None
         self._requests: Requests | None = None
@@ -147,7 +147,7 @@ class Replica:
             raise DataLostError(self._me, self._core_class.name, self._cluster.storage)
         core = self._core_class(self._configuration, self._me, origin, self._random, self._now)
         self._core = core
-        self._requests = Requests(core, self._applied, self._answers, self._random, self._cluster.max_command_bytes)
+        self._requests = Requests(core, self._applied, self.answers, self._random, self._cluster.max_command_bytes)
         self._snapshots.start(core)
 
     # Inputs.
@@ -191,7 +191,7 @@ class Replica:
 
     def _on_client(self, source: int, message: Request | Register | Query) -> None:
         if self._requests is None:
-            self._answers.answer(source, NotPrimary(0))
+            self.answers.answer(source, NotPrimary(0))
         else:
             self._requests.receive(source, message, self._now)
 

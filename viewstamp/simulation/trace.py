@@ -85,7 +85,7 @@ class TraceRecorder:
         replica, journal = node.replica, node.journal
         if replica is None or journal is None:
             return
-        replica.endpoint = self._listen(replica.endpoint)
+        replica.endpoint = replica.answers.endpoint = self._listen(replica.endpoint)
         actor = self._actors[node.address] = _Actor(node.address, replica.endpoint)
         actor.log = LogMirror(journal.recovered)
         self._lives[node.member] = self._lives.get(node.member, 0) + 1
