@@ -65,5 +65,5 @@ def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> 
     if answer is None or answer.view != view:
         return  # Only that view's primary surely has what was committed in it.
     state_transfer.begin(r, Purpose.RECOVER, view, primary, answer.op, 0)
-    r.recovery_at = r.now.monotonic + 20 * r.timeouts.retry
+    r.fetch_progressed()
     state_transfer.finish_if_complete(r)

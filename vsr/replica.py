@@ -211,9 +211,11 @@ class Replica(Member):
         return effects
 
     def fetch_progressed(self) -> None:
-        """A page came: whoever sends it is alive, so patience begins anew."""
+        """A fetch has begun, or a page came: whoever sends it is alive, so patience begins anew."""
         if self.status is Status.RECOVERING:
-            self.recovery_at = self.now.monotonic + 20 * self.timeouts.retry
+            # Not by `retry` alone: where that is short beside a round trip, every page came too late, for ever.
+            patience = max(20 * self.timeouts.retry, 4 * self.timeouts.suspect)
+            self.recovery_at = self.now.monotonic + patience
         else:
             self.restart_suspicion()
 

@@ -8,7 +8,17 @@ from __future__ import annotations
 import pytest
 
 from tests.vsr.driven import WALL, Driven, entries, entry, lost, restarted, superseding
-from viewstamp.protocol import Append, Configuration, Limits, Message, SaveState, Truncate
+from viewstamp.protocol import (
+    MILLISECOND,
+    Append,
+    Configuration,
+    Limits,
+    Lost,
+    Message,
+    SaveState,
+    Timeouts,
+    Truncate,
+)
 from vsr import (
     Commit,
     DoViewChange,
@@ -220,6 +230,19 @@ def test_4_3_ours_it_asks_anew_when_the_log_was_not_to_be_had() -> None:
     assert third.status == "recovering"
     answer(third, 1, again, view=0, op=2)
     assert third.last(GetState).view == 1
+
+
+def test_4_3_ours_a_page_that_takes_many_times_retry_is_waited_for() -> None:
+    """A round trip of 120 ms, and a retry of 5: all else works, so whoever lost its disk must come back too."""
+    configuration = Configuration((1, 2, 3), Timeouts(retry=5 * MILLISECOND))
+    third = Driven(3, origin=Lost(2), configuration=configuration)
+    nonce = ask(third)
+    answer(third, 1, nonce, op=1)
+    answer(third, 2, nonce, op=1)
+    asked = third.last(GetState).nonce
+    third.wait(120 * MILLISECOND)
+    third.receive(1, NewState(0, asked, 0, entries(1, 1), 1, 1))
+    assert third.status == "normal"
 
 
 def test_4_3_step_4_it_is_normal_again_once_the_whole_log_is_in_hand_and_promises_once_that_is_durable() -> None:
