@@ -122,3 +122,33 @@ def test_an_heir_that_stood_still_is_not_elected_beside_another() -> None:
     assert world.watch.view_of(heir) == term + 1
     world.network.heal()
     load.settle()
+
+
+def test_who_is_in_an_earlier_term_with_the_longer_log_learns_of_the_later_one() -> None:
+    """Of two that are left one has a later term, the other the longer log: neither would ever vote for the other."""
+    world, load, leader = prepared(3, "raft")
+    load.stopped = True
+    world.run_for(SECOND)
+    others = [member for member in world.nodes if member != leader]
+    term = world.watch.view_of(leader)
+    world.nodes[leader].clock.set_rate(_HARDLY_GOES, world.now)
+    for other in others:
+        separate(world, leader, other)
+    assert world.run_until(lambda: any(world.watch.view_of(other) > term for other in others), 3 * SECOND)
+    [later] = [other for other in others if world.watch.view_of(other) > term]
+    [friend] = [other for other in others if other != later]
+    separate(world, later, friend)  # It stands, and nobody hears of it.
+    reconcile(world, leader, friend)
+    world.nodes[leader].clock.set_rate(1_000_000, world.now)
+    before = load.acknowledged
+    load.burst(load.clients[0], 5)
+    assert world.run_until(lambda: load.acknowledged >= before + 5, 3 * SECOND)
+    world.crash(friend)
+    world.crash(leader)
+    world.start(leader)
+    world.run_for(SECOND)  # By now that one only asks whether it would be elected.
+    reconcile(world, leader, later)
+    assert world.run_until(lambda: world.primary == leader, 5 * SECOND)
+    world.start(friend)
+    world.network.heal()
+    load.settle()
