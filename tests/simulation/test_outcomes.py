@@ -266,12 +266,12 @@ def test_an_append_that_is_refused_stands_in_the_history_by_its_name() -> None:
 def test_everything_happens_in_a_cluster_that_loses_replies(
     protocol: str, machine: Any, load_class: type[LedgerLoad | KeyValueLoad]
 ) -> None:
-    world = World(3, protocol=protocol, machine=machine)
+    world = World(5, protocol=protocol, machine=machine)
     world.max_reply_bytes = 0
     world.network.faults = world.network.faults.__class__(loss=0.1, duplicate=0.2)
     world.start_all()
     load = load_class(world, 4, MIXED)
-    world.run_until(lambda: load.answered >= 300, 20 * SECOND)
+    world.run_until(lambda: load.answered >= 400, 20 * SECOND)
     load.settle()
     counts = world.watch.counts
     assert counts["load: lists"] > 50
