@@ -115,14 +115,16 @@ async def test_no_cluster_is_founded_while_one_member_has_data(tmp_path: Path) -
         for member in (2, 3):
             shutil.rmtree(members.data(member))
             await members.start(member)
+        await poll(client, (2, 3), WITHIN_S)  # They run, however long it takes to start them.
         await trio.sleep(1.0)
-        seen = await poll(client, (2, 3), 1.0)
+        seen = await poll(client, (2, 3), WITHIN_S)
         assert [sighting.status.status for sighting in seen.values()] == ["founding", "founding"]
         assert "not yet seen 1" in seen[2].status.waiting
 
         await members.start(1)
+        await poll(client, (1,), WITHIN_S)
         await trio.sleep(1.5)
-        seen = await poll(client, members.ids, 1.0)
+        seen = await poll(client, members.ids, WITHIN_S)
         assert {sighting.status.applied for sighting in seen.values() if sighting.status.member != 1} == {0}
         assert "lost its disk" in seen[2].status.waiting
         with trio.move_on_after(0.5) as scope:
