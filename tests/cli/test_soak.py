@@ -153,7 +153,7 @@ async def test_the_proxy_translates_both_ways_and_cuts_one() -> None:
             assert await receive(b) == [(b"healed", public_a)]
         finally:
             for transport in (a, b, control):
-                transport.close()
+                transport.give_up()
 
 
 class Scripted:

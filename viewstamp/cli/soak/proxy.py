@@ -89,7 +89,7 @@ async def open_proxy(seed: int, faults: LinkFaults) -> AsyncGenerator[Proxy, Non
 
 
 class KeptTransport(UdpTransport):
-    """A socket that outlives the clients that use it one after the other; only `close` closes it.
+    """A socket that outlives the clients that use it one after the other; only `give_up` closes it.
 
     So a client that crashed and came back has its old address, finds late answers to its former self there, and no
     port of a member that is down is taken by a new client.
@@ -107,6 +107,9 @@ class KeptTransport(UdpTransport):
             raise TypeError(f"a {type(opened).__name__}, and not a {cls.__name__}")
         return opened
 
-    async def aclose(self) -> None:
-        """The next client goes on with this socket."""
-        await trio.lowlevel.checkpoint()
+    def close(self) -> None:
+        """A client is done with it: the next one goes on with this socket."""
+
+    def give_up(self) -> None:
+        """Close it."""
+        super().close()

@@ -224,7 +224,7 @@ async def _open_sockets(proxy: Proxy, names: Sequence[Address]) -> AsyncGenerato
         yield opened
     finally:
         for transport in opened:
-            transport.close()
+            transport.give_up()
 
 
 async def _watch_processes(members: Members) -> None:
