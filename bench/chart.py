@@ -102,8 +102,10 @@ def _curves(axis: Any, lines: Mapping[str, Sequence[_Point]]) -> None:
         span = [[p.median - p.lowest for p in points], [p.highest - p.median for p in points]]
         axis.errorbar(at, medians, yerr=span, color=colour, marker=marker, markersize=5, capsize=2, label=system)
     axis.set_yscale("log")
+    axis.yaxis.set_major_locator(_ticker.LogLocator(subs=(1, 3)))
     axis.yaxis.set_major_formatter(_ticker.StrMethodFormatter("{x:,.0f}"))
-    axis.set_xticks(range(len(settings)), [setting.replace("000 ", ",000 ") for setting in settings])
+    axis.yaxis.set_minor_formatter(_ticker.NullFormatter())
+    axis.set_xticks(range(len(settings)), [setting.replace("000 ", ",000 ") for setting in settings], fontsize=8)
     axis.set_xlim(-0.3, len(settings) - 0.7)
     axis.grid(axis="y", color="#eeeeee")
     axis.legend(fontsize=7, frameon=False)
@@ -122,6 +124,8 @@ def _bars(axis: Any, lines: Mapping[str, Sequence[_Point]]) -> None:
     axis.set_yticks(range(len(bars)), names, fontsize=9 if alone else 6)
     axis.invert_yaxis()
     axis.margins(x=0.15)
+    axis.xaxis.set_major_locator(_ticker.MaxNLocator(4))
+    axis.xaxis.set_major_formatter(_ticker.StrMethodFormatter("{x:,.0f}"))
 
 
 def _style(system: str) -> tuple[str, str]:
