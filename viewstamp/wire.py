@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transport.codec import MessageCodec
-from viewstamp.protocol import Core, Entry, join_entries, split_entries
+from viewstamp.protocol import Core, Entry, Message, join_entries, split_entries
 
 if TYPE_CHECKING:
     from transport.endpoint import Endpoint
@@ -153,20 +153,22 @@ def make_codec(core_class: type[Core]) -> MessageCodec:
 def post(endpoint: Endpoint, codec: MessageCodec, to: int, message: object) -> None:
     """Queue a message for a peer.
 
-    A large request, answer or chunk that is still under way to it is not sent a second time: whoever waits for it asks
-    again several times a second, however slow the line is that it comes by.
+    What is large and still under way to it is not sent a second time: whoever waits asks again several times a second,
+    however slow the line is that it comes by.
     """
     data = codec.encode(message)
     endpoint.send(to, data, _label_of(message) if endpoint.is_large(data) else None)
 
 
 def _label_of(message: object) -> Hashable:
-    """What it asks for, or answers."""
+    """What it has in common with those that repeat it; None for what must always be sent."""
     match message:
-        case Request() | Reply():
-            return type(message), message.session, message.request
-        case Query() | QueryReply():
-            return type(message), message.number
+        case Message():
+            return message.label
+        case Request():
+            return Request, message.session, message.request
+        case Query():
+            return Query, message.number
         case Chunk():
             return Chunk, message.op, message.digest, message.offset
         case _:

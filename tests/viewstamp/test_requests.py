@@ -18,7 +18,7 @@ from viewstamp.replica.applied import Applied
 from viewstamp.replica.local import ClientAnswer, LocalSession
 from viewstamp.replica.requests import Requests
 from viewstamp.replica.writes import Writes
-from viewstamp.wire import Query, QueryReply, Reply
+from viewstamp.wire import NotPrimary, Query, QueryReply, Reply
 from vsr import PrepareOk
 
 NOW = Time(0, 0)
@@ -55,8 +55,8 @@ class Ordering:
 class Kept(list[ClientAnswer]):
     """Keeps the answers, whoever asked."""
 
-    def answer(self, source: int, message: ClientAnswer) -> None:
-        self.append(message)
+    def not_primary(self, source: int, primary: int) -> None:
+        self.append(NotPrimary(primary))
 
     def reply(self, source: int, *fields: Any) -> None:
         self.append(Reply(*fields))

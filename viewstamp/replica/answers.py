@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from transport.codec import MessageCodec
 from transport.endpoint import Endpoint
-from viewstamp.replica.local import ClientAnswer, LocalSession
-from viewstamp.wire import QueryReply, Reply, post
+from viewstamp.replica.local import LocalSession
+from viewstamp.wire import NotPrimary, QueryReply, Reply
 
 
 class Answers:
     """Hands each answer to whoever asked: `me` is this member's own session, everybody else a client.
 
-    The frequent ones are given by their fields: of what goes to a client only the bytes are made. Their labels are
-    those that `post` would give them.
+    They are given by their fields: of what goes to a client only the bytes are made. A large one that is still under
+    way to it is not sent a second time (`Endpoint.send`), however often it is asked for.
     """
 
     def __init__(self, me: int, home: LocalSession, endpoint: Endpoint, codec: MessageCodec) -> None:
         self._me = me
         self._home = home
         self.endpoint = endpoint
-        self._codec = codec
+        self._encode_not_primary = codec.encoder(NotPrimary)
         self._encode_reply = codec.encoder(Reply)
         self._encode_query_reply = codec.encoder(QueryReply)
 
-    def answer(self, source: int, message: ClientAnswer) -> None:
-        """Anything."""
+    def not_primary(self, source: int, primary: int) -> None:
+        """A `NotPrimary`: ask that member, 0 if none is known."""
         if source == self._me:
-            self._home.answered(message)
+            self._home.answered(NotPrimary(primary))
         else:
-            post(self.endpoint, self._codec, source, message)
+            self.endpoint.send(source, self._encode_not_primary(primary))
 
     def reply(self, source: int, session: int, request: int, view: int, op: int, outcome: bytes) -> None:
         """A `Reply`, for each command."""

@@ -191,7 +191,7 @@ class Replica:
 
     def _on_client(self, source: int, message: Request | Register | Query) -> None:
         if self._requests is None:
-            self.answers.answer(source, NotPrimary(0))
+            self.answers.not_primary(source, 0)
         else:
             self._requests.receive(source, message, self._now)
 

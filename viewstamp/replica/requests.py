@@ -14,7 +14,7 @@ from typing import assert_never
 from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, Time
 from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
-from viewstamp.wire import NotPrimary, Query, Register, Request
+from viewstamp.wire import Query, Register, Request
 
 _PROPOSAL_BATCH = 1024
 _READS_AT_MOST = 64 * 1024
@@ -96,7 +96,7 @@ class Requests:
         """Tell a client, once a turn, whom to ask."""
         if source not in self._redirected:
             self._redirected.add(source)
-            self._answers.answer(source, NotPrimary(self._core.standing.primary or 0))
+            self._answers.not_primary(source, self._core.standing.primary or 0)
 
     def query(self, source: int, message: Query, now: Time) -> None:
         """A linearizable read. Asked again while it is under way: one answer serves."""
