@@ -141,6 +141,7 @@ class ViewstampedReplication(MemberCore):
             return
         if incarnation > r.incarnations[sender]:
             r.learn_incarnation(sender, incarnation)
+        r.heard[sender] = now.monotonic
         self._dispatch(sender, peer)
 
     def _dispatch(self, sender: int, message: VsrMessage) -> None:

@@ -25,7 +25,7 @@ from viewstamp.protocol import (
 from vsr.messages import DoViewChange, DurableState, RecoveryResponse
 
 _LONGEST_STALL = 3
-"""The suspect time-out is doubled so many times at most."""
+"""The wait for a view to begin is doubled so many times at most."""
 
 
 class Status(StrEnum):
@@ -121,6 +121,7 @@ class Replica(Member):
         self.calm_at = now.monotonic  # when a working primary was last heard, or a view entered
         self.suspect_at = NEVER
         self.stalled = 0  # views entered one after the other that did not begin
+        self.heard: dict[int, int] = {}  # when each other member last took part, as far as it was heard here
         self.resend_at = NEVER
         self.proposed = 0
         self.proposals: dict[int, Proposal] = {}
@@ -176,14 +177,29 @@ class Replica(Member):
     def restart_suspicion(self) -> None:
         """A working primary was heard, or a view entered: patience begins anew, and my own proposal is withdrawn."""
         self.calm_at = self.now.monotonic
-        # Members on slow disks or busy processors need longer than that for a view change: each view that did not begin
-        # makes the next one wait longer, or they would propose views faster than any can begin.
-        suspect = self.timeouts.suspect << min(self.stalled, _LONGEST_STALL)
-        self.suspect_at = self.calm_at + suspect + int(self.random.random() * self.timeouts.jitter)
+        self.suspect_at = self.calm_at + self.timeouts.suspect + int(self.random.random() * self.timeouts.jitter)
         self.proposed = 0
         self.proposals.pop(self.me, None)
         if self.status is Status.NORMAL or self.status is Status.STATE_TRANSFER:
             self.resend_at = NEVER
+
+    def gives_more_time(self) -> bool:
+        """Suspicion is due, and put off by one suspect time-out: the view that does not begin may be on its way.
+
+        Members on slow disks or busy processors need longer than one for a view change. Each view that did not begin
+        doubles the wait for the next, or they would propose views faster than any can begin. But not where its primary
+        is not even heard: it is away, and who leads the view after may be here.
+        """
+        suspect = self.timeouts.suspect
+        enough = self.calm_at + (suspect << min(self.stalled, _LONGEST_STALL))
+        if self.status is Status.NORMAL or self.suspect_at >= enough:
+            return False
+        if self.status is Status.VIEW_CHANGE and not self.is_primary:
+            heard = self.heard.get(self.primary_of(self.view))
+            if heard is None or self.now.monotonic - heard >= 2 * suspect:
+                return False
+        self.suspect_at += suspect
+        return True
 
     def learn(self, vector: Iterable[int]) -> None:
         """Merge a peer's knowledge of incarnations; what a superseded one promised counts no longer (DISC 2017)."""

@@ -23,7 +23,7 @@ def tick(r: Replica) -> None:
     now = r.now.monotonic
     if r.status is Status.RECOVERING:
         return
-    if now >= r.suspect_at and not r.proposed:
+    if now >= r.suspect_at and not r.proposed and not r.gives_more_time():
         propose(r, next_view(r), "primary silent" if r.status is Status.NORMAL else "view change stalled")
     if now >= r.resend_at:
         _resend(r)
@@ -57,6 +57,9 @@ def _resend(r: Replica) -> None:
         _send_proposal(r)
     if r.status is Status.VIEW_CHANGE and r.primary_of(r.view) != r.me:
         _send_do_view_change(r)
+    elif r.status is Status.VIEW_CHANGE and not r.proposed:
+        # Whoever is to lead, and still collects, fetches or writes, is heard by all: one that is silent is passed over.
+        r.broadcast(StartViewChange(r.view, r.durable_view, r.vector))
 
 
 def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> None:
