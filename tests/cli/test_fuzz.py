@@ -13,6 +13,7 @@ import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from importlib.metadata import PackageNotFoundError
 from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Self
@@ -40,6 +41,14 @@ TAKE_EFFECTS = Member.take_effects  # before any test changes it
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["fuzz", *arguments])
+
+
+def test_a_source_tree_that_nobody_has_installed_can_be_fuzzed() -> None:
+    """Its libraries are elsewhere on the path: the summary asked for a version of it, and ended in a traceback."""
+    with patch("viewstamp.cli.fuzz_result.version", side_effect=PackageNotFoundError):
+        result = run("--seed", "4", "--protocol", "raft")
+    assert result.exit_code == 0, result.output
+    assert "viewstamp not installed" in result.output
 
 
 def test_a_seed_is_replayed() -> None:

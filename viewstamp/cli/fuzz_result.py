@@ -7,7 +7,7 @@ import platform
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 
 import click
@@ -104,7 +104,14 @@ def quiet_logging() -> None:
 
 def versions() -> dict[str, str]:
     """What else a run depends on, beside its seed."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version()} | {name: _version_of(name) for name in _LIBRARIES}
+
+
+def _version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # Run from a source tree that nobody has installed.
+        return "not installed"
 
 
 class Tally:
