@@ -33,7 +33,7 @@ REORDERED: Final = 3
 REPORT_EVERY: Final = 16
 PROBE_BACKOFF: Final = 8
 ITEM_BYTES: Final = 64  # about what Python adds to each fragment held
-LIFETIMES: Final = 10
+LIFETIMES: Final = 10  # of `give_up_ns` for a message that does not come forward while others to its peer do
 REMEMBERED: Final = 256
 
 

@@ -49,6 +49,7 @@ class _Outgoing:
     count: int
     queued_at: int
     label: Hashable
+    progress_at: int
     probe_at: int = NEVER
     probe_ns: int = 0
     order: int = 0
@@ -129,7 +130,7 @@ class FragmentSender:
         for message, label in self._queued:
             self._number = max(self._number + 1, now)
             count = -(-len(message) // self._chunk_bytes)
-            self._messages[self._number] = _Outgoing(message, self._number, crc32(message), count, now, label)
+            self._messages[self._number] = _Outgoing(message, self._number, crc32(message), count, now, label, now)
         self._queued.clear()
         parts: list[bytes] = []
         deadline = NEVER
@@ -137,7 +138,7 @@ class FragmentSender:
         allowed = max(1, limits.window_bytes // self._chunk_bytes)
         for outgoing in list(self._messages.values()):
             give_up_at = max(outgoing.queued_at, self._progress_at) + limits.give_up_ns
-            give_up_at = min(give_up_at, outgoing.queued_at + LIFETIMES * limits.give_up_ns)
+            give_up_at = min(give_up_at, outgoing.progress_at + LIFETIMES * limits.give_up_ns)
             if now >= give_up_at:
                 self._counts.drops["gave_up"] += 1
                 self._drop(outgoing)
@@ -211,7 +212,7 @@ class FragmentSender:
             outgoing.lost.clear()
             outgoing.next_index = outgoing.base = outgoing.mask = 0
         elif base > outgoing.base or mask & ~outgoing.mask:
-            self._progress_at = now
+            self._progress_at = outgoing.progress_at = now
         outgoing.seen, outgoing.base, outgoing.mask = seen, base, mask
         settled: list[int] = []
         for index, order in outgoing.in_flight.items():

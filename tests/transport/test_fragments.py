@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.transport.network_run import SECOND, NetworkRun
 from transport import NEVER, FragmentLimits, LinkFaults, Network
-from transport.fragment_format import FRAGMENT, PART_BYTES, REPORT, FragmentCounts
+from transport.fragment_format import FRAGMENT, FRAGMENT_HEAD, PART_BYTES, REPORT, FragmentCounts
 from transport.fragments import FragmentSender
 from transport.reassembly import FragmentReceiver
 
@@ -132,6 +132,25 @@ def test_of_two_messages_with_one_label_the_second_is_not_sent_while_the_first_i
     sender.release()
     sender.queue(bytes(2 * CHUNK), "answer")
     assert not sender.idle
+
+
+def test_a_message_is_given_up_for_want_of_progress_and_never_for_its_age() -> None:
+    """Two share a window of one fragment, and one fragment a second arrives, of the first alone."""
+    sender, receiver, counts = _pair(FragmentLimits(window_bytes=2 * CHUNK))
+    sender.queue(bytes(40 * CHUNK))
+    sender.queue(bytes(2 * CHUNK))
+    for second in range(35):
+        now = (second + 1) * SECOND
+        of_the_first = [part for part in sender.parts(now) if part[0] == FRAGMENT and _length(part) == 40 * CHUNK]
+        receiver.fragment(_body(of_the_first[0], FRAGMENT), 7, now)
+        (report,) = receiver.parts(now + 2 * MILLISECOND)
+        sender.report(_body(report, REPORT), now + 2 * MILLISECOND)
+        assert counts.drops["gave_up"] == int(second >= 20)  # the one that waited behind it
+    assert counts.held_bytes > 40 * CHUNK  # at both ends
+
+
+def _length(fragment: bytes) -> int:
+    return int(FRAGMENT_HEAD.unpack_from(fragment, PART_BYTES)[2])
 
 
 def test_a_message_with_a_label_drives_out_no_other_and_others_drive_it_out() -> None:

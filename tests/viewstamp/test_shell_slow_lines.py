@@ -11,6 +11,7 @@ from tests.viewstamp.running import HOST, Running, running
 from transport.fabric import Fabric, FabricTransport
 from transport.interface import Address
 from viewstamp.cluster import ClusterOptions
+from viewstamp.protocol import Limits
 
 MEGABIT = 125_000  # in bytes
 BUFFER_S = 0.2
@@ -105,6 +106,24 @@ async def test_an_answer_that_takes_seconds_is_sent_once(autojump_clock: MockClo
                     answer = await client.read(Warehouse.look, size)
             assert len(answer) == size
             assert line.carried < 1.5 * size
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("operation", ["take", "look", "store"])
+async def test_what_takes_half_a_minute_arrives_too(autojump_clock: MockClock, operation: str) -> None:
+    """It comes forward all the time. Given up for its age, after 20 s, it was begun anew, for ever."""
+    size, options = 1_000_000, ClusterOptions(max_command_bytes=1 << 20, limits=Limits(page_bytes=1 << 20))
+    async with running(machine=Warehouse, options=options) as cluster, trio.open_nursery() as nursery:
+        line = open_line(cluster, nursery, size / 30)
+        async with cluster.open_client(Warehouse, line) as client:
+            with trio.fail_after(60):
+                if operation == "take":
+                    assert len(await client.call(Warehouse.take, size)) == size
+                elif operation == "look":
+                    assert len(await client.read(Warehouse.look, size)) == size
+                else:
+                    assert await client.call(Warehouse.store, "z" * size) == size
+            assert line.carried < 2 * size
         nursery.cancel_scope.cancel()
 
 
