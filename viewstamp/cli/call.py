@@ -108,8 +108,8 @@ async def _call(
     arguments: Sequence[object],
     timeout_s: float,
 ) -> object:
-    async with open_client(cluster, machine) as client:
-        with trio.move_on_after(timeout_s):
+    with trio.move_on_after(timeout_s):  # looking up names included
+        async with open_client(cluster, machine) as client:
             return await client.call(command, *arguments)
     raise Failed(f"{command.name}: no answer within {timeout_s:g} s: outcome unknown, it may yet be executed")
 
@@ -121,8 +121,8 @@ async def _read(
     arguments: Sequence[object],
     timeout_s: float,
 ) -> object:
-    async with open_client(cluster, machine) as client:
-        with trio.move_on_after(timeout_s):
+    with trio.move_on_after(timeout_s):  # looking up names included
+        async with open_client(cluster, machine) as client:
             return await client.read(query, *arguments)
     raise Failed(f"{query.name}: no answer within {timeout_s:g} s ('viewstamp status' tells why)")
 

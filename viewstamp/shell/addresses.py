@@ -38,8 +38,13 @@ class Addresses:
         self._endpoint = endpoint
 
     async def resolve_all(self) -> None:
-        """Resolve every member once. A name that does not resolve now is tried again in the background."""
-        await self._resolve_each(self._members)
+        """Resolve every member once, for a while at most. What is not known then is tried again in the background."""
+        with trio.move_on_after(_LOOK_UP_S):
+            await self._resolve_each(self._members)
+        for member, where in self._members.items():
+            if self._endpoint.address_of(member) is None and member not in self._unresolved:
+                _log.warning("member %d: %s has not resolved in %g s; trying again", member, where.host, _LOOK_UP_S)
+                self._unresolved.add(member)
 
     async def _resolve_each(self, members: Iterable[int]) -> None:
         """Beside each other: one name whose server does not answer must not hold up the others."""
