@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from statemachine.command import decode_each_body, decode_each_command, decode_parts
 from statemachine.context import Context
+from statemachine.defects import Defects
 from statemachine.errors import ApplyOrderError, CommandError, SnapshotError, ValueDecodingError
 from statemachine.history import History
 from statemachine.machine import StateMachine, commands_of, queries_of
@@ -75,6 +76,7 @@ class Executor:
         self.sessions = Sessions(max_sessions, window, max_reply_bytes)
         self._applied = 0
         self._history = History()
+        self._defects = Defects()
         self._context = Context()
         machine.context = self._context
         machine_class = type(machine)
@@ -241,6 +243,7 @@ class Executor:
         except (MemoryError, RecursionError):
             raise
         except Exception as error:  # noqa: BLE001  # a defect in a command is its result, or it would stop every replica
+            self._defects.tell(function, error)
             return encode_failed(type(error).__name__)
 
 

@@ -30,6 +30,7 @@ from statemachine import (
     encode_value,
     session_number,
 )
+from statemachine.defects import Defects
 from statemachine.executor import REGISTER
 from statemachine.outcome import BEYOND_WINDOW_REPLY, EXPIRED_REPLY, STALE_REPLY
 from tests.statemachine.driving import apply
@@ -98,6 +99,27 @@ def test_an_atomic_command_that_raises_changes_nothing() -> None:
     assert driver.entry(Restless.note.bind("after")) == Returned(2)
     assert driver.entry(Restless.grow_whole.bind()) == Failed("KeyError")
     assert not hasattr(machine, "later")
+
+
+def test_a_defect_is_logged_where_it_happened_once_of_each_kind(caplog: pytest.LogCaptureFixture) -> None:
+    driver = Driver(Restless())
+    for name in ("first", "second"):
+        assert driver.entry(Restless.fail.bind(name)) == Failed("KeyError")
+        assert driver.entry(Restless.return_set.bind()) == Failed("ValueEncodingError")
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[0] for line in told] == [
+        "Restless.fail raised KeyError",
+        "Restless.return_set raised ValueEncodingError",
+    ]
+    assert "KeyError: 'first'" in caplog.text  # with its traceback
+    assert "in fail" in caplog.text
+
+
+def test_no_more_than_a_hundred_kinds_of_defects_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    defects = Defects()
+    for number in range(150):
+        defects.tell(Counter.add.function, type(f"Error{number}", (Exception,), {})())
+    assert len(caplog.records) == 100
 
 
 @pytest.mark.parametrize(
