@@ -95,4 +95,4 @@ def test_members_that_gave_different_replies_up_to_the_same_op_are_told() -> Non
     same, other, behind = replace(standing, digest=b"a"), replace(standing, digest=b"b"), replace(standing, applied=-1)
     assert differences({1: same, 2: same, 3: behind}) == []
     (told,) = differences({1: same, 2: other, 3: same, 4: behind})
-    assert told.startswith("up to op 0 members 1, 3 and 2 gave different replies")
+    assert told.startswith("up to op 0 replies differ (members 1, 3; member 2): ")

@@ -117,6 +117,21 @@ async def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) 
     assert b"Traceback" not in log
 
 
+async def test_a_client_with_another_cluster_file_is_told_of_at_the_members(tmp_path: Path) -> None:
+    async with open_members(tmp_path) as members, open_client(members.cluster, Counter) as client:
+        await client.call(Counter.add, 1)
+        other = tmp_path / "other.toml"
+        other.write_text(members.file.read_text().replace("window = 4096", "window = 1024"))
+        told = "refused "
+        for file, found in ((members.file, False), (other, False), (members.file, True)):
+            command = [sys.executable, "-m", "viewstamp", "status", "--cluster", str(file)]
+            with trio.fail_after(WITHIN_S):
+                result = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+            assert result.returncode == (file == other)
+            assert (told.encode() in result.stdout) == found
+        assert b"datagrams since its start: their senders have another cluster file" in result.stdout
+
+
 async def test_a_cluster_from_the_command_line(tmp_path: Path) -> None:
     """What a person types: call, read, status, inspect; and a primary that is told to stop gives way."""
 

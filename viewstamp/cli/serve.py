@@ -19,11 +19,15 @@ from viewstamp.cli.poll import until
 from viewstamp.cluster import Cluster
 from viewstamp.protocol import Transition
 from viewstamp.shell.callers import ClosedError
+from viewstamp.shell.reminder import refusals
 from viewstamp.shell.replica import RunningReplica, open_replica
 
 _log = logging.getLogger("viewstamp")
 _GRACE_S = 0.3
 _STATISTICS_S = 10.0
+_REFUSALS_S = 5.0
+_REFUSALS_AGAIN_S = 600.0
+_REPEATED_S = 60.0
 
 
 @click.command("serve", short_help="Run one member of a cluster.")
@@ -78,6 +82,7 @@ async def _serve(cluster: Cluster, member: int, data: Path | None, machine: type
             nursery.start_soon(_log_transitions, events)
             nursery.start_soon(_log_statistics, replica)
             nursery.start_soon(_log_wait, replica)
+            nursery.start_soon(_log_refusals, replica)
             settle_memory()
             received = await anext(signals)
             _log.info("%s: stopping", signal.Signals(received).name)
@@ -106,9 +111,27 @@ async def _give_way(replica: RunningReplica) -> None:
 
 
 async def _log_transitions(events: AsyncGenerator[Transition, None]) -> None:
+    """What repeats itself is said once a minute: a Raft member that hears nobody gives up an election a few times a
+    second, for as long as that lasts."""
+    last, again_at = "", 0.0
     async for event in events:
         who = f"primary {event.primary}" if event.primary else "no primary"
-        _log.info("%s, %s, view %d, %s: %s", event.status, event.role, event.view, who, event.reason)
+        line = f"{event.status}, {event.role}, view {event.view}, {who}: {event.reason}"
+        if line == last and trio.current_time() < again_at:
+            continue
+        last, again_at = line, trio.current_time() + _REPEATED_S
+        _log.info("%s", line)
+
+
+async def _log_refusals(replica: RunningReplica) -> None:
+    """Nobody else tells whoever changed the cluster file of one member, or client, alone."""
+    told: tuple[str, ...] = ()
+    while True:
+        await trio.sleep(_REFUSALS_AGAIN_S if told else _REFUSALS_S)
+        refused = refusals(replica.status())
+        if refused != told:
+            told = refused
+            _log.warning("%s", "; ".join(refused))
 
 
 async def _log_wait(replica: RunningReplica) -> None:

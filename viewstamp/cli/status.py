@@ -20,6 +20,7 @@ from viewstamp.cli.poll import Sighting, poll, primary_of
 from viewstamp.cluster import Cluster
 from viewstamp.replica.status import SnapshotStatus, Status, Transfer
 from viewstamp.shell.client import open_client
+from viewstamp.shell.reminder import refusals
 
 _MILLISECOND = 1_000_000
 _PLAIN_WIDTH = 160
@@ -75,8 +76,12 @@ def _why_no_primary(cluster: Cluster, seen: Mapping[int, Sighting]) -> list[str]
     reasons = [f"member {m}: {sighting.status.waiting}" for m, sighting in seen.items() if sighting.status.waiting]
     silent = [str(member.id) for member in cluster.members if member.id not in seen]
     if silent:
-        reasons.append(f"no answer from member {', '.join(silent)}")
+        reasons.append(f"no answer from {_named(silent)}")
     return reasons or ["the members have not agreed on one yet"]
+
+
+def _named(members: list[str]) -> str:
+    return f"member{'s' if len(members) > 1 else ''} {', '.join(members)}"
 
 
 def differences(seen: Mapping[int, Status]) -> list[str]:
@@ -85,8 +90,8 @@ def differences(seen: Mapping[int, Status]) -> list[str]:
     for member, status in seen.items():
         told.setdefault(status.applied, {}).setdefault(status.digest, []).append(f"{member}")
     return [
-        f"up to op {applied} members {' and '.join(', '.join(alike) for alike in groups.values())} gave different "
-        "replies: the state machine does not compute the same everywhere"
+        f"up to op {applied} replies differ ({'; '.join(_named(alike) for alike in groups.values())}): the state "
+        "machine does not compute the same everywhere"
         for applied, groups in told.items()
         if len(groups) > 1
     ]
@@ -160,7 +165,7 @@ def _print_table(cluster: Cluster, seen: Mapping[int, Sighting]) -> None:
     for number, sighting in seen.items():
         if sighting.status.waiting:
             console.print(f"member {number}: {sighting.status.waiting}", markup=False, highlight=False)
-        for line in _snapshot_lines(sighting.status.snapshot):
+        for line in (*_snapshot_lines(sighting.status.snapshot), *refusals(sighting.status)):
             console.print(f"member {number}: {line}", markup=False, highlight=False)
 
 

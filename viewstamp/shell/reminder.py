@@ -15,6 +15,12 @@ _FIRST_S = 1.0
 _AGAIN_S = 60.0
 
 
+def refusals(status: Status) -> tuple[str, ...]:
+    """What a member refuses and only people can mend, in words; it sees nobody else's cluster file, only its digest."""
+    refused = status.drops.get("configuration", 0)
+    return (f"refused {refused} datagrams since its start: their senders have another cluster file",) if refused else ()
+
+
 class Reminder:
     """Logs what `status` says after the first second of a wait, and once a minute from then on."""
 
@@ -30,4 +36,5 @@ class Reminder:
         if scope.cancelled_caught:
             self._due = trio.current_time() + _AGAIN_S
             status = self._status()
-            _log.info("member %d is not ready: %s", status.member, status.waiting or status.status)
+            why = (status.waiting or status.status, *refusals(status))
+            _log.info("member %d is not ready: %s", status.member, "; ".join(why))

@@ -1,0 +1,47 @@
+"""What `viewstamp serve` says in its log, and how often."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.cli.test_status import status_of
+from viewstamp.cli.serve import _log_transitions
+from viewstamp.protocol import Transition
+from viewstamp.shell.reminder import Reminder
+
+
+async def test_a_transition_that_repeats_itself_is_said_once_a_minute(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "viewstamp")
+    lost = Transition("pre-candidate", "backup", 3, None, "election not won in time")
+    back = replace(lost, status="follower", primary=2, reason="member 2 leads")
+
+    async def events() -> AsyncGenerator[Transition, None]:
+        for _ in range(300):
+            yield lost
+            await trio.sleep(0.4)
+        for event in (back, lost, lost, back):
+            yield event
+
+    await _log_transitions(events())
+    said = ["pre-candidate, backup, view 3, no primary: election not won in time"]
+    then = ["follower, backup, view 3, primary 2: member 2 leads"]
+    assert caplog.messages == 2 * said + then + said + then
+
+
+async def test_whoever_waits_is_told_that_others_have_another_cluster_file(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "viewstamp")
+    waits = replace(status_of(1, view=0, primary=0, waiting="not yet seen 2"), drops={"configuration": 7, "magic": 1})
+    with Reminder(lambda: waits).interrupting():
+        await trio.sleep(5)
+    why = "not yet seen 2; refused 7 datagrams since its start: their senders have another cluster file"
+    assert caplog.messages == [f"member 1 is not ready: {why}"]
