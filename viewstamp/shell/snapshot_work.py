@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import trio
 
-from statemachine import Executor, StateMachine
+from statemachine import Executor, SnapshotError, StateMachine
 from viewstamp.cluster import Cluster
-from viewstamp.journal import SnapshotFiles
+from viewstamp.journal import JournalCorruptError, SnapshotFiles
 from viewstamp.journal.files import Files
+from viewstamp.journal.snapshot_files import snapshot_name, snapshot_problem
 from viewstamp.protocol import Snapshot
 from viewstamp.replica import FileTask, load, perform, record_of
 from viewstamp.shell.parts import RunSync
@@ -103,11 +104,11 @@ async def load_snapshot(
     """A new executor that holds what a snapshot's file does, made in a thread. Always a checkpoint.
 
     Raises:
-      JournalCorruptError: the file is missing or has another size.
-      SnapshotError: it holds another snapshot, is damaged, or the state machine cannot read it.
+      JournalCorruptError: the file is missing, has another size, or is damaged.
+      SnapshotError: it is whole, and the state machine cannot read it.
     """
-
-    pieces: Iterable[bytes] = SnapshotFiles(files).pieces(record_of(snapshot))
+    record = record_of(snapshot)
+    pieces: Iterable[bytes] = SnapshotFiles(files).pieces(record)
     # Reading from memory takes no time, but a state machine takes long to be made of what was read: only in a simulated
     # world, which has no threads, is that done in the loop.
     in_loop = files.in_memory and not files.is_volatile
@@ -115,7 +116,14 @@ async def load_snapshot(
         pieces = _gently(pieces)
 
     def work() -> Executor:
-        return load(make_machine, snapshot, pieces, max_sessions=cluster.max_sessions, window=cluster.window)
+        try:
+            return load(make_machine, snapshot, pieces, max_sessions=cluster.max_sessions, window=cluster.window)
+        except SnapshotError as error:
+            # A decayed disk and a class that cannot read old state ask for different things from whoever runs this.
+            if snapshot_problem(files, record) is None:
+                raise
+            reason = "its digest is wrong"
+            raise JournalCorruptError(snapshot_name(record), 0, reason, files.location) from error
 
     if in_loop:
         await trio.lowlevel.checkpoint()
