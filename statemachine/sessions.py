@@ -182,8 +182,9 @@ class Sessions:
         *bounds, sessions, large = _numbers(next(chunks))
         if bounds != [self.max_sessions, self.window, self.max_reply_bytes]:
             raise SnapshotError(
-                f"the snapshot is from a replica with sessions, window and reply bytes of {bounds}, this one has "
-                f"{[self.max_sessions, self.window, self.max_reply_bytes]}; they must be the same on all"
+                f"it was taken with sessions, window and reply bytes of {bounds}, here they are "
+                f"{[self.max_sessions, self.window, self.max_reply_bytes]}; they must be the same on all members, and "
+                "stay as they are"
             )
         self._table = OrderedDict()
         self._large = OrderedDict()

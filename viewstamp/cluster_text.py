@@ -102,7 +102,8 @@ def _explained(key: str, value: object, default: object, about: str) -> str:
 _TEMPLATE = """\
 # A Viewstamp cluster file. Every member and every client needs the same one: members whose files differ in anything
 # but what concerns one of them alone (bind_host, bind_port, log_bytes, snapshot_bytes, snapshot_entries) refuse each
-# other. Change it on all of them together, while the cluster is stopped.
+# other. Change it on all of them together, while the cluster is stopped; but never cluster_id, protocol, max_sessions
+# or window: data written under one value is refused under another.
 
 # The version of this file's format.
 format = {format}
