@@ -138,6 +138,8 @@ class ViewstampedReplication(MemberCore):
         if incarnation < r.incarnations[sender]:
             # Sent before that member lost its disk: what it promised then, it no longer holds.
             r.ignore("a superseded incarnation")
+            if isinstance(peer, PrepareOk | GetState):
+                recovery.tell_superseded(r, sender)
             return
         if incarnation > r.incarnations[sender]:
             r.learn_incarnation(sender, incarnation)

@@ -38,17 +38,30 @@ def on_recovery(r: Replica, sender: int, incarnation: int, message: Recovery) ->
         return
     if incarnation > r.incarnations[sender]:
         r.learn_incarnation(sender, incarnation)
+    _answer(r, sender, message.nonce)
+
+
+def tell_superseded(r: Replica, sender: int) -> None:
+    """A backup's message that counts for nothing: it has an old copy of a directory that was lost and replaced since.
+
+    Nothing else that reaches a backup of this view carries a vector: it would go on, as it believes, and fall behind.
+    """
+    if r.status is Status.NORMAL and not r.quiet:
+        _answer(r, sender, 0)
+
+
+def _answer(r: Replica, sender: int, nonce: int) -> None:
     if r.incarnations != r.saved_incarnations:
         r.save()
-    r.promise(sender, RecoveryResponse(r.view, message.nonce, r.log.op, r.commit, r.vector))
+    r.promise(sender, RecoveryResponse(r.view, nonce, r.log.op, r.commit, r.vector))
 
 
 def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
     """Count the members that answered; with enough of them, fetch the log of the highest view's primary."""
+    r.learn(message.vector)
     if r.status is not Status.RECOVERING or message.nonce != r.recovery_nonce or r.fetch is not None:
         r.ignore("RECOVERYRESPONSE that was not asked for")
         return
-    r.learn(message.vector)
     if r.superseded_by:
         # As this incarnation it must not come back: its peers ignore it as a stale one. The body takes a newer one.
         r.ignore("RECOVERYRESPONSE to a superseded incarnation")

@@ -12,6 +12,7 @@ from vsr import (
     NewSnapshot,
     NewState,
     Prepare,
+    PrepareOk,
     Recovery,
     RecoveryResponse,
     StartView,
@@ -62,6 +63,29 @@ def test_a_superseded_incarnation_does_not_come_back() -> None:
     blank.receive(1, RecoveryResponse(0, nonce, 0, 0, (1, 1, 9)))
     assert blank.supersede == 9
     assert blank.core.standing.status == "recovering"
+
+
+def test_an_old_copy_of_a_directory_is_told_that_its_member_has_a_newer_one() -> None:
+    """A backup of the current view heard nothing that carries a vector: it stayed, ignored by all, and nobody knew."""
+    primary = Driven(1)
+    primary.receive(3, PrepareOk(0, 0, 0, 0, (1, 2, 1)))
+    for message in (PrepareOk(0, 0, 0, 0, (1, 1, 1)), GetState(0, 0, 7)):
+        primary.forget()
+        primary.receive(2, message, 1)
+        told = primary.last(RecoveryResponse)
+        assert told.vector == (1, 2, 1)
+    old = Driven(2)
+    old.receive(1, told)
+    assert old.supersede == 2
+
+
+def test_only_a_normal_member_tells_an_old_copy_of_a_directory() -> None:
+    backup = Driven(3)
+    backup.receive(1, StartViewChange(1, 1, (1, 2, 1)))
+    assert backup.status == "view-change"
+    backup.receive(2, GetState(1, 0, 7), 1)
+    assert backup.core.ignored["a superseded incarnation"] == 1
+    assert not backup.sent(RecoveryResponse)
 
 
 def test_a_log_that_is_compacted_in_the_middle_of_a_transfer_is_fetched_by_its_snapshot() -> None:
