@@ -12,6 +12,9 @@ from vsr import state_transfer
 from vsr.messages import Recovery, RecoveryResponse
 from vsr.replica import Purpose, Replica, Status
 
+_UNASKED = 0
+"""The nonce of an answer to no question."""
+
 
 def tick(r: Replica) -> None:
     """Ask all, again and again, as one question: an answer can take longer than the pause, on a slow disk.
@@ -47,7 +50,7 @@ def tell_superseded(r: Replica, sender: int) -> None:
     Nothing else that reaches a backup of this view carries a vector: it would go on, as it believes, and fall behind.
     """
     if r.status is Status.NORMAL and not r.quiet:
-        _answer(r, sender, 0)
+        _answer(r, sender, _UNASKED)
 
 
 def _answer(r: Replica, sender: int, nonce: int) -> None:
@@ -59,7 +62,10 @@ def _answer(r: Replica, sender: int, nonce: int) -> None:
 def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
     """Count the members that answered; with enough of them, fetch the log of the highest view's primary."""
     r.learn(message.vector)
-    if r.status is not Status.RECOVERING or message.nonce != r.recovery_nonce or r.fetch is not None:
+    # A member that has asked nothing yet has no nonce either: what it was told before its disk was lost once more is no
+    # answer.
+    asked = message.nonce == r.recovery_nonce != _UNASKED
+    if r.status is not Status.RECOVERING or not asked or r.fetch is not None:
         r.ignore("RECOVERYRESPONSE that was not asked for")
         return
     if r.superseded_by:

@@ -88,6 +88,17 @@ def test_only_a_normal_member_tells_an_old_copy_of_a_directory() -> None:
     assert not backup.sent(RecoveryResponse)
 
 
+def test_what_an_old_copy_is_told_is_no_answer_to_a_member_that_has_not_asked_yet() -> None:
+    """It was told so in its last life, and lost its disk again: the views it was told of may be over since."""
+    blank = Driven(2, origin=Lost(incarnation=3))
+    for sender in (1, 3):
+        blank.receive(sender, RecoveryResponse(0, 0, 0, 0, (1, 2, 1)))
+    assert blank.core.standing.status == "recovering"
+    assert not blank.sent(GetState)
+    blank.tick()
+    assert "has 0 of 2" in blank.core.standing.waiting
+
+
 def test_a_log_that_is_compacted_in_the_middle_of_a_transfer_is_fetched_by_its_snapshot() -> None:
     """Some pages are staged when the source drops from its log what comes next, and offers its snapshot instead.
 
