@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any, cast
+from typing import Any
 
 import trio
 
-from statemachine import SessionExpiredError, decode_outcome, unwrap
 from tests.simulation.changes import Change
 from tests.simulation.stack_mutants import Mutant
-from viewstamp.client import Completion, Failure
+from viewstamp.client import Completion
 from viewstamp.journal import Journal, StorageFailedError
 from viewstamp.protocol import NEVER
-from viewstamp.shell.callers import Callers, ClosedError
+from viewstamp.shell.callers import Callers, Parked
 from viewstamp.shell.idle import Idle
 from viewstamp.shell.replica import RunningReplica
 from viewstamp.shell.snapshot_work import SnapshotWork
@@ -141,31 +140,18 @@ SNAPSHOTS = (
 # Callers.
 
 
-async def _forget_others(self: Callers, handle: int) -> object:
-    self._wake()
-    self._newest = handle
-    self._parked[handle] = trio.lowlevel.current_task()
-
-    def abort(_: object) -> trio.lowlevel.Abort:
-        self._parked.clear()
-        self._session.abandon(handle)
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    await trio.lowlevel.wait_task_rescheduled(abort)
-    completion = self._over.pop(handle, None)
-    if completion is None:
-        raise ClosedError
-    if completion.failure is Failure.EXPIRED:
-        raise SessionExpiredError
-    return cast("object", unwrap(decode_outcome(completion.outcome), self._machine_class))
+def _forget_others(self: Parked, raise_cancel: object) -> trio.lowlevel.Abort:
+    self.parked.clear()
+    self.session.abandon(self.handle)
+    return trio.lowlevel.Abort.SUCCEEDED
 
 
 def _last_answer_for_all(self: Callers, completions: list[Completion]) -> None:
     for completion in completions:
-        task = self._parked.pop(completion.handle, None)
-        if task is not None:
-            self._over[completion.handle] = completions[-1]
-            trio.lowlevel.reschedule(task)
+        parked = self._parked.pop(completion.handle, None)
+        if parked is not None:
+            parked.completion = completions[-1]
+            trio.lowlevel.reschedule(parked.task)
 
 
 def _close_silently(self: Callers) -> None:
@@ -176,7 +162,7 @@ CALLERS = (
     _mutant(
         "one caller goes away, and the others hear nothing any more",
         "calls wait for ever",
-        (Callers, "_finish", _forget_others),
+        (Parked, "__call__", _forget_others),
         first=27,
     ),
     _mutant(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ParamSpec, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
 import trio
 
@@ -35,14 +36,34 @@ class ClosedError(OutcomeUnknownError):
         super().__init__(UnknownReason.CLOSED)
 
 
+@dataclass(slots=True, eq=False)
+class Parked:
+    """A task that waits until its call is over, and then what came of it. Calling this ends the wait: Trio does, when
+    the task is cancelled.
+
+    With what it holds, a function in its place would be four objects, and tens of thousands may wait: the garbage
+    collector looks at them all.
+    """
+
+    task: trio.lowlevel.Task
+    handle: int
+    session: ClientSession
+    parked: dict[int, Parked]
+    completion: Completion | None = None
+
+    def __call__(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        del self.parked[self.handle]
+        self.session.abandon(self.handle)
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
 class Callers(ABC):
     """Tasks that wait for calls and queries of one session."""
 
     def __init__(self, machine_class: type[StateMachine], maximum_body_bytes: int) -> None:
         self._machine_class = machine_class
         self._maximum_body_bytes = maximum_body_bytes
-        self._parked: dict[int, trio.lowlevel.Task] = {}
-        self._over: dict[int, Completion] = {}
+        self._parked: dict[int, Parked] = {}
         self._closed = False
         self._newest = 0
         self._renewed_after = 0
@@ -73,8 +94,10 @@ class Callers(ABC):
         """
         body = self._bounded(command, command.bind(*args, **kwargs))
         self._refuse_if_closed()
-        handle = self._session.call(body, self._now_ns())
-        return cast("R", await self._finish(handle))
+        parked = self._park(self._session.call(body, self._now_ns()))
+        await trio.lowlevel.wait_task_rescheduled(parked)
+        result: R = self._result(parked)
+        return result
 
     async def call_all(self, commands: Sequence[BoundCommand[R]]) -> list[R | Exception]:
         """Have the cluster execute a list of commands, such as `[Counter.add.bind(1), Counter.add.bind(2)]`, once.
@@ -101,8 +124,10 @@ class Callers(ABC):
         if not bodies:
             await trio.lowlevel.checkpoint()
             return []
-        handle = self._session.call(body, self._now_ns())
-        return cast("list[R | Exception]", await self._finish(handle))
+        parked = self._park(self._session.call(body, self._now_ns()))
+        await trio.lowlevel.wait_task_rescheduled(parked)
+        results: list[R | Exception] = self._result(parked)
+        return results
 
     async def read(self, query: Query[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Linearizable read: sees every command that was answered before the read began. Never in the log.
@@ -115,8 +140,10 @@ class Callers(ABC):
         """
         body = self._bounded(query, query.bind(*args, **kwargs))
         self._refuse_if_closed()
-        handle = self._session.query(body, self._now_ns())
-        return cast("R", await self._finish(handle))
+        parked = self._park(self._session.query(body, self._now_ns()))
+        await trio.lowlevel.wait_task_rescheduled(parked)
+        result: R = self._result(parked)
+        return result
 
     def renew_session(self) -> None:
         """After SessionExpiredError: open a new session for the calls made from now on."""
@@ -132,18 +159,14 @@ class Callers(ABC):
             )
         return body
 
-    async def _finish(self, handle: int) -> object:
+    def _park(self, handle: int) -> Parked:
         self._wake()
         self._newest = handle
-        self._parked[handle] = trio.lowlevel.current_task()
+        parked = self._parked[handle] = Parked(trio.lowlevel.current_task(), handle, self._session, self._parked)
+        return parked
 
-        def abort(_: object) -> trio.lowlevel.Abort:
-            del self._parked[handle]
-            self._session.abandon(handle)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-        completion = self._over.pop(handle, None)
+    def _result(self, parked: Parked) -> Any:
+        handle, completion = parked.handle, parked.completion
         if completion is None:
             raise ClosedError
         if completion.failure is Failure.EXPIRED:
@@ -161,10 +184,10 @@ class Callers(ABC):
 
     def _deliver(self, completions: Sequence[Completion]) -> None:
         for completion in completions:
-            task = self._parked.pop(completion.handle, None)
-            if task is not None:
-                self._over[completion.handle] = completion
-                trio.lowlevel.reschedule(task)
+            parked = self._parked.pop(completion.handle, None)
+            if parked is not None:
+                parked.completion = completion
+                trio.lowlevel.reschedule(parked.task)
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
@@ -174,5 +197,5 @@ class Callers(ABC):
         """Whoever still waits learns that its outcome is not known."""
         self._closed = True
         parked, self._parked = self._parked, {}
-        for task in parked.values():
-            trio.lowlevel.reschedule(task)
+        for each in parked.values():
+            trio.lowlevel.reschedule(each.task)

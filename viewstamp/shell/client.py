@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from random import Random, SystemRandom
-from typing import cast
 
 import trio
 
@@ -83,7 +82,10 @@ class Client(Callers):
         self._cluster.member(member)
         body = self._bounded(query, query.bind(*args, **kwargs))
         self._refuse_if_closed()
-        return cast("R", await self._finish(self._client_session.query(body, self._now_ns(), member)))
+        parked = self._park(self._client_session.query(body, self._now_ns(), member))
+        await trio.lowlevel.wait_task_rescheduled(parked)
+        result: R = self._result(parked)
+        return result
 
     async def status(self, member: int) -> Status:
         """Ask one member how it sees itself. Waits until it answers: bound it with `trio.move_on_after`.
