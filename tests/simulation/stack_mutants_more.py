@@ -198,9 +198,9 @@ def _use_by_looking(self: Any, session: int, request: int, mark: int) -> bytes |
     return _lookup(self, session, request, mark)
 
 
-def _raise_the_mark(self: Any, message: Any, now: int) -> None:
-    if message.session == self.session:
-        self._mark = max(self._mark, message.request)
+def _raise_the_mark(self: Any, sender: int, session: int, request: int, *_: object) -> None:
+    if session and session == self.session:
+        self._mark = max(self._mark, request)
 
 
 def _set_in_memory(self: Any, new: int) -> None:
@@ -289,7 +289,7 @@ SHARED: Bugs = (
     (
         "mark-raised-early",
         "A client's low-water mark rises to the newest answer, past requests that have none.",
-        (after(ClientSession, "_replied", _raise_the_mark),),
+        (after(ClientSession, "reply", _raise_the_mark),),
     ),
     (
         "read-joins-round",

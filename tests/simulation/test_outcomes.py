@@ -13,7 +13,7 @@ from statemachine.key_value import CannotAppendError
 from statemachine.outcome import MAXIMUM_REPLY_BYTES, REPLY_DROPPED_REPLY, STALE_REPLY, encode_failed, encode_returned
 from statemachine.sessions import Sessions
 from viewstamp.client import Completion, Failure
-from viewstamp.protocol import SECOND, Viewstamp
+from viewstamp.protocol import SECOND
 from viewstamp.replica import Replica
 from viewstamp.simulation.history import Json
 from viewstamp.simulation.kv_load import KeyValueLoad
@@ -218,7 +218,7 @@ def test_answers_name_places_in_history_that_never_go_back() -> None:
     places = Places(lambda op: views[op] if op < len(views) else -1)
 
     def answer(handle: int, view: int, op: int, outcome: bytes = b"", failure: Failure | None = None) -> None:
-        places.answered(0, Completion(handle, outcome, Viewstamp(view, op), failure))
+        places.answered(0, Completion(handle, outcome, view, op, failure))
 
     for handle in range(6):
         places.begun(0, handle)
@@ -232,7 +232,7 @@ def test_answers_name_places_in_history_that_never_go_back() -> None:
         answer(5, 2, 3)
     places.begun(1, 0)
     with pytest.raises(ViolationError, match="viewstamps: client 1 was told of op 3, after somebody was told of 4"):
-        places.answered(1, Completion(0, b"", Viewstamp(2, 3)))
+        places.answered(1, Completion(0, b"", 2, 3))
 
 
 def test_what_a_list_writes_to_a_store_has_versions_that_follow_each_other() -> None:

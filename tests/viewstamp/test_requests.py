@@ -15,7 +15,7 @@ from viewstamp.client import ClientSession
 from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadReady, SendAfter, Standing, Time, make_entry
 from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
-from viewstamp.replica.local import ClientAnswer, LocalSession
+from viewstamp.replica.local import LocalSession
 from viewstamp.replica.requests import Requests
 from viewstamp.replica.writes import Writes
 from viewstamp.wire import NotPrimary, Query, QueryReply, Reply
@@ -24,6 +24,9 @@ from vsr import PrepareOk
 NOW = Time(0, 0)
 NONCE = 77
 CLIENT = 1 << 20
+
+
+ClientAnswer = Reply | QueryReply | NotPrimary
 
 
 class Ordering:

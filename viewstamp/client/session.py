@@ -32,12 +32,17 @@ class Failure(StrEnum):
 
 
 class Completion(NamedTuple):
-    """A call or query is over: its recorded outcome, or a failure."""
+    """A call or query is over: its recorded outcome and the viewstamp of that, or a failure."""
 
     handle: int
-    outcome: bytes
-    viewstamp: Viewstamp
+    outcome: bytes = b""
+    view: int = 0
+    op: int = 0
     failure: Failure | None = None
+
+    @property
+    def viewstamp(self) -> Viewstamp:
+        return Viewstamp(self.view, self.op)
 
 
 ClientMessage = Register | Request | Query
@@ -155,7 +160,7 @@ class ClientSession:
         self._handles += 1
         handle = self._handles
         if self.expired:
-            self._completions.append(Completion(handle, b"", Viewstamp(0, 0), Failure.EXPIRED))
+            self._completions.append(Completion(handle, failure=Failure.EXPIRED))
             return handle
         if self.session and self._next_request <= self._mark + self._window:
             self._issue(handle, body, now)
@@ -207,20 +212,31 @@ class ClientSession:
     def receive(self, sender: int, message: Reply | QueryReply | NotPrimary, now: int) -> None:
         """A member answered. What was not asked for, or was answered before, changes nothing."""
         if isinstance(message, Reply):
-            if message.session == 0:
-                self._registered(message, now)
-            else:
-                self._replied(message, now)
-            self._heard(sender, now)
+            self.reply(sender, message.session, message.request, message.view, message.op, message.outcome, now)
         elif isinstance(message, QueryReply):
             query = self._queries.pop(message.number, None)
             if query is not None:
                 self._queries_pace.answered(query, now)
-                viewstamp = Viewstamp(message.view, message.op)
-                self._completions.append(Completion(message.number, message.outcome, viewstamp))
+                self._completions.append(Completion(message.number, message.outcome, message.view, message.op))
             self._heard(sender, now)
         else:
             self._redirected(sender, message.primary, now)
+
+    def reply(self, sender: int, session: int, request: int, view: int, op: int, outcome: bytes, now: int) -> None:
+        """A `Reply`, by its fields: as a member answers itself, for each command."""
+        if session == 0:
+            self._registered(request, op, now)
+        elif session == self.session and request in self._outstanding:
+            sent = self._outstanding.pop(request)
+            self._calls_pace.answered(sent, now)
+            self._answered.add(request)
+            while self._mark + 1 in self._answered:
+                self._mark += 1
+                self._answered.remove(self._mark)
+            self._completions.append(Completion(sent.handle, outcome, view, op))
+            if self._backlog:
+                self._fill(now)
+        self._heard(sender, now)
 
     def _heard(self, sender: int, now: int) -> None:
         if self._probed and sender != self._target and sender in self._members:
@@ -230,10 +246,10 @@ class ClientSession:
         self._retry_ns = self._first_retry
         self._probed = 0
 
-    def _registered(self, message: Reply, now: int) -> None:
-        if self.session or message.request != self._nonce or self.expired:
+    def _registered(self, nonce: int, op: int, now: int) -> None:
+        if self.session or nonce != self._nonce or self.expired:
             return
-        self.session = session_number(message.op, self._nonce)
+        self.session = session_number(op, nonce)
         self._fill(now)
         self._arm(now)
 
@@ -241,26 +257,13 @@ class ClientSession:
         while self._backlog and self._next_request <= self._mark + self._window:
             self._issue(*self._backlog.popitem(last=False), now)
 
-    def _replied(self, message: Reply, now: int) -> None:
-        if message.session != self.session or message.request not in self._outstanding:
-            return
-        sent = self._outstanding.pop(message.request)
-        self._calls_pace.answered(sent, now)
-        self._answered.add(message.request)
-        while self._mark + 1 in self._answered:
-            self._mark += 1
-            self._answered.remove(self._mark)
-        self._completions.append(Completion(sent.handle, message.outcome, Viewstamp(message.view, message.op)))
-        if self._backlog:
-            self._fill(now)
-
     def expire(self) -> None:
         """The cluster no longer knows this session: what is in flight stays unknown, and nothing new is sent."""
         self.expired = True
         gone = [*[sent.handle for sent in self._outstanding.values()], *self._backlog]
         self._outstanding.clear()
         self._backlog.clear()
-        self._completions.extend([Completion(h, b"", Viewstamp(0, 0), Failure.EXPIRED) for h in gone])
+        self._completions.extend([Completion(handle, failure=Failure.EXPIRED) for handle in gone])
 
     def _redirected(self, sender: int, primary: int, now: int) -> None:
         """A member is not the primary, and names it, or knows of none."""

@@ -33,7 +33,7 @@ class Answers:
     def reply(self, source: int, session: int, request: int, view: int, op: int, outcome: bytes) -> None:
         """A `Reply`, for each command."""
         if source == self._me:
-            self._home.answered(Reply(session, request, view, op, outcome))
+            self._home.replied(session, request, view, op, outcome)
         else:
             data = self._encode_reply(session, request, view, op, outcome)
             self.endpoint.send(source, data, (Reply, session, request))

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from viewstamp.client import ClientSession
 from viewstamp.protocol import Time
-from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
+from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Request
 
-ClientAnswer = Reply | QueryReply | NotPrimary
+Asked = Request | Register | Query
+ReplyFields = tuple[int, int, int, int, bytes]
 
 
 class LocalSession:
@@ -19,16 +20,20 @@ class LocalSession:
         self,
         me: int,
         session: ClientSession,
-        ask: Callable[[int, Request | Register | Query], None],
+        ask: Callable[[int, Asked], None],
         send: Callable[[int, object], None],
     ) -> None:
         self._me = me
         self._session = session
         self._ask = ask
         self._send = send
-        self._answers: deque[ClientAnswer] = deque()
+        self._answers: deque[ReplyFields | QueryReply | NotPrimary] = deque()
 
-    def answered(self, answer: ClientAnswer) -> None:
+    def replied(self, session: int, request: int, view: int, op: int, outcome: bytes) -> None:
+        """This member answers its own session, with a `Reply` of these fields: for each command, so none is made."""
+        self._answers.append((session, request, view, op, outcome))
+
+    def answered(self, answer: QueryReply | NotPrimary) -> None:
         """This member answers its own session."""
         self._answers.append(answer)
 
@@ -45,4 +50,8 @@ class LocalSession:
             if not self._answers:
                 return asked
             while self._answers:
-                self._session.receive(self._me, self._answers.popleft(), now.monotonic)
+                answer = self._answers.popleft()
+                if isinstance(answer, tuple):
+                    self._session.reply(self._me, *answer, now.monotonic)
+                else:
+                    self._session.receive(self._me, answer, now.monotonic)
