@@ -50,6 +50,7 @@ from statemachine.outcome import (
     Unknown,
     decode_outcome,
     encode_outcome,
+    result_of,
     unwrap,
 )
 from statemachine.sessions import MAXIMUM_SESSIONS, WINDOW, Sessions, session_number
@@ -112,6 +113,7 @@ __all__ = [
     "encode_value",
     "queries_of",
     "query",
+    "result_of",
     "session_number",
     "unwrap",
 ]

@@ -227,6 +227,13 @@ def unwrap(outcome: Outcome, machine_class: type[StateMachine]) -> Value | Resul
             raise _error_of(outcome, _known_errors(machine_class))
 
 
+def result_of(reply: bytes, machine_class: type[StateMachine]) -> Value | Results:
+    """What a reply comes to for the caller: as `unwrap` of what `decode_outcome` gives, and with their errors."""
+    if reply.startswith(_RETURNED_BYTE):  # as nearly all
+        return decode_value(reply[1:], depth=_REPLY_DEPTH)
+    return unwrap(decode_outcome(reply), machine_class)
+
+
 def _unwrap_each(outcomes: list[Member], machine_class: type[StateMachine]) -> Results:
     # All modules of a machine are searched for its errors: once, however many commands raised one.
     known = list(_known_errors(machine_class)) if any(type(member) is Raised for member in outcomes) else []

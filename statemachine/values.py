@@ -72,6 +72,7 @@ def dump_head(kind: int, number: int) -> bytes:
 
 
 UNSIGNED, _BYTE_STRING, _TEXT, ARRAY = 0x00, 0x40, 0x60, 0x80
+_LONGEST_UNSIGNED, _LAST_UNSIGNED_HEAD = 9, 27
 _BYTES = [bytes([number]) for number in range(1 << 8)]
 
 
@@ -82,6 +83,9 @@ def decode_value(data: bytes, *, depth: int = MAXIMUM_DEPTH) -> Value:
       ValueDecodingError: the bytes are no value, or not in canonical form, or something follows them. Nothing else
         is raised, whatever the bytes.
     """
+    number = _load_unsigned(data)
+    if number is not None:
+        return number
     try:
         value: Value = _load(data, depth)
     except _REFUSALS as error:
@@ -92,6 +96,17 @@ def decode_value(data: bytes, *, depth: int = MAXIMUM_DEPTH) -> Value:
         if fault is not None:
             raise ValueDecodingError(fault)
     return value
+
+
+def _load_unsigned(data: bytes) -> int | None:
+    """The integer that these bytes are all of the encoding of, if it is not negative; else None.
+
+    For a counter or a version, as most results are, the decoder takes longer to begin than this to end.
+    """
+    if not 0 < len(data) <= _LONGEST_UNSIGNED or data[0] > _LAST_UNSIGNED_HEAD:
+        return None
+    number = int.from_bytes(data[1:] or data, "big")
+    return number if dump_head(UNSIGNED, number) == data else None
 
 
 def decode_each(encodings: Sequence[bytes], *, depth: int = MAXIMUM_DEPTH) -> list[Value] | None:

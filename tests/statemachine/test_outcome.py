@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,7 @@ from statemachine import (
     decode_outcome,
     encode_outcome,
     encode_value,
+    result_of,
     unwrap,
 )
 from statemachine.counter import OutOfRangeError
@@ -68,6 +71,19 @@ def test_any_bytes_are_an_outcome_or_refused(reply: bytes) -> None:
 def test_other_bytes_are_no_outcome(reply: str) -> None:
     with pytest.raises(ValueDecodingError):
         decode_outcome(bytes.fromhex(reply))
+
+
+@given(members | st.builds(Unknown, st.sampled_from(UnknownReason)))
+def test_a_reply_comes_to_what_its_outcome_does(outcome: Outcome) -> None:
+    reply = encode_outcome(outcome)
+
+    def told(read: Callable[[], object]) -> object:
+        try:
+            return read()
+        except (CommandError, CommandFailedError, NotExecutedError, OutcomeUnknownError) as error:
+            return type(error), str(error)
+
+    assert told(lambda: result_of(reply, Counter)) == told(lambda: unwrap(decode_outcome(reply), Counter))
 
 
 def test_the_caller_gets_the_error_class_it_knows() -> None:

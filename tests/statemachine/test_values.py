@@ -80,6 +80,14 @@ def test_longer_forms_of_plain_lists_are_refused(value: list[Value], data: st.Da
         decode_value(longer)
 
 
+@given(st.integers(0, 2**32 - 1) | st.integers(0, 300))
+def test_longer_forms_of_a_number_are_refused(value: int) -> None:
+    """Numbers by themselves are decoded without the decoder."""
+    assert decode_value(encode_value(value)) == value
+    with pytest.raises(ValueDecodingError, match="not canonical"):
+        decode_value(_longer(encode_value(value), 0))
+
+
 @given(st.dictionaries(st.text(), st.integers(0, 9), min_size=2))
 def test_equal_dicts_have_equal_bytes_whatever_their_order(value: dict[str, int]) -> None:
     assert encode_value(value) == encode_value(dict(reversed(value.items())))

@@ -18,9 +18,8 @@ from statemachine import (
     SessionExpiredError,
     StateMachine,
     UnknownReason,
-    decode_outcome,
     encode_list,
-    unwrap,
+    result_of,
 )
 from viewstamp.client import ClientSession, Completion, Failure
 from viewstamp.protocol import Viewstamp
@@ -173,7 +172,7 @@ class Callers(ABC):
             raise SessionExpiredError
         self.viewstamp = max(self.viewstamp, completion.viewstamp)
         try:
-            return unwrap(decode_outcome(completion.outcome), self._machine_class)
+            return result_of(completion.outcome, self._machine_class)
         except SessionExpiredError:
             # Its other calls learn the same without asking one by one. But of two that learn it in one turn, the task
             # of the first may have renewed already: the second's news is of the old session, not of the new one.
