@@ -157,7 +157,9 @@ def test_a_member_knows_when_its_own_callers_ask_it() -> None:
     """Else what they ask would sit there until something else happens."""
     asked: list[object] = []
     session = ClientSession((1, 2, 3), random=Random(1), window=8, home=1)
-    local = LocalSession(1, session, lambda source, message: asked.append(message), lambda to, message: None)
+    local = LocalSession(
+        1, session, lambda *request: asked.append(request), lambda *question: asked.append(question), lambda *sent: None
+    )
     session.call(b"x", 0)
     assert local.exchange(NOW)
     assert len(asked) == 1

@@ -7,7 +7,7 @@ request: one deadline serves all.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -46,6 +46,8 @@ class Completion(NamedTuple):
 
 
 ClientMessage = Register | Request | Query
+RequestFields = tuple[int, int, int, bytes]
+"""What a `Request` is made of."""
 
 
 @dataclass(slots=True)
@@ -125,7 +127,7 @@ class ClientSession:
         self._answered: set[int] = set()  # above the mark
         self._queries: dict[int, _Sent] = {}  # by handle
 
-        self._messages: list[tuple[int, ClientMessage]] = []
+        self._messages: deque[tuple[int, Register | Query | RequestFields]] = deque()
         self._completions: list[Completion] = []
         self._retry_ns = retry_ns
         self._heard_at = 0
@@ -202,7 +204,7 @@ class ClientSession:
         request = self._next_request
         self._next_request += 1
         self._outstanding[request] = _Sent(handle, body, now, now)
-        self._messages.append((self._target, Request(self.session, request, self._mark, body)))
+        self._messages.append((self._target, (self.session, request, self._mark, body)))
 
     def _arm(self, now: int) -> None:
         if self.deadline == NEVER:
@@ -342,7 +344,7 @@ class ClientSession:
             self._messages.append((member, Register(self._nonce)))
             return
         for request, sent in self._outstanding.items():
-            self._messages.append((member, Request(self.session, request, self._mark, sent.body)))
+            self._messages.append((member, (self.session, request, self._mark, sent.body)))
             return
         for number, sent in self._queries.items():
             if not sent.to:
@@ -374,7 +376,7 @@ class ClientSession:
         for request, sent in self._outstanding.items():
             if sent.at <= calls_before:
                 sent.at = now
-                self._messages.append((self._target, Request(self.session, request, self._mark, sent.body)))
+                self._messages.append((self._target, (self.session, request, self._mark, sent.body)))
         for number, sent in self._queries.items():
             if sent.at <= queries_before:
                 sent.at = now
@@ -383,7 +385,11 @@ class ClientSession:
 
     def take_messages(self) -> list[tuple[int, ClientMessage]]:
         """What to send now: (member, message)."""
-        messages, self._messages = self._messages, []
+        return [(to, Request(*asked) if isinstance(asked, tuple) else asked) for to, asked in self.take_asked()]
+
+    def take_asked(self) -> deque[tuple[int, Register | Query | RequestFields]]:
+        """The same, with requests by their fields: for a member that asks itself no message need be made of them."""
+        messages, self._messages = self._messages, deque()
         return messages
 
     def take_completions(self) -> list[Completion]:

@@ -102,9 +102,8 @@ class Replica:
         identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, me, stored.incarnation)
         self.endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
         self.session = session or ClientSession.of(cluster, random=random, home=me)
-        self._home = LocalSession(me, self.session, self._on_client, self._send)
+        self._home = LocalSession(me, self.session, self._on_request, self._on_question, self._send)
         self.answers = Answers(me, self._home, self.endpoint, self._codec)
-
         self._core: Core | None = None
         self._requests: Requests | None = None
         self._founding: Founding | None = None
@@ -145,8 +144,7 @@ class Replica:
     def _start(self, origin: Origin) -> None:
         if isinstance(origin, Lost) and not self._core_class.recovers_lost_disk:
             raise DataLostError(self._me, self._core_class.name, self._cluster.storage)
-        core = self._core_class(self._configuration, self._me, origin, self._random, self._now)
-        self._core = core
+        core = self._core = self._core_class(self._configuration, self._me, origin, self._random, self._now)
         self._requests = Requests(core, self._applied, self.answers, self._random, self._cluster.max_command_bytes)
         self._snapshots.start(core)
 
@@ -174,8 +172,10 @@ class Replica:
                 self.misdirected += 1
             return
         match message:
-            case Request() | Register() | Query():
-                self._on_client(sender, message)
+            case Request():
+                self._on_request(sender, message.session, message.request, message.mark, message.body)
+            case Register() | Query():
+                self._on_question(sender, message)
             case Reply() | QueryReply() | NotPrimary():
                 self.session.receive(sender, message, self._now.monotonic)
             case Hello():
@@ -189,11 +189,17 @@ class Replica:
             case _:
                 self.misdirected += 1
 
-    def _on_client(self, source: int, message: Request | Register | Query) -> None:
+    def _on_request(self, source: int, session: int, request: int, mark: int, body: bytes) -> None:
         if self._requests is None:
             self.answers.not_primary(source, 0)
         else:
-            self._requests.receive(source, message, self._now)
+            self._requests.request(source, session, request, mark, body)
+
+    def _on_question(self, source: int, message: Register | Query) -> None:
+        if self._requests is None:
+            self.answers.not_primary(source, 0)
+        else:
+            self._requests.ask(source, message, self._now)
 
     def _on_hello(self, sender: int, incarnation: int, message: Hello) -> None:
         if self._founding is not None:

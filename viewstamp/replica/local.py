@@ -9,22 +9,26 @@ from viewstamp.client import ClientSession
 from viewstamp.protocol import Time
 from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Request
 
-Asked = Request | Register | Query
 ReplyFields = tuple[int, int, int, int, bytes]
 
 
 class LocalSession:
-    """Carries messages between the session and this member, `me`, without encoding them, and to others with `send`."""
+    """Carries messages between the session and this member, `me`, without encoding them, and to others with `send`.
+
+    This member takes requests with `request`, by their fields, and other questions with `ask`; from `me`.
+    """
 
     def __init__(
         self,
         me: int,
         session: ClientSession,
-        ask: Callable[[int, Asked], None],
+        request: Callable[[int, int, int, int, bytes], None],
+        ask: Callable[[int, Register | Query], None],
         send: Callable[[int, object], None],
     ) -> None:
         self._me = me
         self._session = session
+        self._request = request
         self._ask = ask
         self._send = send
         self._answers: deque[ReplyFields | QueryReply | NotPrimary] = deque()
@@ -41,12 +45,17 @@ class LocalSession:
         """Carry over everything there is; True if this member was asked for something."""
         asked = False
         while True:
-            for to, message in self._session.take_messages():
-                if to == self._me:
-                    asked = True
-                    self._ask(self._me, message)
+            questions = self._session.take_asked()
+            while questions:
+                to, question = questions.popleft()
+                if to != self._me:
+                    self._send(to, Request(*question) if isinstance(question, tuple) else question)
+                    continue
+                asked = True
+                if isinstance(question, tuple):
+                    self._request(to, *question)
                 else:
-                    self._send(to, message)
+                    self._ask(to, question)
             if not self._answers:
                 return asked
             while self._answers:

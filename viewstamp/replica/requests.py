@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import assert_never
 
 from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, Time
 from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
-from viewstamp.wire import Query, Register, Request
+from viewstamp.wire import Query, Register
 
 _PROPOSAL_BATCH = 1024
 _READS_AT_MOST = 64 * 1024
@@ -54,35 +53,30 @@ class Requests:
         self.refused = 0
         self.oversized = 0
 
-    def receive(self, source: int, message: Request | Register | Query, now: Time) -> None:
-        """A client, or this member's own session, wants something."""
-        match message:
-            case Request():
-                self.request(source, message)
-            case Register():
-                self.register(source, message)
-            case Query():
-                self.query(source, message, now)
-            case _:
-                assert_never(message)
+    def ask(self, source: int, message: Register | Query, now: Time) -> None:
+        """A client, or this member's own session, wants a session or a read."""
+        if isinstance(message, Register):
+            self.register(source, message)
+        else:
+            self.query(source, message, now)
 
     def register(self, source: int, message: Register) -> None:
         """A client wants a session; registering twice leaves an unused one behind, which harms nobody."""
         self._order(source, (0, message.nonce), Kind.REGISTER, 0, b"")
 
-    def request(self, source: int, message: Request) -> None:
-        """A client wants a command executed once."""
-        if len(message.body) > self._maximum_body_bytes:
+    def request(self, source: int, session: int, request: int, mark: int, body: bytes) -> None:
+        """A client, or this member's own session, wants a command executed once: a `Request`, by its fields."""
+        if len(body) > self._maximum_body_bytes:
             self.oversized += 1  # A client of ours checks this itself; whoever sends it anyway gets no answer.
             return
-        if not message.session:
+        if not session:
             return
-        reply = self._applied.executor.answer(message.session, message.request, message.mark)
+        reply = self._applied.executor.answer(session, request, mark)
         if reply is None:
-            self._order(source, (message.session, message.request), Kind.COMMAND, message.mark, message.body)
+            self._order(source, (session, request), Kind.COMMAND, mark, body)
             return
         viewstamp = self._applied.viewstamp
-        self._answers.reply(source, message.session, message.request, viewstamp.view, viewstamp.op, reply)
+        self._answers.reply(source, session, request, viewstamp.view, viewstamp.op, reply)
 
     def _order(self, source: int, key: tuple[int, int], kind: Kind, mark: int, body: bytes) -> None:
         if self._leading < 0:
