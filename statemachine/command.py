@@ -38,11 +38,17 @@ def encode_command(name: str, arguments: Sequence[object], maximum_bytes: int = 
       ValueEncodingError: an argument cannot travel.
       CommandTooLargeError: the body would be longer than `maximum_bytes`.
     """
-    for index, argument in enumerate(arguments):
+    return _encode(name, dump(name), arguments, maximum_bytes)
+
+
+def _encode(name: str, encoded_name: bytes, arguments: Sequence[object], maximum_bytes: int) -> bytes:
+    parts = [dump_head(ARRAY, 1 + len(arguments)), encoded_name]
+    for number, argument in enumerate(arguments, 1):
         fault = find_fault(argument, MAXIMUM_DEPTH)
         if fault is not None:
-            raise ValueEncodingError(f"{name}: argument {index + 1}{fault}")
-    body = b"".join([dump_head(ARRAY, 1 + len(arguments)), dump(name), *map(dump, arguments)])
+            raise ValueEncodingError(f"{name}: argument {number}{fault}")
+        parts.append(dump(argument))
+    body = b"".join(parts)
     if len(body) > maximum_bytes:
         raise CommandTooLargeError(f"{name} with its arguments is {len(body)} bytes, more than {maximum_bytes}")
     return body
@@ -157,6 +163,7 @@ class Operation(Generic[P, R_co]):
         self.function = function
         self.name: str = getattr(function, "__name__", "")
         self.__doc__ = function.__doc__
+        self._encoded_name = dump(self.name)
         self._signature = _checked_signature(self.kind, self.name, function)
         self.minimum, self.maximum = _arity(self._signature)
 
@@ -181,9 +188,10 @@ class Operation(Generic[P, R_co]):
           ValueEncodingError: one cannot travel.
           CommandTooLargeError: together they are longer than MAXIMUM_COMMAND_BYTES.
         """
+        arguments: tuple[object, ...] = args
         if kwargs or not self.minimum <= len(args) <= self.maximum:
-            return encode_command(self.name, self._positional(args, kwargs))
-        return encode_command(self.name, args)
+            arguments = self._positional(args, kwargs)
+        return _encode(self.name, self._encoded_name, arguments, MAXIMUM_COMMAND_BYTES)
 
     def _positional(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[object, ...]:
         try:

@@ -20,7 +20,7 @@ from viewstamp.cluster import Cluster
 from viewstamp.replica.status import Status, decode_status
 from viewstamp.shell.addresses import Addresses, listen_on_ipv6
 from viewstamp.shell.callers import Callers, P, R
-from viewstamp.shell.idle import Idle, read_clock
+from viewstamp.shell.idle import Idle, monotonic_ns
 from viewstamp.shell.scope import background
 from viewstamp.wire import (
     BODY_MESSAGES,
@@ -62,7 +62,7 @@ class Client(Callers):
         return self._client_session
 
     def _now_ns(self) -> int:
-        return read_clock().monotonic
+        return monotonic_ns()
 
     def _wake(self) -> None:
         self._idle.wake()

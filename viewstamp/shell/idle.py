@@ -14,13 +14,18 @@ WallClock = Callable[[], int]
 """Nanoseconds since the Unix epoch."""
 
 
-def read_clock(wall_clock: WallClock = time_ns, current_time: Callable[[], float] = trio.current_time) -> Time:
-    """Trio's clock, so that a mock clock drives timers in tests, and the wall clock for stamps.
+def monotonic_ns(current_time: Callable[[], float] = trio.current_time) -> int:
+    """Trio's clock, so that a mock clock drives timers in tests.
 
     Rounded, not cut: a loop that sleeps until a deadline in seconds must find it passed in nanoseconds. Cut, one in
     fifty would be a nanosecond short, and under a mock clock, which stands still while a loop runs, it would spin.
     """
-    return Time(round(current_time() * 1e9), wall_clock())
+    return round(current_time() * 1e9)
+
+
+def read_clock(wall_clock: WallClock = time_ns, current_time: Callable[[], float] = trio.current_time) -> Time:
+    """Trio's clock for timers, and the wall clock for stamps."""
+    return Time(monotonic_ns(current_time), wall_clock())
 
 
 class Idle:

@@ -25,7 +25,7 @@ from viewstamp.replica import IncarnationTooOldError, Replica, Stored, snapshot_
 from viewstamp.replica.status import ReplicaStatistics, Status
 from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.callers import Callers
-from viewstamp.shell.idle import Idle, WallClock, read_clock
+from viewstamp.shell.idle import Idle, WallClock, monotonic_ns, read_clock
 from viewstamp.shell.parts import REAL, Parts, RunSync
 from viewstamp.shell.reminder import Reminder
 from viewstamp.shell.scope import background
@@ -116,7 +116,7 @@ class RunningReplica(Callers):
         return self._replica.session
 
     def _now_ns(self) -> int:
-        return read_clock(self._wall_clock).monotonic
+        return monotonic_ns(self._current_time)
 
     def _wake(self) -> None:
         self._idle.wake()
