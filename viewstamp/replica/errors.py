@@ -5,7 +5,10 @@ from __future__ import annotations
 from viewstamp.cluster import Storage
 from viewstamp.protocol import RefusesLostDiskError
 
-_DISK_ADVICE = "restore its data directory, or leave it stopped and let the others carry on"
+_DISK_ADVICE = (
+    "restore its data directory as it was when it stopped, never an older copy, or leave it stopped and let the others "
+    "carry on"
+)
 _MEMORY_ADVICE = (
     "leave it stopped and let the others carry on: it can come back only when all members have been stopped, and are "
     "started anew, with nothing in them"

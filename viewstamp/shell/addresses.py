@@ -58,7 +58,7 @@ class Addresses:
             address = await self._transport.resolve(host, port)
         except OSError as error:
             if member not in self._unresolved:
-                _log.warning("member %d: %s does not resolve: %s; trying again", member, host, error)
+                _log.warning("member %d is not reached: %s; trying again", member, error.strerror or error)
             self._unresolved.add(member)
             return
         self._unresolved.discard(member)

@@ -136,6 +136,9 @@ class RunningReplica(Callers):
     async def wait_ready(self) -> None:
         """Wait until this member takes part in the cluster and knows a primary. While it lasts, the log says why.
 
+        A VSR backup that starts again takes the primary of its view for granted until that has been silent for a while:
+        this returns at once then, and calls wait until others are heard.
+
         Raises:
           ClosedError: the replica was closed first.
         """
