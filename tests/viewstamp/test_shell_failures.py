@@ -317,6 +317,21 @@ async def test_after_a_pause_all_that_arrived_is_taken_before_any_timer(
     assert min(ticks) == 1000
 
 
+async def test_whoever_is_held_up_for_longer_than_others_are_patient_says_so(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They have suspected it meanwhile, and take its place: nothing else tells why."""
+    async with running() as cluster:
+        for seconds, told in ((0.25, 0), (2.0, 3)):
+            await trio.sleep(5)
+            autojump_clock.jump(seconds)
+            await trio.sleep(1)
+            assert len(caplog.messages) == told
+        assert {line.split(" for ")[0] for line in caplog.messages} == {
+            f"member {member} took no turn" for member in cluster.ids
+        }
+
+
 async def test_machines_are_made_once_per_member(autojump_clock: MockClock) -> None:
     made: list[StateMachine] = []
 

@@ -1,4 +1,4 @@
-"""Saying in the log, now and then, why a member is not ready."""
+"""Saying in the log why a member is not ready, or was not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import trio
 
+from viewstamp.protocol import SECOND
 from viewstamp.replica.status import Status
 
 _log = logging.getLogger("viewstamp")
@@ -19,6 +20,15 @@ def refusals(status: Status) -> tuple[str, ...]:
     """What a member refuses and only people can mend, in words; it sees nobody else's cluster file, only its digest."""
     refused = status.drops.get("configuration", 0)
     return (f"refused {refused} datagrams since its start: their senders have another cluster file",) if refused else ()
+
+
+def tell_late(member: int, late_ns: int, applied: int) -> None:
+    """The others have suspected a member for that long, and it can tell neither them nor `status` why."""
+    _log.warning(
+        "member %d took no turn for %.1f s, held up by a command (the last was op %d), the service around it, or its "
+        "machine",
+        *(member, late_ns / SECOND, applied),
+    )
 
 
 class Reminder:

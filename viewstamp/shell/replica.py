@@ -19,7 +19,7 @@ from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
 from viewstamp.journal import Journal, MemoryFiles, SnapshotFiles
 from viewstamp.journal.files import Files, RealFiles
-from viewstamp.protocol import MILLISECOND, Core, Time, Transition
+from viewstamp.protocol import MILLISECOND, NEVER, Core, Time, Transition
 from viewstamp.registry import protocol_class
 from viewstamp.replica import IncarnationTooOldError, Replica, Stored, snapshot_of
 from viewstamp.replica.status import ReplicaStatistics, Status
@@ -27,7 +27,7 @@ from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.callers import Callers
 from viewstamp.shell.idle import Idle, WallClock, monotonic_ns, read_clock
 from viewstamp.shell.parts import REAL, Parts, RunSync
-from viewstamp.shell.reminder import Reminder
+from viewstamp.shell.reminder import Reminder, tell_late
 from viewstamp.shell.scope import background
 from viewstamp.shell.snapshot_work import SnapshotWork, load_snapshot
 from viewstamp.shell.storage import Storage
@@ -89,6 +89,7 @@ class RunningReplica(Callers):
         self._full_turns = 0
         self._full_since = 0
         self._deadline = 0
+        self._turned_at = NEVER
         self._current_time = trio.lowlevel.current_clock().current_time
         # Weak: a generator that is closed, or dropped, before its first step runs none of its code.
         self._watchers: WeakSet[trio.MemorySendChannel[Transition]] = WeakSet()
@@ -230,10 +231,13 @@ class RunningReplica(Callers):
             self._full_since = now.monotonic
         endless = self._full_turns >= _FULL_TURNS_AT_MOST or now.monotonic - self._full_since >= _FULL_NS_AT_MOST
         if now.monotonic >= self._deadline and (drained or endless):
+            late_ns = now.monotonic - max(self._deadline, self._turned_at)
+            if late_ns >= self._cluster.timeouts.suspect:
+                tell_late(self._member, late_ns, replica.executor.applied)
             replica.tick(now)
         more = self._carry_out(now)
         # What changes it before the next turn is looked at again when the turn that does so ends.
-        self._deadline = replica.deadline
+        self._deadline, self._turned_at = replica.deadline, now.monotonic
         return self._deadline if drained and not more else None
 
     def _carry_out(self, now: Time) -> bool:
