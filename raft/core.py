@@ -87,9 +87,8 @@ class Raft(MemberCore):
                 assert_never(origin)
         s.restart_election_timer()
         if (isinstance(origin, Founded) and me == s.members[0]) or not s.others:
-            s.election_at = (
-                now.monotonic
-            )  # One of them may as well begin; at first start there is no leader to disturb.
+            # One of them may as well begin; at first start there is no leader to disturb.
+            s.election_at = now.monotonic
         self._reads = Reads(s, random, s.timeouts)
         self._invariants = Invariants(s)
 

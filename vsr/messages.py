@@ -154,7 +154,10 @@ class Recovery(Statement):
 
 @dataclass(frozen=True, slots=True)
 class RecoveryResponse(Promise):
-    """Answer of a normal member (VRR 4.3), after it has made the asker's new incarnation durable."""
+    """Answer of a normal member (VRR 4.3), after it has made the asker's new incarnation durable.
+
+    With nonce 0, which nobody asks with, it is for a sender whose incarnation is superseded: `vector` tells it so.
+    """
 
     view: int
     nonce: int

@@ -210,7 +210,7 @@ class Replica(Member):
     def learn_incarnation(self, member: int, incarnation: int) -> None:
         """This member has a newer incarnation: forget all that counted for the older one."""
         if member == self.me:
-            # A peer knows an incarnation of mine that is newer than I am: a clock went back between two lost disks.
+            # Newer than I am: a clock went back between two lost disks, or this directory is an old copy, put back.
             self.superseded_by = max(self.superseded_by, incarnation)
             return
         self.incarnations[member] = incarnation

@@ -129,7 +129,7 @@ def test_a_member_can_take_a_larger_incarnation(files_of: Opener) -> None:
     journal.close()
     journal = open_journal(files_of(), segment_bytes=1)
     assert journal.incarnation == INCARNATION + 5
-    assert journal.recovered.is_blank
+    assert journal.recovered.state is None
     journal.commit([StateRecord(b"view 0")])
     journal.commit([StateRecord(b"view 1")])
     journal.close()

@@ -179,7 +179,7 @@ def test_a_wiped_disk_is_blank() -> None:
     open_journal(disk.files()).commit([StateRecord(b"1")])
     disk.wipe()
     journal = open_journal(disk.files(), incarnation=1234)
-    assert (journal.incarnation, journal.recovered.is_blank) == (1234, True)
+    assert (journal.incarnation, journal.recovered.state) == (1234, None)
 
 
 def test_a_bit_that_flips_on_the_simulated_disk_is_noticed() -> None:

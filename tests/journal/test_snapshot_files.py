@@ -131,7 +131,7 @@ def test_a_directory_with_a_snapshot_and_no_journal_is_not_blank(tmp_path: Path)
         assert (raised.value.file, raised.value.directory) == (snapshot_name(record), str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", snapshot_name(record)]
     (tmp_path / snapshot_name(record)).unlink()
-    assert open_journal(RealFiles(tmp_path)).recovered.is_blank
+    assert open_journal(RealFiles(tmp_path)).recovered.state is None
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,3 @@ class Recovered:
     cut_bytes: int
     snapshot: SnapshotRecord | None = None
     first_op: int = 1
-
-    @property
-    def is_blank(self) -> bool:
-        """Whether this member never kept anything: its first start, or a lost disk."""
-        return self.state is None

@@ -167,8 +167,9 @@ class Effects:
     of its own and then calls `fetched`. What has come of it stays good for as long as the name is the same, whoever
     the source.
 
-    `supersede`, unless 0, is an incarnation of this member that a peer knows and that is newer than this blank
-    directory's: the body takes a larger one, durably, and starts the protocol again as `Lost`.
+    `supersede`, unless 0, is an incarnation of this member that a peer knows and that is newer than this directory's.
+    For a blank one the body takes a larger one, durably, and starts the protocol again as `Lost`; any other is an old
+    copy, and the member must stop.
     """
 
     sends: list[Send] = field(default_factory=list)

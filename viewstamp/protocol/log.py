@@ -123,8 +123,3 @@ class Log:
         """Write number `write` and all before it are durable."""
         while self._in_flight and self._in_flight[0][0] <= write:
             self.durable = max(self.durable, self._in_flight.popleft()[1])
-
-    @property
-    def oldest_unwritten(self) -> int:
-        """The number of the oldest write still in flight, 0 if none."""
-        return self._in_flight[0][0] if self._in_flight else 0

@@ -171,7 +171,8 @@ async def open_client(
     """Open a client of a cluster for as long as the block lasts.
 
     It finds the primary and follows it, retries with back-off and the same request number, and shares one session among
-    all tasks that use it. Opening waits for nothing: a cluster that is down shows in the first call, which waits.
+    all tasks that use it. Opening waits for names to be looked up, two seconds at most each time, and for no member: a
+    cluster that is down shows in the first call, which waits.
 
     Raises:
       TransportError: no socket could be opened.

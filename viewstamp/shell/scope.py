@@ -13,7 +13,7 @@ async def background(run: Callable[[], Awaitable[None]], close: Callable[[], Non
     """Run `run` beside the block. If it fails, the block is cancelled and its error is raised here, as itself.
 
     An exception from the block also leaves as itself, not in a group. Should both fail, the background's error is
-    raised with the block's as its context, since that came of the other.
+    raised with the block's as its cause, to show both: the block's came of the other.
     """
     failure: BaseException | None = None
     escaped: BaseException | None = None
