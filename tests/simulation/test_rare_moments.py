@@ -8,7 +8,9 @@ from __future__ import annotations
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.replica import Replica
 from viewstamp.simulation.ledger_load import LedgerLoad
+from viewstamp.simulation.trace_messages import parts_of
 from viewstamp.simulation.world import World
+from vsr import GetState, ViewstampedReplication
 
 _HARDLY_GOES = 50_000
 """The rate of a clock by which no time-out ends: its member goes on leading, whoever leads by now."""
@@ -150,5 +152,42 @@ def test_who_is_in_an_earlier_term_with_the_longer_log_learns_of_the_later_one()
     reconcile(world, leader, later)
     assert world.run_until(lambda: world.primary == leader, 5 * SECOND)
     world.start(friend)
+    world.network.heal()
+    load.settle()
+
+
+def test_a_primary_whose_backups_ask_for_what_never_reaches_them_gives_way() -> None:
+    """Two of five hear nothing of it and ask again and again; one is down, and one hears it, and so wants no other.
+
+    Were each question a sign that they follow, it would lead for ever while nothing is committed.
+    """
+    world, load, primary = prepared(5, "vsr")
+    deaf = [primary % 5 + 1, (primary + 1) % 5 + 1]
+    down = (primary + 2) % 5 + 1
+    for member in deaf:
+        world.network.cut(f"member-{primary}", f"member-{member}")
+    before = load.acknowledged
+    assert world.run_until(lambda: load.acknowledged > before + 5, SECOND)  # What these two have missed.
+    listen, asked = world.on_send, set[int]()
+    [tag] = [tag for tag, kind in ViewstampedReplication.messages.items() if kind is GetState]
+
+    def leave_unanswered(source: str, destination: str, datagram: bytes) -> None:
+        if listen is not None:
+            listen(source, destination, datagram)
+        for member in deaf:
+            if source == f"member-{member}" and any(body[0] == tag for _, body in parts_of(datagram)):
+                world.network.cut(f"member-{primary}", source)
+                asked.add(member)
+
+    world.on_send = leave_unanswered
+    for member in deaf:
+        world.network.heal(f"member-{primary}", f"member-{member}")
+    assert world.run_until(lambda: len(asked) == len(deaf), SECOND)
+    world.crash(down)
+    before = load.acknowledged
+    assert world.run_until(lambda: load.acknowledged > before + 20, 5 * SECOND)
+    assert world.primary != primary
+    world.on_send = listen
+    world.start(down)
     world.network.heal()
     load.settle()
