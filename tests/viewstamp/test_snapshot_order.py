@@ -275,6 +275,28 @@ def test_a_file_that_is_being_loaded_stays_when_a_newer_one_is_installed() -> No
     assert taker.snapshots.restored(second)
 
 
+def test_nothing_is_taken_of_what_an_installed_snapshot_is_about_to_replace() -> None:
+    """It would be older than what the journal names: a record that can follow no newer one ends the replica."""
+    taker = Taker()
+    taker.come_to(10)
+    snapshot = fetch_large(taker)
+    install = taker._issue((record_of(snapshot),))
+    taker.snapshots.follow(Effects(restore=snapshot), install, taker.now, Turn())
+    taker.journal()
+    taker.snapshots.receive(PEER, GetChunk(snapshot.op, snapshot.digest, 0), taker.now)
+    taker.turn()
+    [read] = taker.tasks
+    taker.tasks.clear()
+    taker.snapshots.file_done(read, None, taker.now)  # The disk has decayed below it.
+    taker.snapshots.demand()
+    taker.turn()
+    assert taker.tasks == []
+    assert taker.snapshots.restored(snapshot)
+    taker.come_to(500)
+    taker.turn()
+    assert [task.finished.op for task in taker.tasks if isinstance(task, WriteBlock) and task.finished] == [500]
+
+
 def test_the_log_waits_for_nobody_once_it_comes_near_its_bound() -> None:
     """A primary whose log is at its bound takes no commands: who is slow begins again, with the newest snapshot."""
     taker = Taker()
