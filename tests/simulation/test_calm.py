@@ -36,3 +36,22 @@ def test_a_bare_majority_keeps_its_primary(protocol: str, members: int, slow_dis
     world.run_for(SECOND)  # Nor does it make way for those that come back.
     load.settle()
     assert (world.primary, len(world.watch.leaders)) == (primary, views)
+
+
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+def test_one_that_does_not_hear_the_primary_alone_deposes_nobody(protocol: str) -> None:
+    """It proposes another again and again, and the primary itself must not go along: the two would be a majority."""
+    world = World(0, members=3, protocol=protocol)
+    world.start_all()
+    load = LedgerLoad(world, clients=2)
+    assert world.run_until(lambda: load.acknowledged >= 10, 10 * SECOND)
+    primary = world.primary
+    assert primary is not None
+    views = len(world.watch.leaders)
+    deaf = primary % 3 + 1
+    world.network.cut(f"member-{primary}", f"member-{deaf}")
+    world.run_for(3 * SECOND)
+    assert (world.primary, len(world.watch.leaders)) == (primary, views)
+    world.network.heal()
+    load.settle()
+    assert (world.primary, len(world.watch.leaders)) == (primary, views)
