@@ -218,6 +218,22 @@ def test_7_ours_what_is_in_flight_is_bounded_in_bytes() -> None:
     assert sum(len(message.entries) for message in following) == 2, "as much as was acknowledged"
 
 
+def test_5_3_ours_what_was_on_its_way_before_going_back_counts_no_more() -> None:
+    """Counted for ever, it would fill the window of a follower that goes back now and then: none would be left."""
+    server = leader(1)
+    server.acknowledge(2, 1)
+    for number in range(25):
+        assert server.core.propose([Proposal(Kind.COMMAND, 1, number, 0, bytes(200 * 1024), 0)], server.now)
+        server.wait(0)
+    lost = [message for to, message in server.sent(AppendEntries) if to == 2]
+    server.receive(2, Rejected(server.view, lost[1].prev_index, 2, lost[1].round))
+    [again] = [message for to, message in server.sent(AppendEntries) if to == 2]
+    assert again.entries[0].op == 2, "one request, to find where the logs agree"
+    server.acknowledge(2, again.entries[-1].op, number=again.round)
+    following = [message for to, message in server.sent(AppendEntries) if to == 2]
+    assert sum(len(message.entries) for message in following) >= len(lost) - 2, "and then a window of them"
+
+
 # The follower (7).
 
 

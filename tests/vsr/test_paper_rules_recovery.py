@@ -134,6 +134,19 @@ def test_4_3_step_3_ours_as_many_answers_as_meet_every_quorum_it_was_part_of(mem
     assert last.status == "normal"
 
 
+def test_4_3_step_3_ours_an_answer_falls_with_its_incarnation() -> None:
+    """Its sender has forgotten that it answered, and so that it counts no promise of mine from before."""
+    third = lost(3, members=5)
+    nonce = ask(third)
+    answer(third, 1, nonce)
+    answer(third, 2, nonce)
+    third.receive(2, StartViewChange(1, 0, (1, 1, 2, 1, 1)), incarnation=2)
+    answer(third, 4, nonce)
+    assert third.status == "recovering"
+    answer(third, 5, nonce)
+    assert third.status == "normal"
+
+
 def test_4_3_step_3_one_of_them_must_be_the_primary_of_the_highest_view() -> None:
     third = lost(3, members=5)
     nonce = ask(third)

@@ -5,6 +5,8 @@ Rules that say "ours" differ from the paper or add to it; docs/divergences.md li
 
 from __future__ import annotations
 
+import pytest
+
 from tests.vsr.driven import WALL, Driven, entries, entry, restarted, superseding
 from viewstamp.protocol import MILLISECOND, SECOND, Append, SaveState, Truncate
 from vsr import (
@@ -15,6 +17,7 @@ from vsr import (
     NewState,
     Prepare,
     PrepareOk,
+    Recovery,
     StartView,
     StartViewChange,
 )
@@ -138,6 +141,30 @@ def test_4_2_step_2_a_quorum_of_startviewchange_enters_the_view_and_sends_doview
     [(to, message)] = backup.sent(DoViewChange)
     assert to == 2
     assert message == DoViewChange(1, 0, 2, 1, VECTOR)
+
+
+@pytest.mark.parametrize("members", range(2, 8))
+def test_4_2_step_2_half_of_an_even_number_is_no_quorum(members: int) -> None:
+    backup = Driven(2, members=members)
+    silence(backup)
+    for wanting, other in enumerate([other for other in range(1, members + 1) if other != 2], start=2):
+        assert (backup.view, backup.status) == (0, "normal")
+        propose_view(backup, other, 1)
+        if 2 * wanting > members:
+            break
+    assert backup.view == 1
+
+
+def test_4_2_step_2_ours_a_proposal_falls_with_its_incarnation() -> None:
+    """A quorum holds nobody who has forgotten that it was part of it."""
+    backup = Driven(2, members=5)
+    silence(backup)
+    propose_view(backup, 3, 1)
+    backup.receive(3, Recovery(7), incarnation=2)
+    propose_view(backup, 4, 1)
+    assert (backup.view, backup.status) == (0, "normal")
+    propose_view(backup, 5, 1)
+    assert (backup.view, backup.status) == (1, "view-change")
 
 
 def test_4_2_step_2_ours_doviewchange_waits_until_the_view_is_durable() -> None:
