@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from raft import AppendEntries, PreVote, PreVoteReply, Rejected, RequestVote, TermAndVote, TimeoutNow, Vote
+from raft import Appended, AppendEntries, PreVote, PreVoteReply, Rejected, RequestVote, TermAndVote, TimeoutNow, Vote
 from tests.raft.driven import Driven, append, heartbeat, leader, log, restarted
 from viewstamp.protocol import MILLISECOND, SECOND, Founded, Lost, RefusesLostDiskError, SaveState, Timeouts
 
@@ -234,6 +234,17 @@ def test_5_2_a_refused_vote_does_not_restart_the_election_timer() -> None:
     raise AssertionError(f"it still waits after {server.now.monotonic} ns")
 
 
+def test_5_2_requests_of_an_earlier_term_do_not_put_an_election_off() -> None:
+    """Who leads no more and does not know it would keep all who hear it from finding another."""
+    server = restarted(3, 2, log(1, 1))
+    for _ in range(20):
+        server.wait(SUSPECT // 6)
+        if server.status != "follower":
+            return
+        server.receive(1, append(1, log(1, 1), 0))
+    raise AssertionError(f"it still waits after {server.now.monotonic} ns")
+
+
 def test_5_2_ours_a_pre_candidate_that_votes_for_another_no_longer_stands_itself() -> None:
     server = restarted(3, 1, members=5)
     server.ask_around()
@@ -293,6 +304,17 @@ def test_5_4_1_the_voters_table(mine: tuple[int, ...], last: tuple[int, int], gr
     again = restarted(3, 4, log(*mine))
     again.receive(1, PreVote(5, *last))
     assert again.last(PreVoteReply).granted is granted
+
+
+def test_5_4_1_ours_what_is_still_on_its_way_to_the_disk_counts_for_the_voter() -> None:
+    """Its acknowledgement leaves with that write, as the vote would: the leader could commit what the elected lacks."""
+    server = Driven(3, eager=False)
+    server.finish_writes()
+    server.receive(1, append(1, log(1, 1), 0))
+    server.receive(2, request(2, (1, 1), transfer=True))
+    server.finish_writes()
+    assert server.last(Appended) == Appended(1, 2, 0)
+    assert server.last(Vote) == Vote(2, granted=False)
 
 
 # Pre-vote (d9.6), leader stickiness and check-quorum (d4.2.3, d6.2).
