@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -57,10 +57,18 @@ class Posed(ViewstampedReplication):
     """A core that says of itself what a test wants it to say, and does nothing."""
 
     posed: Standing = Standing("normal", "backup", 0, 1, False, 0, 0)
+    posed_log: Sequence[Entry] = ()
 
     @property
     def standing(self) -> Standing:
         return self.posed
+
+    @property
+    def leading(self) -> int:
+        return self.posed.view if self.posed.leads else -1
+
+    def entry(self, op: int) -> Entry:
+        return self.posed_log[op - 1]
 
 
 def entry(op: int, view: int = 0, request: int | None = None) -> Entry:
@@ -466,6 +474,19 @@ def test_what_was_acknowledged_in_an_earlier_view_may_go(cluster: Cluster) -> No
     agreed(cluster, 3)
     cluster.promise(2, PrepareOk(0, 3, 0, 0, INCARNATIONS))
     install(cluster, 2, cluster.checkers.history.snapshot(2), view=1)
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_an_acknowledgement_of_another_log_than_the_primarys(cluster: Cluster, view: int) -> None:
+    cluster.store([entry(1), entry(2)], 2)
+    cluster.save(2, 1, 1)
+    node = cluster.members[3]
+    assert isinstance(node.core, Posed)
+    node.core.posed_log = [entry(1), entry(2, 1)]
+    node.core.posed = Standing("normal", "primary", view, 3, True, 2, 0)
+    cluster.promise(2, PrepareOk(1, 1, 0, 0, INCARNATIONS))
+    with violates("promises") if view == 1 else nullcontext():
+        cluster.promise(2, PrepareOk(1, 2, 0, 0, INCARNATIONS))
 
 
 def test_a_round_is_heard_of_that_was_begun_in_its_view(cluster: Cluster) -> None:

@@ -95,7 +95,9 @@ def test_an_incarnation_that_its_disk_does_not_hold() -> None:
     disk = SimulatedDisk(Random(1))
     open_journal(disk)
     assert incarnation_on(disk) == 7
-    watch = PromiseWatch(ViewstampedReplication, {1: disk_with(DurableState(4, 4, VECTOR), 2)}, {1: disk})
+    made_up = Cast()
+    made_up.nodes[1].disk, made_up.watch.disks[1] = disk, disk_with(DurableState(4, 4, VECTOR), 2)
+    watch = PromiseWatch(ViewstampedReplication, made_up.watch, made_up.nodes)
 
     def speak(incarnation: int) -> None:
         endpoint = Endpoint(Identity(bytes(8), bytes(8), 0, 0, 1, incarnation), datagram_bytes=1200)

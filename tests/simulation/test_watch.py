@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import pytest
 
-from raft import Raft, TermAndVote, Vote
+from raft import Appended, Raft, TermAndVote, Vote
 from transport.endpoint import Endpoint
 from transport.frame import Identity
 from viewstamp.cluster import Cluster, Member
 from viewstamp.journal import EntriesRecord, Recovered, SnapshotRecord, StateRecord, TruncateRecord
 from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.journal.snapshot_files import snapshot_name
-from viewstamp.protocol import Core, Entry, Kind, Message, Proposal, Transition, make_entry
+from viewstamp.protocol import Core, Entry, Kind, Message, Proposal, Transition, check, make_entry
 from viewstamp.simulation.disk_image import DiskImage
 from viewstamp.simulation.inhabitants import Node
 from viewstamp.simulation.promises import PromiseWatch
@@ -63,6 +63,7 @@ class Posed:
         return SimpleNamespace(statistics=lambda: told)
 
     def entry(self, op: int) -> Entry:
+        check(op in self.log, "entry {} is outside the log", op)
         return self.log[op]
 
     def status(self) -> Any:
@@ -399,7 +400,14 @@ def test_events_that_pile_up_and_a_run_without_end() -> None:
 # Promises in datagrams.
 
 
-def say(protocol: str, disk: DiskImage, message: Message, source: str = "member-1", to: str = "member-2") -> None:
+def say(
+    protocol: str,
+    disk: DiskImage,
+    message: Message,
+    source: str = "member-1",
+    to: str = "member-2",
+    made_up: Cast | None = None,
+) -> None:
     """A member whose disk is this sends another a datagram with this message, after one that promises nothing."""
     core = PROTOCOLS[protocol]
     endpoint = Endpoint(Identity(bytes(8), bytes(8), 0, 0, 1, 1), datagram_bytes=1200)
@@ -407,7 +415,9 @@ def say(protocol: str, disk: DiskImage, message: Message, source: str = "member-
     endpoint.send(2, b"\xff something else")
     endpoint.send(2, make_codec(core).encode(message))
     disk.incarnation = 1
-    watch = PromiseWatch(core, {1: disk}, {1: SimulatedDisk(Random(1))})
+    made_up = made_up or Cast(protocol)
+    made_up.watch.disks[1] = disk
+    watch = PromiseWatch(core, made_up.watch, made_up.nodes)
     for datagram, address in endpoint.flush(0):
         watch.sent(source, str(address), datagram)
 
@@ -437,6 +447,39 @@ def test_promises_that_the_disk_does_not_hold() -> None:
         say("raft", disk_with(TermAndVote(4, 3, VECTOR), 2), Vote(4, granted=True))
     with violates("promises"):
         say("vsr", DiskImage(), PrepareOk(0, 0, 0, 0, VECTOR))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "state", "message"),
+    [
+        ("vsr", DurableState(4, 4, VECTOR), PrepareOk(4, 2, 0, 0, VECTOR)),
+        ("raft", TermAndVote(4, 2, VECTOR), Appended(4, 2, 0)),
+    ],
+)
+def test_an_acknowledgement_of_another_log_than_the_primarys(
+    protocol: str, state: DurableState | TermAndVote, message: Message
+) -> None:
+    made_up = Cast(protocol)
+    primary = made_up.replicas[2]
+    made_up.nodes[2].replica = cast("Any", primary)
+    primary.log = {1: entry(1, 1), 2: entry(2, 3)}
+    for number in (1, 2, 3):
+        made_up.save(number, state)
+    made_up.stand(2, 4, leads=True)
+    disk = disk_with(state, 2)
+    disk.entries = {1: entry(1, 1).encoded, 2: entry(2, 3).encoded}
+    say(protocol, disk, message, made_up=made_up)
+    disk.entries[2] = entry(2, 1).encoded
+    with violates("promises", "acknowledges the log of member 2 up to op 2; its disk holds another entry there"):
+        say(protocol, disk, message, made_up=made_up)
+    disk.snapshot = SnapshotRecord(3, 2, 100, bytes(32), 0)
+    say(protocol, disk, message, made_up=made_up)  # What it stands for is committed.
+    disk.snapshot = None
+    primary.log = {}  # Gone from there: a snapshot holds it.
+    say(protocol, disk, message, made_up=made_up)
+    primary.log = {2: entry(2, 3)}
+    made_up.stand(2, 5)  # It leads no more: that log can have come to differ.
+    say(protocol, disk, message, made_up=made_up)
 
 
 def test_what_was_promised_in_an_earlier_view_may_come_late() -> None:

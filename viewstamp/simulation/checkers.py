@@ -8,8 +8,9 @@ They read no protocol's private state, and each says what was violated in one se
 - one primary: no view is led by two members, or by one member in two lives;
 - complete log: a new primary holds all that was committed in earlier views;
 - monotone: a member's view never goes back, nor a vote, across restarts too; its commit-number not within a life;
-- promises: no message leaves that promises what the sender's disk does not hold, and no log gets shorter than what its
-  member has acknowledged in the view that it is still the log of;
+- promises: no message leaves that promises what the sender's disk does not hold, nor one that acknowledges another log
+  than that of the primary whom it tells, and no log gets shorter than what its member has acknowledged in the view that
+  it is still the log of;
 - majority: an entry is on a majority of disks when it is first committed;
 - reads: a read sees every op that any client was told of before it asked;
 - agreed time: the stamps of committed entries never go back;
@@ -299,6 +300,22 @@ class Checkers(Watcher):
         if broken:
             name = type(message).__name__
             raise PropertyError("promises", f"member {member.member} promises member {to} {broken} ({name})")
+        self._verify_log_is_that_of(self.members.get(to), member, *acknowledged)
+
+    def _verify_log_is_that_of(
+        self, primary: SimulatedMember | None, member: SimulatedMember, view: int, op: int
+    ) -> None:
+        """Who acknowledges a log for its length alone lets its primary count entries that nobody but that has."""
+        core, state = primary.core if primary is not None else None, member.disk.state
+        if core is None or core.leading != view or state is None or self._rules.view_of(state) > view:
+            return
+        standing = core.standing
+        if standing.base < op <= standing.op and not member.disk.holds(op, core.entry(op)):
+            raise PropertyError(
+                "promises",
+                f"member {member.member} acknowledges the log of view {view} up to op {op}; its disk holds another "
+                f"entry there than {describe(core.entry(op))}",
+            )
 
     def applied(self, member: SimulatedMember, entry: Entry) -> None:
         """Agreement, and a majority of disks."""

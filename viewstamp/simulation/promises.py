@@ -1,5 +1,6 @@
 """No message leaves that promises what its sender's disk does not hold: seen in the datagrams, and on the disk.
 
+Nor one that acknowledges another log than that of the primary whom it tells: its length would say nothing.
 Nor one in the name of an incarnation that the disk does not hold: after a restart its sender would be another.
 """
 
@@ -11,14 +12,14 @@ from typing import Any, cast
 
 from transport.frame import incarnation_in
 from transport.packing import WHOLE
-from viewstamp.journal.simulated import SimulatedDisk
-from viewstamp.protocol import Core, Promise, State
-from viewstamp.simulation.disk_image import DiskImage
+from viewstamp.protocol import Core, InvariantError, Promise, State
+from viewstamp.simulation.inhabitants import Node
 from viewstamp.simulation.member import Disk
 from viewstamp.simulation.power import incarnation_on
 from viewstamp.simulation.rules import RULES
 from viewstamp.simulation.trace_messages import parts_of
 from viewstamp.simulation.verdict import ViolationError, require
+from viewstamp.simulation.watch import Watch
 from viewstamp.wire import make_codec
 
 _MEMBER = "member-"
@@ -44,15 +45,14 @@ def _view_of(message: Promise) -> int:
 class PromiseWatch:
     """Reads what members send. Promises are small: a datagram carries each of them whole.
 
-    `platters` are the disks themselves, of which each is read once, if all is well, for its incarnation.
+    Each node's disk is read once, if all is well, for its incarnation; everything else is known from `watch`.
     """
 
-    def __init__(
-        self, core_class: type[Core], disks: Mapping[int, DiskImage], platters: Mapping[int, SimulatedDisk]
-    ) -> None:
+    def __init__(self, core_class: type[Core], watch: Watch, nodes: Mapping[int, Node]) -> None:
         self.promises = 0
-        self._disks = disks
-        self._platters = platters
+        self._watch = watch
+        self._disks = watch.disks
+        self._nodes = nodes
         self._codec = make_codec(core_class)
         self._rules = RULES.get(core_class.name)
         kinds: Mapping[int, type[Any]] = core_class.messages
@@ -79,7 +79,7 @@ class PromiseWatch:
         disk = self._disks[member]
         if incarnation == disk.incarnation:
             return
-        found, before = incarnation_on(self._platters[member]), disk.incarnation
+        found, before = incarnation_on(self._nodes[member].disk), disk.incarnation
         require(
             found == incarnation, "promises", "member {} is {} by its word, {} by its disk", member, incarnation, found
         )
@@ -97,6 +97,20 @@ class PromiseWatch:
             raise ViolationError(
                 "promises", f"member {member}'s {type(message).__name__} to member {to} promises {broken}"
             )
+        self._verify_log_is_that_of(to, member, *rules.acknowledged(message))
+
+    def _verify_log_is_that_of(self, primary: int, member: int, view: int, op: int) -> None:
+        """What is acknowledged is the log of the primary, as it leads that view, and not just one as long."""
+        disk, replica = self._disks[member], self._nodes[primary].replica
+        behind_snapshot = disk.snapshot is not None and op <= disk.snapshot.op
+        if not op or behind_snapshot or replica is None or not replica.leads or self._watch.view_of(primary) != view:
+            return
+        try:
+            entry = replica.entry(op)
+        except InvariantError:
+            return  # It is in that log no more: what its snapshot holds is committed, and compared where it is applied.
+        about = "member {} acknowledges the log of member {} up to op {}; its disk holds another entry there"
+        require(disk.holds(op, entry.encoded), "promises", about, member, primary, op)
 
     def _state(self, encoded: bytes | None) -> State | None:
         if encoded is None:

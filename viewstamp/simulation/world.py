@@ -81,7 +81,7 @@ class World(Hearing):
         self._segment_bytes, self._room_bytes, self.disk_latency = segment_bytes, room_bytes, disk or DiskLatency()
         self.watch = Watch(cluster, make_codec(self._core_class), self._core_class.name)
         self.watch.reference = Reference(self)
-        self.on_send = PromiseWatch(self._core_class, self.watch.disks, {m: n.disk for m, n in self.nodes.items()}).sent
+        self.on_send = PromiseWatch(self._core_class, self.watch, self.nodes).sent
 
     def _make_node(self, member: int) -> Node:
         return Node(member, SimulatedDisk(self._stream(f"disk {member}")), self._stream(f"member {member}"))
