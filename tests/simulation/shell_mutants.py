@@ -182,25 +182,17 @@ CALLERS = (
 # The loop, and its end.
 
 
-async def _sleep_on(self: Idle, scope: trio.CancelScope, turn: Callable[[], int | None]) -> None:
-    while True:
-        self._woken = False
-        if turn() is None or self._woken:
-            await trio.lowlevel.checkpoint()
-        else:
-            await self._transport.wait_readable()
+def _sleep_on(self: Idle, turn: Callable[[], int | None]) -> None:
+    if turn() is None:
+        self.wake()
 
 
-async def _keep_first_deadline(self: Idle, scope: trio.CancelScope, turn: Callable[[], int | None]) -> None:
-    while True:
-        self._woken = False
-        deadline = turn()
-        if deadline is None or self._woken:
-            await trio.lowlevel.checkpoint()
-            continue
-        if scope.deadline == inf and deadline < NEVER:
-            scope.deadline = deadline / 1e9
-        await self._transport.wait_readable()
+def _keep_first_deadline(self: Idle, turn: Callable[[], int | None]) -> None:
+    deadline = turn()
+    if deadline is None:
+        self.wake()
+    elif self._scope.deadline == inf and deadline < NEVER:
+        self._scope.deadline = deadline / 1e9
 
 
 def _wake_softly(self: Idle) -> None:
@@ -226,12 +218,12 @@ LOOP = (
     _mutant(
         "an idle wait forgets its deadline",
         "nobody notices that a primary is silent, and nothing is sent again",
-        (Idle, "_until_cancelled", _sleep_on),
+        (Idle, "_act", _sleep_on),
     ),
     _mutant(
         "a sleep keeps the deadline that it began with",
         "what is due sooner by then comes late",
-        (Idle, "_until_cancelled", _keep_first_deadline),
+        (Idle, "_act", _keep_first_deadline),
         rare=True,
     ),
     _mutant(

@@ -29,44 +29,59 @@ def read_clock(wall_clock: WallClock = time_ns, current_time: Callable[[], float
 
 
 class Idle:
-    """One loop's sleep. No task and no channel, and a cancel scope only when a deadline passes or somebody wakes it."""
+    """How a loop sleeps, in two tasks: one until the socket is readable, one until the deadline, or until it is woken.
+
+    Whichever is up makes the turn. A single task would have to be cancelled to be woken, and that takes as long as a
+    turn. A cancel scope is made only when a deadline passes.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._scope: trio.CancelScope | None = None
+        self._sleeper = trio.lowlevel.ParkingLot()
+        self._scope = trio.CancelScope()
+        self._armed = NEVER
         self._woken = False
 
     def wake(self) -> None:
         """There is something to do; from the same thread, at any time."""
-        if self._woken:
-            return  # Of ten thousand tasks that call in one turn, the first has done it.
-        self._woken = True
-        if self._scope is not None:
-            self._scope.cancel()
+        if not self._woken:  # Of ten thousand tasks that call in one turn, only the first has to.
+            self._woken = True
+            self._sleeper.unpark()
 
     async def between(self, turn: Callable[[], int | None]) -> None:
         """Sleep between turns, for ever: each gives when the next is due, None if at once. Every turn is followed by a
-        checkpoint. What a turn raises ends this.
+        checkpoint. What a turn raises ends this, in a group.
         """
-        while True:
-            with trio.CancelScope() as scope:
-                self._scope = scope
-                try:
-                    await self._until_cancelled(scope, turn)
-                finally:
-                    self._scope = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._whenever_readable, turn)
+            while True:
+                with trio.CancelScope() as self._scope:
+                    self._armed = NEVER
+                    await self._whenever_woken(turn)
 
-    async def _until_cancelled(self, scope: trio.CancelScope, turn: Callable[[], int | None]) -> None:
-        """Turn after turn in one scope. Its deadline only ever comes nearer: to move it with each turn costs more than
-        a turn for nothing when it passes."""
-        armed = NEVER
+    async def _whenever_readable(self, turn: Callable[[], int | None]) -> None:
+        while True:
+            await self._transport.wait_readable()
+            self._act(turn)
+
+    async def _whenever_woken(self, turn: Callable[[], int | None]) -> None:
         while True:
             self._woken = False
-            deadline = turn()
-            if deadline is None or self._woken:
+            self._act(turn)
+            if self._woken:
                 await trio.lowlevel.checkpoint()
-                continue
-            if deadline < armed:
-                armed = deadline
-                scope.deadline = deadline / 1e9
-            await self._transport.wait_readable()
+            else:
+                await self.sleep()
+
+    async def sleep(self) -> None:
+        """Until somebody wakes it; simulations hold it here for longer."""
+        await self._sleeper.park()
+
+    def _act(self, turn: Callable[[], int | None]) -> None:
+        deadline = turn()
+        if deadline is None:
+            self.wake()
+        elif deadline < self._armed:
+            # It only ever comes nearer: to move it with each turn costs more than a turn for nothing when it passes.
+            self._armed = deadline
+            self._scope.deadline = deadline / 1e9

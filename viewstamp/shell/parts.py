@@ -8,8 +8,10 @@ from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
 
+from transport.interface import Transport
 from viewstamp.journal import ROOM_BYTES, SEGMENT_BYTES
 from viewstamp.replica import Replica
+from viewstamp.shell.idle import Idle
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -37,12 +39,15 @@ async def run_in_thread(sync_fn: Callable[[*Ts], R], *args: *Ts, abandon_on_canc
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`make_replica` is called as `Replica` is, once in each life. The bytes are those of `Journal.open`."""
+    """`make_replica` is called as `Replica` is, once in each life, and `make_idle` as `Idle`. The bytes are those of
+    `Journal.open`.
+    """
 
     run_sync: RunSync = run_in_thread
     make_replica: Callable[..., Replica] = Replica
     segment_bytes: int = SEGMENT_BYTES
     room_bytes: int = ROOM_BYTES
+    make_idle: Callable[[Transport], Idle] = Idle
 
 
 REAL = Parts()

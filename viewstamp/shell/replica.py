@@ -25,10 +25,10 @@ from viewstamp.replica import IncarnationTooOldError, Replica, Stored, snapshot_
 from viewstamp.replica.status import ReplicaStatistics, Status
 from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.callers import Callers
-from viewstamp.shell.idle import Idle, WallClock, monotonic_ns, read_clock
+from viewstamp.shell.idle import WallClock, monotonic_ns, read_clock
 from viewstamp.shell.parts import REAL, Parts, RunSync
 from viewstamp.shell.reminder import Reminder, tell_late
-from viewstamp.shell.scope import background
+from viewstamp.shell.scope import background, leaves
 from viewstamp.shell.snapshot_work import SnapshotWork, load_snapshot
 from viewstamp.shell.storage import Storage
 
@@ -75,7 +75,7 @@ class RunningReplica(Callers):
         self._random = random
         self._wall_clock = wall_clock
         self._parts = parts
-        self._idle = Idle(transport)
+        self._idle = parts.make_idle(transport)
         self._storage = Storage(journal, self._idle.wake, parts.run_sync)
         self._snapshots = SnapshotWork(files, machine, cluster, self._idle.wake, parts.run_sync)
         recovered = journal.recovered
@@ -194,8 +194,11 @@ class RunningReplica(Callers):
             while True:
                 try:
                     await self._idle.between(self._turn)
-                except IncarnationTooOldError as too_old:
-                    await self._start_again(too_old.minimum)
+                except* IncarnationTooOldError as too_old:
+                    minimum = max(
+                        error.minimum for error in leaves(too_old) if isinstance(error, IncarnationTooOldError)
+                    )
+                    await self._start_again(minimum)
 
     async def _start_again(self, minimum: int) -> None:
         """Begin anew, with a larger incarnation and all that the old one had under way forgotten. It is blank."""

@@ -56,13 +56,14 @@ def _is_cancelled(error: BaseException) -> bool:
 def _single(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error of a group, however deep. Several of one class are one failure, told by whoever met it: a full disk
     refuses the journal's write and a snapshot's at the same time. Others stay a group."""
-    first, *others = _leaves(group)
+    first, *others = leaves(group)
     return first if all(type(other) is type(first) for other in others) else group
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group, however deep; of another error itself."""
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
-            yield from _leaves(part)
+            yield from leaves(part)
     else:
         yield error

@@ -19,6 +19,7 @@ from viewstamp.journal import StorageFailedError
 from viewstamp.journal.simulated import Crash, DeadProcessError, SimulatedCrashError, SimulatedFiles
 from viewstamp.protocol import MILLISECOND, Core, Snapshot, Time
 from viewstamp.replica import FileTask, Replica, Stored, Turn
+from viewstamp.shell.idle import Idle
 from viewstamp.shell.replica import RunningReplica
 from viewstamp.simulation.inhabitants import Node
 
@@ -103,9 +104,18 @@ class Life:
         if self.transport is not None:
             self.transport.close()
 
+    async def stand_still(self, world: Surveyor) -> None:
+        """While the process is paused. Both tasks of its loop are held, through deadlines and wake-ups."""
+        while self.node.paused_until > world.now and not self.dead.is_set():
+            if not self.held:
+                self.held, self.resumed = True, trio.Event()
+            with trio.CancelScope(shield=True):
+                await self.resumed.wait()
+
     def resume(self) -> None:
         """A pause is over."""
         if self.held:
+            self.held = False
             self.resumed.set()
 
 
@@ -157,16 +167,10 @@ class MemberLine(Line):
         life.transport = inner
 
     async def wait_readable(self) -> None:
-        """The loop sleeps nowhere else: held here, through deadlines and wake-ups, the process stands still."""
-        life = self._life
         try:
             await self._inner.wait_readable()
         finally:
-            while life.node.paused_until > self._world.now and not life.dead.is_set():
-                life.held, life.resumed = True, trio.Event()
-                with trio.CancelScope(shield=True):
-                    await life.resumed.wait()
-                life.held = False
+            await self._life.stand_still(self._world)
 
     def send(self, datagram: bytes, address: Address) -> bool:
         life, node = self._life, self._life.node
@@ -179,6 +183,21 @@ class MemberLine(Line):
                 self._world.died_midway(node)
                 raise SimulatedCrashError(Crash.KILLED)
         return sent
+
+
+class MemberIdle(Idle):
+    """The loop of a member that can stand still."""
+
+    def __init__(self, world: Surveyor, life: Life, transport: Transport) -> None:
+        super().__init__(transport)
+        self._world = world
+        self._life = life
+
+    async def sleep(self) -> None:
+        try:
+            await super().sleep()
+        finally:
+            await self._life.stand_still(self._world)
 
 
 class TimedFiles(SimulatedFiles):

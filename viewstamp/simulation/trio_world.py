@@ -34,6 +34,7 @@ from viewstamp.simulation.trio_clients import RemoteClient
 from viewstamp.simulation.trio_parts import (
     Life,
     Line,
+    MemberIdle,
     MemberLine,
     RunBeside,
     Surveyor,
@@ -105,7 +106,13 @@ class TrioWorld(SteppedWorld, Surveyor):
         node, core_class = life.node, self._core_class
         line = MemberLine(self, life, self._fabric.open(node.address), self._name_of)
         files = life.files = node.disk.files(partial(TimedFiles, self, life))
-        parts = Parts(RunBeside(self, life), partial(WatchedReplica, self, node), self._segment_bytes, ROOM_BYTES)
+        parts = Parts(
+            RunBeside(self, life),
+            partial(WatchedReplica, self, node),
+            self._segment_bytes,
+            ROOM_BYTES,
+            partial(MemberIdle, self, life),
+        )
         failure: Exception | None = None
         try:
             with life.scope:
