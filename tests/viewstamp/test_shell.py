@@ -244,6 +244,9 @@ async def test_status_and_statistics(autojump_clock: MockClock) -> None:
         assert (own.op, own.digest) == (status.op, status.digest)
         assert cluster.replicas[primary].is_primary
         statistics = cluster.replicas[primary].statistics()
+        assert statistics.journal is not None
+        assert statistics.journal.syncs >= 2
+        assert statistics.journal.maximum_sync_ns >= statistics.journal.last_sync_ns > 0
         assert statistics.writes > 0
         assert statistics.transport.messages_in > 0
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from transport.codec import CodecError, decode_strict, encode_strict
 from transport.endpoint_statistics import EndpointStatistics
+from viewstamp.journal import JournalStatistics
 from viewstamp.protocol import Standing
 
 
@@ -68,7 +69,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatistics:
-    """Counts since the start of the process."""
+    """Counts since the start of the process. `journal` has how long syncs took; None where no shell keeps one."""
 
     transport: EndpointStatistics
     undecodable: int
@@ -77,6 +78,7 @@ class ReplicaStatistics:
     refused: int
     oversized: int
     writes: int
+    journal: JournalStatistics | None = None
 
 
 def founding_standing(waiting: str) -> Standing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from math import inf
 from random import Random, SystemRandom
 from time import perf_counter_ns, time_ns
@@ -157,7 +158,7 @@ class RunningReplica(Callers):
 
     def statistics(self) -> ReplicaStatistics:
         """Counts since the start of the process."""
-        return self._replica.statistics()
+        return replace(self._replica.statistics(), journal=self._journal.statistics())
 
     def events(self) -> AsyncGenerator[Transition, None]:
         """What changes at this member and why, from this call on: views, roles, faults.
@@ -346,6 +347,7 @@ async def open_replica(
             create_incarnation=lambda: new_incarnation(seeded, wall_clock),
             segment_bytes=parts.segment_bytes,
             room_bytes=parts.room_bytes,
+            clock=perf_counter_ns,
         )
         try:
             executor = await _restore(journal, directory, machine, cluster, parts.run_sync)
