@@ -79,7 +79,7 @@ class CommandFailedError(Exception):
     """A command raised something that is no `CommandError`: a defect of the machine. It was executed up to there,
     equally on every replica, and what it had changed stays changed unless it is atomic.
 
-    Only the class name is known: messages can hold addresses, which differ between replicas.
+    Only the class name is told: messages can hold addresses, which differ between replicas. Each logs the rest.
     """
 
     def __init__(self, name: str) -> None:

@@ -17,6 +17,7 @@ from statemachine.outcome import (
     MALFORMED_REPLY,
     MAXIMUM_REPLY_BYTES,
     NOTHING_REPLY,
+    RAISED,
     TOO_LARGE_REPLY,
     UNKNOWN_COMMAND_REPLY,
     WRONG_ARGUMENTS_REPLY,
@@ -239,7 +240,10 @@ class Executor:
                 return _run_atomically(function, self.machine, parts, maximum_bytes)
             return encode_returned(function(*parts), maximum_bytes)
         except CommandError as error:
-            return encode_raised(error)
+            reply = encode_raised(error)
+            if reply[0] != RAISED:  # its fields cannot travel
+                self._defects.tell(function, error)
+            return reply
         except (MemoryError, RecursionError):
             raise
         except Exception as error:  # noqa: BLE001  # a defect in a command is its result, or it would stop every replica

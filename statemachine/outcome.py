@@ -42,7 +42,7 @@ from statemachine.values import (
 
 MAXIMUM_REPLY_BYTES = 2 * 1024 * 1024
 
-_RETURNED, _RAISED, _FAILED, _NOT_EXECUTED, _UNKNOWN, _LISTED = range(6)
+_RETURNED, RAISED, _FAILED, _NOT_EXECUTED, _UNKNOWN, _LISTED = range(6)
 _RETURNED_BYTE, _LISTED_BYTE = bytes([_RETURNED]), bytes([_LISTED])
 # A reply may wrap a value as deep as an argument can be: in a list of fields, or in what a store says of it.
 _REPLY_DEPTH = MAXIMUM_DEPTH + 2
@@ -122,7 +122,7 @@ def encode_raised(error: CommandError) -> bytes:
     """The reply of a command that raised `error`; that of a failure if its fields cannot travel."""
     name = type(error).__name__
     try:
-        reply = _reply(_RAISED, [name, fields_of(error)])
+        reply = _reply(RAISED, [name, fields_of(error)])
     except (ValueEncodingError, AttributeError):
         return encode_failed(name)
     return reply if len(reply) <= MAXIMUM_REPLY_BYTES else encode_failed(name)
@@ -144,7 +144,7 @@ def encode_outcome(outcome: Outcome) -> bytes:
         case Returned(value):
             return encode_returned(value)
         case Raised(name, fields):
-            return _reply(_RAISED, [name, fields])
+            return _reply(RAISED, [name, fields])
         case Failed(name):
             return encode_failed(name)
         case NotExecuted(reason):
@@ -194,7 +194,7 @@ def _member(kind: int, value: Value) -> Member:
     match kind, value:
         case 0, _:  # _RETURNED
             return Returned(value)
-        case 1, [str(name), dict(fields)]:  # _RAISED
+        case 1, [str(name), dict(fields)]:  # RAISED
             return Raised(name, fields)
         case 2, str(name):  # _FAILED
             return Failed(name)

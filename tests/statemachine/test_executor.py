@@ -106,10 +106,12 @@ def test_a_defect_is_logged_where_it_happened_once_of_each_kind(caplog: pytest.L
     for name in ("first", "second"):
         assert driver.entry(Restless.fail.bind(name)) == Failed("KeyError")
         assert driver.entry(Restless.return_set.bind()) == Failed("ValueEncodingError")
+        assert driver.entry(Restless.refuse_oddly.bind()) == Failed("UnencodableError")
     told = [record.getMessage() for record in caplog.records]
     assert [line.split(":")[0] for line in told] == [
         "Restless.fail raised KeyError",
         "Restless.return_set raised ValueEncodingError",
+        "Restless.refuse_oddly raised UnencodableError",
     ]
     assert "KeyError: 'first'" in caplog.text  # with its traceback
     assert "in fail" in caplog.text
