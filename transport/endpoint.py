@@ -139,13 +139,8 @@ class Endpoint:
 
     @property
     def identity(self) -> Identity:
-        """Who this endpoint speaks as. Replace it when the incarnation changes; large messages under way go on."""
+        """Who this endpoint speaks as."""
         return self._identity
-
-    @identity.setter
-    def identity(self, identity: Identity) -> None:
-        self._identity = identity
-        self._framer = Framer(identity)
 
     def set_peer(self, peer: int, address: Address) -> None:
         """Make a peer known, or give it a new address. Without this only clients are known, from their frames."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transport.codec import MessageCodec
+from transport.frame import FIRST_CLIENT
 from viewstamp.protocol import Core, Entry, Message, join_entries, split_entries
 
 if TYPE_CHECKING:
     from transport.endpoint import Endpoint
 
-FIRST_CLIENT_ID = 1 << 32
+FIRST_CLIENT_ID = FIRST_CLIENT
 """Sender identifiers from here up are clients; below are members."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 from random import Random
 
@@ -135,14 +134,6 @@ def test_what_all_clients_hold_together_is_bounded() -> None:
         few.receive(_first_fragments(CLIENT + number, number), "somewhere", 5)
     assert few.statistics().drops == {"fragmenting_full": 7}
     assert few.statistics().held_bytes < 4000
-
-
-def test_a_new_incarnation_is_carried_from_then_on() -> None:
-    one, two = _members()
-    one.identity = dataclasses.replace(one.identity, incarnation=8)
-    one.send(2, b"hello")
-    ((datagram, _),) = one.flush(5)
-    assert two.receive(datagram, "one", 6) == [(1, 8, b"hello")]
 
 
 def test_a_new_address_of_a_member_takes_effect_at_once() -> None:
