@@ -155,7 +155,7 @@ def test_another_journal_is_refused_and_left_alone(files_of: Opener) -> None:
     journal.close()
     with pytest.raises(WrongJournalError, match=f"belongs to the cluster {b'cluster1'.hex()}"):
         open_journal(files_of(), cluster=b"cluster2")
-    with pytest.raises(WrongJournalError, match="belongs to replica 1, not to replica 2"):
+    with pytest.raises(WrongJournalError, match="belongs to member 1, not to member 2"):
         open_journal(files_of(), replica=2)
     with pytest.raises(WrongJournalError, match="written by the protocol vsr, not by raft"):
         open_journal(files_of(), protocol="raft")

@@ -71,7 +71,7 @@ def verify_identity(files: Files, expected: Identity, found: Identity | None) ->
             f"{where} belongs to the cluster {found.cluster.hex()}, not to {expected.cluster.hex()}"
         )
     if found.replica != expected.replica:
-        raise WrongJournalError(f"{where} belongs to replica {found.replica}, not to replica {expected.replica}")
+        raise WrongJournalError(f"{where} belongs to member {found.replica}, not to member {expected.replica}")
     if found.protocol != expected.protocol:
         raise WrongJournalError(f"{where} was written by the protocol {found.protocol}, not by {expected.protocol}")
 

@@ -153,7 +153,7 @@ class Reader:
                 raise JournalCorruptError(name, 0, "the first segment is bound to another incarnation")
             return self.fold
         if header.identity != self.identity:
-            raise JournalCorruptError(name, 0, "this segment belongs to another cluster, replica or protocol")
+            raise JournalCorruptError(name, 0, "this segment belongs to another cluster, member or protocol")
         if (header.sequence, header.chain, header.checkpoint) != (self.sequence, self.chain, self.fold.checkpoint):
             raise JournalCorruptError(name, 0, "this segment does not continue the one before it")
         return self.fold

@@ -86,10 +86,39 @@ def founding_standing(waiting: str) -> Standing:
     return Standing("founding", "none", 0, None, leads=False, op=0, commit=0, waiting=waiting)
 
 
-def make_status(member: int, protocol: str, standing: Standing, **rest: Any) -> Status:
-    """A status whose fields are those of its protocol's standing, and `rest`."""
-    fields = {name: getattr(standing, name) for name in ("status", "role", "view", "op", "commit", "waiting", "base")}
-    return Status(member=member, protocol=protocol, primary=standing.primary or 0, **fields, **rest)
+def make_status(
+    member: int,
+    protocol: str,
+    standing: Standing,
+    *,
+    applied: int,
+    silence_ns: Mapping[str, int],
+    wall_ns: int,
+    journal_bytes: int,
+    digest: bytes,
+    drops: Mapping[str, int],
+    snapshot: SnapshotStatus,
+) -> Status:
+    """How a member sees itself: what its protocol tells of its standing, and what its body adds."""
+    return Status(
+        member=member,
+        protocol=protocol,
+        status=standing.status,
+        role=standing.role,
+        view=standing.view,
+        primary=standing.primary or 0,
+        op=standing.op,
+        commit=standing.commit,
+        applied=applied,
+        waiting=standing.waiting,
+        silence_ns=silence_ns,
+        wall_ns=wall_ns,
+        journal_bytes=journal_bytes,
+        digest=digest,
+        drops=drops,
+        base=standing.base,
+        snapshot=snapshot,
+    )
 
 
 def encode_status(status: Status) -> bytes:
