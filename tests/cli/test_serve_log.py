@@ -11,9 +11,10 @@ import trio
 from trio.testing import MockClock
 
 from tests.cli.test_status import status_of
+from transport import DROP_REASONS
 from viewstamp.cli.serve import _log_transitions
 from viewstamp.protocol import Transition
-from viewstamp.shell.reminder import Reminder
+from viewstamp.shell.reminder import Reminder, refusals
 
 
 async def test_a_transition_that_repeats_itself_is_said_once_a_minute(
@@ -40,8 +41,27 @@ async def test_whoever_waits_is_told_that_others_have_another_cluster_file(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "viewstamp")
-    waits = replace(status_of(1, view=0, primary=0, waiting="not yet seen 2"), drops={"configuration": 7, "magic": 1})
+    waits = replace(
+        status_of(1, view=0, primary=0, waiting="not yet seen 2"), drops={"configuration": 7, "magic": 9, "cluster": 2}
+    )
     with Reminder(lambda: waits).interrupting():
         await trio.sleep(5)
     why = "not yet seen 2; refused 7 datagrams since its start: their senders have another cluster file"
     assert caplog.messages == [f"member 1 is not ready: {why}"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("configuration", "have another cluster file"),
+        ("cluster", "belong to another cluster"),
+        ("version", "run another version of Viewstamp"),
+        ("checksum", ""),
+    ],
+)
+def test_strangers_are_told_of_unless_it_can_have_been_an_accident(reason: str, told: str) -> None:
+    status = status_of(1, view=0, primary=1)
+    assert reason in DROP_REASONS
+    assert refusals(replace(status, drops={reason: 2})) == ()
+    said = f"refused 3 datagrams since its start: their senders {told}"
+    assert refusals(replace(status, drops={reason: 3})) == ((said,) if told else ())

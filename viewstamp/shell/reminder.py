@@ -15,11 +15,22 @@ _log = logging.getLogger("viewstamp")
 _FIRST_S = 1.0
 _AGAIN_S = 60.0
 
+_NO_ACCIDENT = 3
+"""One datagram that was damaged on its way can look like that; who has another file says everything several times."""
+_STRANGERS = {
+    "configuration": "have another cluster file",
+    "cluster": "belong to another cluster",
+    "version": "run another version of Viewstamp",
+}
+
 
 def refusals(status: Status) -> tuple[str, ...]:
     """What a member refuses and only people can mend, in words; it sees nobody else's cluster file, only its digest."""
-    refused = status.drops.get("configuration", 0)
-    return (f"refused {refused} datagrams since its start: their senders have another cluster file",) if refused else ()
+    return tuple(
+        f"refused {refused} datagrams since its start: their senders {what}"
+        for reason, what in _STRANGERS.items()
+        if (refused := status.drops.get(reason, 0)) >= _NO_ACCIDENT
+    )
 
 
 def tell_late(member: int, late_ns: int, applied: int) -> None:
