@@ -103,7 +103,7 @@ _TEMPLATE = """\
 # A Viewstamp cluster file. Every member and every client needs the same one: members whose files differ in anything
 # but what concerns one of them alone (bind_host, bind_port, log_bytes, snapshot_bytes, snapshot_entries) refuse each
 # other. Change it on all of them together, while the cluster is stopped; but never cluster_id, protocol, max_sessions
-# or window: data written under one value is refused under another.
+# or window, nor how many members there are or their ids: data written under one value is refused under another.
 
 # The version of this file's format.
 format = {format}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from errno import ENOSPC
 from functools import partial
 from math import inf
@@ -15,7 +16,7 @@ from statemachine import StateMachine
 from tests.viewstamp.running import HOST, Account, Running, running, unstarted
 from transport.fabric import FabricTransport
 from transport.interface import Address
-from viewstamp.journal import StorageFailedError
+from viewstamp.journal import JournalError, StorageFailedError
 from viewstamp.journal.simulated import Operation
 from viewstamp.protocol import MILLISECOND, SECOND, Timeouts
 from viewstamp.shell.callers import Callers, ClosedError
@@ -330,6 +331,19 @@ async def test_whoever_is_held_up_for_longer_than_others_are_patient_says_so(
         assert {line.split(" for ")[0] for line in caplog.messages} == {
             f"member {member} took no turn" for member in cluster.ids
         }
+
+
+@pytest.mark.parametrize("founded", [True, False])
+async def test_the_data_of_a_cluster_with_more_members_is_refused(autojump_clock: MockClock, founded: bool) -> None:
+    async with unstarted() as cluster:
+        for member in cluster.ids if founded else (1,):
+            await cluster.start(member)
+        await trio.sleep(1)
+        await cluster.stop(1)
+        cluster.cluster = replace(cluster.cluster, members=cluster.cluster.members[:2])
+        with pytest.raises(JournalError, match="is from a cluster of 3 members, and the cluster file has 2"):
+            async with cluster.open_member(1):
+                pytest.fail("it started")
 
 
 async def test_machines_are_made_once_per_member(autojump_clock: MockClock) -> None:

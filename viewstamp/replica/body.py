@@ -37,7 +37,7 @@ from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
 from viewstamp.replica.errors import DataLostError, IncarnationTooOldError, SupersededError
 from viewstamp.replica.file_tasks import FileTask
-from viewstamp.replica.founding import Founding, FoundingRecord
+from viewstamp.replica.founding import Founding, FoundingRecord, read_record
 from viewstamp.replica.local import LocalSession
 from viewstamp.replica.records import journal_records
 from viewstamp.replica.requests import Requests
@@ -132,7 +132,7 @@ class Replica:
     # Start.
 
     def _restore(self, stored: Stored) -> None:
-        record = FoundingRecord.decode(stored.founding) if stored.founding is not None else None
+        record = read_record(stored.founding, self._me, self._configuration.members)
         if stored.state is not None:
             check(record is not None and record.complete, "a journal with a state but without a founding record")
             self._founded = record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from viewstamp.cluster import Storage
+from viewstamp.journal import WrongJournalError
 from viewstamp.protocol import RefusesLostDiskError
 
 _DISK_ADVICE = (
@@ -39,6 +40,16 @@ class SupersededError(Exception):
         super().__init__(
             f"member {member}: the cluster knows a newer data directory of this member than this one (incarnation "
             f"{known}, here {incarnation}); was an old copy put back? Empty this directory to let it recover"
+        )
+
+
+class MembersChangedError(WrongJournalError):
+    """The directory was written in a cluster with more or fewer members."""
+
+    def __init__(self, member: int, before: int, now: int) -> None:
+        super().__init__(
+            f"the data of member {member} is from a cluster of {before} members, and the cluster file has {now}: "
+            "members cannot be added or removed"
         )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from viewstamp.protocol import LARGEST_INCARNATION, MILLISECOND, Founded, Lost, Origin
+from viewstamp.replica.errors import MembersChangedError
 from viewstamp.wire import Hello
 
 _RETRY_NS = 50 * MILLISECOND
@@ -34,6 +35,20 @@ class FoundingRecord:
         """Read what `encode` wrote."""
         numbers = tuple(int.from_bytes(data[at : at + 8], "big") for at in range(1, len(data), 8))
         return cls(bool(data[0]), numbers)
+
+
+def read_record(data: bytes | None, me: int, members: tuple[int, ...]) -> FoundingRecord | None:
+    """The founding record of a journal, which may have none.
+
+    Raises:
+      MembersChangedError: it was made among more or fewer members.
+    """
+    if data is None:
+        return None
+    record = FoundingRecord.decode(data)
+    if len(record.vector) != len(members):
+        raise MembersChangedError(me, len(record.vector), len(members))
+    return record
 
 
 class Founding:

@@ -327,7 +327,8 @@ async def open_replica(
       UnknownMemberError: the cluster has no such member.
       ValueError: no directory, and the cluster keeps its data on disk.
       TransportError: the address cannot be bound.
-      JournalError: the directory is in use, or another cluster's, member's or protocol's, or damaged.
+      JournalError: the directory is in use, or another cluster's, member's or protocol's, or one's
+        with other members, or damaged.
       SnapshotError: the state machine cannot read the snapshot in it.
       DataLostError, SupersededError, StorageFailedError, InvariantError: at any time; they end the block.
 
