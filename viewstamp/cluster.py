@@ -108,8 +108,8 @@ class Cluster:
     their ids. `storage` is where each keeps its data: in memory, one that restarts has lost it, and when all have been
     down all is lost. `datagram_bytes` bounds one UDP payload, `max_command_bytes` one encoded command. `max_sessions`
     client sessions are kept, each with at most `window` requests in flight. A replica takes a snapshot after
-    `snapshot_entries` commands or `snapshot_bytes` of log, less often where the state itself is larger. `digest` is 8
-    bytes over all of it but what concerns one member only: the bind addresses, and how much log it holds.
+    `snapshot_entries` log entries or `snapshot_bytes` of them, less often where the state itself is larger. `digest` is
+    8 bytes over all of it but what concerns one member only: the bind addresses, and how much log it holds.
 
     Raises:
       ClusterError: a value is out of its range, or two of them do not fit together.

@@ -149,7 +149,8 @@ def _carried_out(
         details = str(error)
         raise Failed(f"{method}: {type(error).__name__}" + (f": {details}" if details else "")) from error
     except CommandFailedError as error:
-        raise Failed(f"{method}: raised {error.name} in the state machine; it was executed up to there") from error
+        told = "it was executed up to there, and the members' logs tell where that is"
+        raise Failed(f"{method}: raised {error.name} in the state machine; {told}") from error
     except NotExecutedError as error:
         raise Failed(f"{method}: not executed: {error}; does the cluster run another --machine?") from error
     except OutcomeUnknownError as error:
