@@ -92,6 +92,7 @@ class Callers(ABC):
           CommandTooLargeError, ValueEncodingError, TypeError: the arguments; nothing was sent.
         """
         body = self._bounded(command, command.bind(*args, **kwargs))
+        del args, kwargs  # Tens of thousands may wait, and each would keep them.
         self._refuse_if_closed()
         parked = self._park(self._session.call(body, self._now_ns()))
         await trio.lowlevel.wait_task_rescheduled(parked)
