@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -23,6 +22,7 @@ from statemachine import (
 )
 from viewstamp.client import ClientSession, Completion, Failure
 from viewstamp.protocol import Viewstamp
+from viewstamp.shell.idle import Idle, monotonic_ns
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,28 +56,23 @@ class Parked:
         return trio.lowlevel.Abort.SUCCEEDED
 
 
-class Callers(ABC):
-    """Tasks that wait for calls and queries of one session."""
+class Callers:
+    """Tasks that wait for calls and queries of one session, whose loop sleeps in `idle`."""
 
-    def __init__(self, machine_class: type[StateMachine], maximum_body_bytes: int) -> None:
+    def __init__(
+        self, machine_class: type[StateMachine], maximum_body_bytes: int, session: ClientSession, idle: Idle
+    ) -> None:
         self._machine_class = machine_class
         self._maximum_body_bytes = maximum_body_bytes
+        self._session = session
+        self._idle = idle
+        self._current_time = trio.lowlevel.current_clock().current_time
         self._parked: dict[int, Parked] = {}
         self._closed = False
         self._newest = 0
         self._renewed_after = 0
         self.viewstamp = Viewstamp(0, 0)
         """The newest viewstamp that any answer to this caller carried."""
-
-    @property
-    @abstractmethod
-    def _session(self) -> ClientSession: ...
-
-    @abstractmethod
-    def _now_ns(self) -> int: ...
-
-    @abstractmethod
-    def _wake(self) -> None: ...
 
     async def call(self, command: Command[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Have the cluster execute a command, once, and return its result.
@@ -94,7 +89,7 @@ class Callers(ABC):
         body = self._bounded(command, command.bind(*args, **kwargs))
         del args, kwargs  # Tens of thousands may wait, and each would keep them.
         self._refuse_if_closed()
-        parked = self._park(self._session.call(body, self._now_ns()))
+        parked = self._park(self._session.call(body, monotonic_ns(self._current_time)))
         await trio.lowlevel.wait_task_rescheduled(parked)
         result: R = self._result(parked)
         return result
@@ -124,7 +119,7 @@ class Callers(ABC):
         if not bodies:
             await trio.lowlevel.checkpoint()
             return []
-        parked = self._park(self._session.call(body, self._now_ns()))
+        parked = self._park(self._session.call(body, monotonic_ns(self._current_time)))
         await trio.lowlevel.wait_task_rescheduled(parked)
         results: list[R | Exception] = self._result(parked)
         return results
@@ -140,7 +135,7 @@ class Callers(ABC):
         """
         body = self._bounded(query, query.bind(*args, **kwargs))
         self._refuse_if_closed()
-        parked = self._park(self._session.query(body, self._now_ns()))
+        parked = self._park(self._session.query(body, monotonic_ns(self._current_time)))
         await trio.lowlevel.wait_task_rescheduled(parked)
         result: R = self._result(parked)
         return result
@@ -160,7 +155,7 @@ class Callers(ABC):
         return body
 
     def _park(self, handle: int) -> Parked:
-        self._wake()
+        self._idle.wake()
         self._newest = handle
         parked = self._parked[handle] = Parked(trio.lowlevel.current_task(), handle, self._session, self._parked)
         return parked

@@ -43,29 +43,18 @@ class Client(Callers):
     def __init__(
         self, machine_class: type[StateMachine], cluster: Cluster, transport: Transport, random: Random
     ) -> None:
-        super().__init__(machine_class, cluster.max_command_bytes)
+        session = ClientSession.of(cluster, random=random)
+        super().__init__(machine_class, cluster.max_command_bytes, session, Idle(transport))
         self._cluster = cluster
-        self._client_session = ClientSession.of(cluster, random=random)
         self._codec = MessageCodec(BODY_MESSAGES, {})
         sender = FIRST_CLIENT_ID + random.getrandbits(62)
         identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, sender, 1)
         self._endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
         self._transport = transport
         self._random = random
-        self._idle = Idle(transport)
         self._heard: dict[int, int] = {}
         self._statuses: dict[int, tuple[trio.Event, list[Status]]] = {}
         self.addresses = Addresses(cluster, self._endpoint, transport, 0)
-
-    @property
-    def _session(self) -> ClientSession:
-        return self._client_session
-
-    def _now_ns(self) -> int:
-        return monotonic_ns()
-
-    def _wake(self) -> None:
-        self._idle.wake()
 
     def statistics(self) -> EndpointStatistics:
         """Counts of this client's datagrams since it was opened."""
@@ -82,7 +71,7 @@ class Client(Callers):
         self._cluster.member(member)
         body = self._bounded(query, query.bind(*args, **kwargs))
         self._refuse_if_closed()
-        parked = self._park(self._client_session.query(body, self._now_ns(), member))
+        parked = self._park(self._session.query(body, monotonic_ns(self._current_time), member))
         await trio.lowlevel.wait_task_rescheduled(parked)
         result: R = self._result(parked)
         return result
@@ -117,12 +106,12 @@ class Client(Callers):
             await self._idle.between(self._turn)
 
     def _turn(self) -> int | None:
-        now = self._now_ns()
+        now = monotonic_ns(self._current_time)
         arrived = self._transport.receive(_TURN_DATAGRAMS)
         for datagram, address in arrived:
             for sender, _, data in self._endpoint.receive(datagram, address, now):
                 self._dispatch(sender, data, now)
-        session = self._client_session
+        session = self._session
         if now >= session.deadline and len(arrived) < _TURN_DATAGRAMS:
             session.tick(now, self._endpoint.heard_part_at(session.target))
         for to, message in session.take_messages():
@@ -139,7 +128,7 @@ class Client(Callers):
             return
         self._heard[sender] = now
         if isinstance(message, Reply | QueryReply | NotPrimary):
-            self._client_session.receive(sender, message, now)
+            self._session.receive(sender, message, now)
         elif isinstance(message, StatusReply) and message.nonce in self._statuses:
             arrived, statuses = self._statuses[message.nonce]
             try:
@@ -149,10 +138,10 @@ class Client(Callers):
             arrived.set()
 
     def _silence(self) -> dict[int, int]:
-        if not self._client_session.in_flight and not self._statuses:
+        if not self._session.in_flight and not self._statuses:
             # Who is asked nothing says nothing. A thousand clients that wait for work are not to ask a name server.
             return {member.id: 0 for member in self._cluster.members}
-        now = self._now_ns()
+        now = monotonic_ns(self._current_time)
         return {member: now - heard for member, heard in self._heard.items()}
 
     def close(self) -> None:

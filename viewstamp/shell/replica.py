@@ -26,7 +26,7 @@ from viewstamp.replica import IncarnationTooOldError, Replica, Stored, snapshot_
 from viewstamp.replica.status import ReplicaStatistics, Status
 from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.callers import Callers
-from viewstamp.shell.idle import WallClock, monotonic_ns, read_clock
+from viewstamp.shell.idle import WallClock, read_clock
 from viewstamp.shell.parts import REAL, Parts, RunSync
 from viewstamp.shell.reminder import Reminder, tell_late
 from viewstamp.shell.scope import background, leaves
@@ -76,22 +76,22 @@ class RunningReplica(Callers):
         self._random = random
         self._wall_clock = wall_clock
         self._parts = parts
-        self._idle = parts.make_idle(transport)
-        self._storage = Storage(journal, self._idle.wake, parts.run_sync)
-        self._snapshots = SnapshotWork(files, machine, cluster, self._idle.wake, parts.run_sync)
+        idle = parts.make_idle(transport)
+        self._storage = Storage(journal, idle.wake, parts.run_sync)
+        self._snapshots = SnapshotWork(files, machine, cluster, idle.wake, parts.run_sync)
         recovered = journal.recovered
         snapshot = snapshot_of(recovered.snapshot) if recovered.snapshot is not None else None
         self._founding = recovered.founding
         self._replica = self._make_replica(
             Stored(journal.incarnation, recovered.founding, recovered.state, recovered.entries, snapshot, executor)
         )
-        super().__init__(type(self._replica.executor.machine), cluster.max_command_bytes)
+        machine_class = type(self._replica.executor.machine)
+        super().__init__(machine_class, cluster.max_command_bytes, self._replica.session, idle)
         self._changed = trio.Event()
         self._full_turns = 0
         self._full_since = 0
         self._deadline = 0
         self._turned_at = NEVER
-        self._current_time = trio.lowlevel.current_clock().current_time
         # Weak: a generator that is closed, or dropped, before its first step runs none of its code.
         self._watchers: WeakSet[trio.MemorySendChannel[Transition]] = WeakSet()
         self.addresses = Addresses(cluster, self._replica.endpoint, transport, member)
@@ -110,18 +110,6 @@ class RunningReplica(Callers):
         )
         replica.journal_bytes = self._storage.journal_bytes
         return replica
-
-    # What Callers asks for.
-
-    @property
-    def _session(self) -> ClientSession:
-        return self._replica.session
-
-    def _now_ns(self) -> int:
-        return monotonic_ns(self._current_time)
-
-    def _wake(self) -> None:
-        self._idle.wake()
 
     # For the service.
 
