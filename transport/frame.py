@@ -46,6 +46,7 @@ DROP_REASONS: Final = (
     "length",
     "checksum",
 )
+_TOLD: Final = ("cluster", "configuration", "group", "epoch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,9 @@ class Framer:
         if not covered.startswith(self._prefix):  # one comparison passes nearly everything that is wanted
             reason = self._mismatch(covered)
             if reason:
-                return reason
+                # People are told of other clusters and other files: damage on the way must not look like one of them.
+                whole = reason not in _TOLD or _CHECKSUM.pack(crc32(covered)) == datagram[:_CHECKSUM_BYTES]
+                return reason if whole else "checksum"
         checksum, sender, incarnation, length = _unpack_header(datagram)
         if length != len(datagram) - HEADER_BYTES:
             return "length"

@@ -65,6 +65,14 @@ def test_each_reason_has_its_case() -> None:
     assert framer.parse(_with_header(good, at11=1)) == "checksum"  # a kind of checksum that is not known here
 
 
+@pytest.mark.parametrize("position", range(12, 36))
+def test_damage_on_the_way_is_not_taken_for_another_cluster_or_another_file(position: int) -> None:
+    """People are told of those, and would look for a difference that is none."""
+    damaged = bytearray(Framer(PEER).wrap(b"hello"))
+    damaged[position] ^= 4
+    assert Framer(HERE).parse(bytes(damaged)) == "checksum"
+
+
 def test_a_peer_that_knows_newer_versions_is_understood() -> None:
     newer = _with_header(Framer(PEER).wrap(b"hello"), at10=9)
     assert Framer(HERE).parse(newer) == (1, 0xFEDC, b"hello")
