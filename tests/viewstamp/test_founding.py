@@ -53,6 +53,28 @@ def test_a_majority_of_blank_members_never_founds() -> None:
     assert "not yet seen 3" in first.waiting
 
 
+def test_who_told_something_else_keeps_all_others_from_founding() -> None:
+    """Member 1 has lost its disk after a founding that member 3 has not heard of, and member 2's words of before are
+    late: were two that agree enough, they would found it anew, without what was committed meanwhile."""
+    first, second, third = blank()
+    for _ in range(2):
+        tell(first, 1, 101, second, third)
+        tell(second, 2, 102, first)
+        tell(third, 3, 103, first, second)
+    late = second.hello(0)
+    assert late == Hello(blank=True, vector=(101, 102, 103))
+    replaced = Founding(MEMBERS, 1, 201, None)
+    tell(replaced, 1, 201, third)
+    third.receive(2, 102, late)
+    replaced.receive(2, 102, late)
+    for _ in range(3):
+        tell(third, 3, 103, replaced)
+        tell(replaced, 1, 201, third)
+    assert replaced.vector == third.vector == (201, 102, 103)
+    assert replaced.origin is None
+    assert third.origin is None
+
+
 def test_nothing_is_told_before_it_is_durable() -> None:
     first, _, _ = blank()
     assert first.hello(0) is None
