@@ -116,6 +116,20 @@ def test_a_full_queue_drops_the_oldest_messages() -> None:
     assert received == [7, 8, 9]
 
 
+def test_a_restarted_process_can_say_again_what_its_last_life_has_said() -> None:
+    """A large message that was numbered alike would be taken for one that has come already, and thrown away."""
+    two = Endpoint(identity(2))
+    two.set_peer(1, "one")
+    heard = []
+    for began in (1_000, 2_000_000_000):
+        one = Endpoint(identity(1))
+        one.set_peer(2, "two")
+        one.send(2, bytes(5000))
+        for datagram, _ in one.flush(began):
+            heard += [len(message) for _, _, message in two.receive(datagram, "one", began)]
+    assert heard == [5000, 5000]
+
+
 def test_what_has_left_makes_room_in_the_queue() -> None:
     """Were it counted for ever, each flush would drop all but one message from some day on."""
     one = Endpoint(identity(1), limits=EndpointLimits(queue_bytes=1000))

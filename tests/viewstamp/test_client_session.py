@@ -291,6 +291,32 @@ def test_expiry_ends_everything_in_flight_and_no_new_session_is_opened_silently(
     assert [type(message) for _, message in session.take_messages()] == [Register]
 
 
+def test_the_answer_to_an_earlier_registration_opens_no_session() -> None:
+    """That one has expired: whoever went on with it, its requests numbered from 1 again, would be told so for ever."""
+    session, now = opened()
+    first = session._nonce
+    session.expire()
+    session.renew()
+    session.call(b"again", now)
+    [register] = [message for _, message in session.take_messages() if isinstance(message, Register)]
+    assert register.nonce != first
+    session.receive(1, Reply(0, first, 0, 77, b""), now)
+    assert not session.session
+    session.receive(1, Reply(0, register.nonce, 0, 90, b""), now)
+    assert session.session == session_number(90, register.nonce)
+
+
+def test_the_answer_to_a_query_that_was_given_up_is_not_that_of_the_next() -> None:
+    """It can be older than what whoever asks next has been told of."""
+    session = ClientSession((1, 2, 3), random=Random(1), window=8, home=2)
+    given_up = session.query(b"get", 0)
+    session.abandon(given_up)
+    asked = session.query(b"get", 1)
+    session.receive(2, QueryReply(given_up, 1, 5, b"old"), 2)
+    session.receive(2, QueryReply(asked, 1, 9, b"new"), 3)
+    assert [(c.handle, c.outcome) for c in session.take_completions()] == [(asked, b"new")]
+
+
 def test_queries_go_home_and_complete_once() -> None:
     session = ClientSession((1, 2, 3), random=Random(1), window=8, home=2)
     handle = session.query(b"get", 0)
