@@ -375,11 +375,12 @@ class Faults:
         """Bits flip in a journal, before what a crash could have left unfinished: it must notice, and is replaced."""
         node = self.world.nodes[member := self.anyone()]
         segments = {name: blob for name, blob in node.disk.contents().items() if name.startswith("journal-")}
-        if not self.can_lose(member) or len(node.sizes) < 3 or member in self.gone or not segments:
+        name, sound = next(iter(segments.items()), ("", b""))
+        # A batch follows what is damaged, or it could be one that a crash left unfinished. Sizes are of all segments.
+        size = len(sound) if len(segments) > 1 else min(node.sizes, default=0)
+        followed = len(segments) > 1 or size < len(sound)  # else segments have been released since
+        if not self.can_lose(member) or len(node.sizes) < 3 or member in self.gone or not followed:
             return
-        name, sound = next(iter(segments.items()))
-        # A batch follows what is damaged, or it could be one that a crash left unfinished. Sizes fall with a release.
-        size = len(sound) if len(segments) > 1 else min(*node.sizes, len(sound))
         self.strike([member], power=False)
         for _ in range(1 + self.draw.randrange(3)):
             node.disk.flip_bit(name, self.draw.randrange(8 * size))
