@@ -47,9 +47,8 @@ class _Outgoing:
     number: int
     checksum: int
     count: int
-    queued_at: int
     label: Hashable
-    progress_at: int
+    progress_at: int  # when it was queued, until some of it has arrived
     probe_at: int = NEVER
     probe_ns: int = 0
     order: int = 0
@@ -130,14 +129,14 @@ class FragmentSender:
         for message, label in self._queued:
             self._number = max(self._number + 1, now)
             count = -(-len(message) // self._chunk_bytes)
-            self._messages[self._number] = _Outgoing(message, self._number, crc32(message), count, now, label, now)
+            self._messages[self._number] = _Outgoing(message, self._number, crc32(message), count, label, now)
         self._queued.clear()
         parts: list[bytes] = []
         deadline = NEVER
         limits = self._limits
         allowed = max(1, limits.window_bytes // self._chunk_bytes)
         for outgoing in list(self._messages.values()):
-            give_up_at = max(outgoing.queued_at, self._progress_at) + limits.give_up_ns
+            give_up_at = max(outgoing.progress_at, self._progress_at) + limits.give_up_ns
             give_up_at = min(give_up_at, outgoing.progress_at + LIFETIMES * limits.give_up_ns)
             if now >= give_up_at:
                 self._counts.drops["gave_up"] += 1
