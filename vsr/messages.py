@@ -57,7 +57,8 @@ class Commit(Statement):
 class StartViewChange(Statement):
     """Any to all (VRR 4.2): I propose `view`. Not binding; the sender may still be normal in an earlier one.
 
-    `entered` is the view that the sender has durably entered. A member behind it joins that view change.
+    `entered` is the view that the sender has durably entered. A member behind it joins that view change. Whoever is to
+    lead a view that it has entered says this of that view until it begins: it is there.
     """
 
     view: int

@@ -4,7 +4,8 @@
 2. A quorum of proposals for one higher view enters it: view durable, DOVIEWCHANGE to its primary. A DOVIEWCHANGE of a
    higher view takes its receiver along: its sender entered by a quorum.
 3. The new primary counts a quorum of DOVIEWCHANGE, none from a superseded incarnation, picks the log with the largest
-   (last normal view, op), fetches what it lacks, and makes log and last normal view durable in one batch.
+   (last normal view, op), fetches what it lacks, and makes log and last normal view durable in one batch. Until then it
+   says STARTVIEWCHANGE(v) to all: a view whose primary is heard is waited for longer (`Replica.gives_more_time`).
 4. Then it is normal and sends STARTVIEW; backups fetch what they lack and acknowledge.
 
 Invariant kept: an op committed in view v is in the log that starts any later view. The quorum that acknowledged
