@@ -15,8 +15,7 @@ from dataclasses import asdict
 import trio
 
 from bench.figures import Json
-from bench.load import call_list, closed_loops
-from statemachine import Counter, KeyValueStore
+from bench.load import closed_loops, operation_of
 from viewstamp import open_replica
 from viewstamp.cli.options import MACHINES
 from viewstamp.cli.poll import until
@@ -51,19 +50,8 @@ def _standing(replica: RunningReplica) -> Json:
 
 async def _own_load(replica: RunningReplica, request: Json) -> Json:
     """Calls of this process's own tasks, as a service that embeds the library makes them."""
-    value = b"v" * int(str(request["value_bytes"]))
-
-    async def once(number: int) -> object:
-        match str(request["operation"]):
-            case "increment":
-                return await replica.call(Counter.add, 1)
-            case "put":
-                return await replica.call(KeyValueStore.put, f"key-{number:04}", value)
-            case several if several.endswith(" increments"):
-                return await call_list(replica, several)
-            case _:
-                return await replica.read(KeyValueStore.get, f"key-{number:04}")
-
+    operation, value_bytes = str(request["operation"]), int(str(request["value_bytes"]))
+    once = operation_of(replica, operation, value_bytes)
     seconds, warm_s = float(str(request["seconds"])), float(str(request["warm_s"]))
     return asdict(await closed_loops(once, int(str(request["clients"])), warm_s, seconds))
 
