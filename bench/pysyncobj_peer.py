@@ -23,6 +23,7 @@ from bench.cluster import free_ports
 from bench.figures import Json, load_of
 from bench.processes import Child, ChildError, python_module, usage
 from bench.system import MissingError, Running, Stoppable, System, Work, figures_of, load_from
+from viewstamp.cli.serve import settle_memory
 
 INSTALL = "pip install 'viewstamp[bench]'"
 
@@ -210,6 +211,7 @@ def main() -> None:
     """Arguments: options as JSON, the own address (empty for one that only calls), the others' addresses."""
     options, own, *others = sys.argv[1:]
     node = _Node(json.loads(options), own, others)
+    settle_memory()  # as the members beside it
     os.set_blocking(sys.stdin.fileno(), True)
     while True:
         node.tick()

@@ -71,8 +71,12 @@ class Callers:
         self._closed = False
         self._newest = 0
         self._renewed_after = 0
-        self.viewstamp = Viewstamp(0, 0)
+        self._view = self._op = 0  # of the newest answer
+
+    @property
+    def viewstamp(self) -> Viewstamp:
         """The newest viewstamp that any answer to this caller carried."""
+        return Viewstamp(self._view, self._op)
 
     async def call(self, command: Command[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Have the cluster execute a command, once, and return its result.
@@ -166,7 +170,8 @@ class Callers:
             raise ClosedError
         if completion.failure is Failure.EXPIRED:
             raise SessionExpiredError
-        self.viewstamp = max(self.viewstamp, completion.viewstamp)
+        if completion.op > self._op:  # What is committed has its views in the order of its ops.
+            self._view, self._op = completion.view, completion.op
         try:
             return result_of(completion.outcome, self._machine_class)
         except SessionExpiredError:
