@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
+from inspect import ismemberdescriptor
 from itertools import chain
 from typing import Any, Final, TypeAlias
 
@@ -254,14 +255,26 @@ class Executor:
 def _run_atomically(
     function: Callable[..., object], machine: StateMachine, parts: list[Any], maximum_bytes: int
 ) -> bytes:
-    attributes = vars(machine)
-    before = deepcopy(attributes)
+    # What refers back to the machine, as a table of its methods does, must go on doing so, and not to a copy of it.
+    kept = {id(each): each for each in (machine, machine.context)}
+    attributes, in_slots = deepcopy((vars(machine), _in_slots(machine)), kept)
     try:
         return encode_returned(function(*parts), maximum_bytes)
     except BaseException:
-        attributes.clear()
-        attributes.update(before)
+        vars(machine).clear()
+        vars(machine).update(attributes)
+        for name in _in_slots(machine):
+            object.__delattr__(machine, name)
+        for name, value in in_slots.items():
+            object.__setattr__(machine, name, value)
         raise
+
+
+def _in_slots(machine: StateMachine) -> dict[str, object]:
+    """The attributes that a class with `__slots__` keeps outside of `vars`."""
+    classes = [vars(base) for base in type(machine).__mro__ if base is not StateMachine and "__slots__" in vars(base)]
+    names = [name for attributes in classes for name, value in attributes.items() if ismemberdescriptor(value)]
+    return {name: getattr(machine, name) for name in names if hasattr(machine, name)}
 
 
 def _exhaust(chunks: Iterator[bytes], owner: str) -> None:

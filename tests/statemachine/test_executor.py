@@ -12,6 +12,7 @@ from statemachine import (
     ApplyOrderError,
     Command,
     CommandError,
+    Context,
     Counter,
     Executor,
     Failed,
@@ -99,6 +100,47 @@ def test_an_atomic_command_that_raises_changes_nothing() -> None:
     assert driver.entry(Restless.note.bind("after")) == Returned(2)
     assert driver.entry(Restless.grow_whole.bind()) == Failed("KeyError")
     assert not hasattr(machine, "later")
+
+
+class Rooted(StateMachine):
+    """Its attributes lead back to it, and one of them is in a slot."""
+
+    __slots__ = ("_total",)
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._ways = {"add": self._add}
+        self._agreed: Context | None = None
+
+    def _add(self) -> None:
+        self._total += 1
+
+    @command(atomic=True)
+    def go(self, way: str, refuse: bool = False) -> list[int]:
+        self._agreed = self._agreed or self.context
+        self._ways[way]()
+        if refuse:
+            del self._total
+            raise ValueError(way)
+        return [self._total, self._agreed.op]
+
+    def snapshot(self) -> bytes:
+        return encode_value(self._total)
+
+    def restore(self, chunks: Iterator[bytes]) -> None:
+        self._total = int.from_bytes(b"".join(chunks), "big")
+
+
+def test_what_leads_back_to_the_machine_does_so_after_an_atomic_command_that_raised() -> None:
+    machine = Rooted()
+    driver = Driver(machine)
+    assert driver.entry(Rooted.go.bind("add")) == Returned([1, 2])
+    assert driver.entry(Rooted.go.bind("add", True)) == Failed("ValueError")
+    assert driver.entry(Rooted.go.bind("add")) == Returned([2, 4])
+    assert driver.entry(Rooted.go.bind("add")) == Returned([3, 5])
+    restored = Rooted()
+    Executor(restored).restore(driver.executor.snapshot())
+    assert restored._total == machine._total == 3
 
 
 def test_a_defect_is_logged_where_it_happened_once_of_each_kind(caplog: pytest.LogCaptureFixture) -> None:
