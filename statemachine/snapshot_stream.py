@@ -38,6 +38,9 @@ def _pieces(header: bytes, sections: Iterable[Iterable[bytes]]) -> Iterator[byte
     yield header
     for section in sections:
         for chunk in section:
+            if not isinstance(chunk, (bytes, bytearray)):
+                # Others have lengths too, in items of several bytes: what is written of them could not be read again.
+                raise SnapshotError(f"a chunk of a snapshot must be bytes, and not a {type(chunk).__name__}")
             if not chunk:
                 continue
             if len(chunk) > _MAXIMUM_CHUNK_BYTES:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -386,6 +388,18 @@ class Lazy(StateMachine):
 
     def restore(self, chunks: Iterator[bytes]) -> None:
         self.items = [chunk.decode() for chunk in chunks]
+
+
+@pytest.mark.parametrize(
+    "given", [[memoryview(array("Q", [1, 2]))], [array("Q", [1, 2])], bytearray(3), [None, b"more"], "text"]
+)
+def test_what_is_no_bytes_is_refused_when_it_is_given_and_not_when_it_is_read(given: object) -> None:
+    class Careless(StateMachine):
+        def snapshot(self) -> bytes:
+            return cast("bytes", given)
+
+    with pytest.raises(SnapshotError, match="must be bytes, and not a"):
+        b"".join(Executor(Careless()).snapshot())
 
 
 def test_a_generator_captures_at_the_call_and_chunks_come_back_as_they_were() -> None:
