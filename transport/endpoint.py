@@ -71,7 +71,7 @@ class EndpointLimits:
 class _Peer:
     """A peer's address, what waits for it, and its large messages if it ever had any."""
 
-    __slots__ = ("address", "learnt", "part_at", "queue", "queue_bytes", "receiver", "sender")
+    __slots__ = ("address", "admitted", "learnt", "part_at", "queue", "queue_bytes", "receiver", "sender")
 
     def __init__(self, address: Address, learnt: bool) -> None:
         self.address = address
@@ -81,6 +81,7 @@ class _Peer:
         self.sender: FragmentSender | None = None
         self.receiver: FragmentReceiver | None = None
         self.part_at = 0  # when something about large messages came from it last
+        self.admitted = 0  # its place among those with large messages
 
     def release(self) -> bool:
         """Drop the state for large messages; whether any was under way."""
@@ -129,6 +130,8 @@ class Endpoint:
         self._learnt: OrderedDict[int, _Peer] = OrderedDict()
         self._waiting: dict[int, _Peer] = {}  # with whole messages for the next flush
         self._fragmenting: dict[int, _Peer] = {}  # with state for large messages
+        self._busy: dict[int, _Peer] = {}  # of those, with large messages under way: a few, where a thousand had some
+        self._admitted = 0
         self._learnt_fragmenting: OrderedDict[int, None] = OrderedDict()
         self._drops: Counter[str] = Counter()
         self._member_counts = FragmentCounts()
@@ -156,6 +159,7 @@ class Endpoint:
         self._known.pop(peer, None)
         self._learnt.pop(peer, None)
         self._waiting.pop(peer, None)
+        self._busy.pop(peer, None)
         fragmenting = self._fragmenting.pop(peer, None)
         if fragmenting is not None:
             fragmenting.release()
@@ -249,7 +253,7 @@ class Endpoint:
         Messages for one peer share datagrams. `now` is monotonic, in nanoseconds.
         """
         datagrams: list[tuple[bytes, Address]] = []
-        if self._fragmenting:
+        if self._busy:
             self._collect_parts(now)
         if not self._waiting:
             return datagrams
@@ -274,7 +278,7 @@ class Endpoint:
         if self._waiting:
             return 0
         deadline = NEVER
-        for peer in self._fragmenting.values():
+        for peer in self._busy.values():
             if peer.sender is not None:
                 deadline = min(deadline, peer.sender.deadline)
             if peer.receiver is not None:
@@ -318,6 +322,7 @@ class Endpoint:
             if kind == PROBE:
                 self._receiver(sender, peer).probe(body, incarnation)
             elif peer.sender is not None:  # a report, of no use once nothing is under way
+                self._busy[sender] = peer
                 peer.sender.report(body, now)
         except ValueError:
             self._drops["fragment"] += 1
@@ -342,7 +347,11 @@ class Endpoint:
 
     def _admit(self, number: int, peer: _Peer) -> None:
         """Count a peer among those with large messages; of clients, those longest without any make room."""
-        self._fragmenting[number] = peer
+        if number not in self._fragmenting:
+            self._admitted += 1
+            peer.admitted = self._admitted
+            self._fragmenting[number] = peer
+        self._busy[number] = peer
         if not peer.learnt:
             return
         order, limits = self._learnt_fragmenting, self._limits
@@ -352,15 +361,24 @@ class Endpoint:
             self._learnt_counts.held_bytes > limits.learnt_bytes and len(order) > 1
         ):
             oldest, _ = order.popitem(last=False)
+            self._busy.pop(oldest, None)
             if self._fragmenting.pop(oldest).release():
                 self._drops["fragmenting_full"] += 1
 
     def _collect_parts(self, now: int) -> None:
         """Put the reports, fragments and probes that are due beside the whole messages."""
-        for number, peer in self._fragmenting.items():
-            if peer.receiver is not None and now >= peer.receiver.deadline:
-                peer.queue += peer.receiver.parts(now)
-            if peer.sender is not None and now >= peer.sender.deadline:
-                peer.queue += peer.sender.parts(now)
+        for number, peer in sorted(self._busy.items(), key=_by_admission):
+            deadline = NEVER
+            for side in (peer.receiver, peer.sender):
+                if side is not None:
+                    if now >= side.deadline:
+                        peer.queue += side.parts(now)
+                    deadline = min(deadline, side.deadline)
             if peer.queue:
                 self._waiting[number] = peer
+            if deadline == NEVER:
+                del self._busy[number]
+
+
+def _by_admission(item: tuple[int, _Peer]) -> int:
+    return item[1].admitted

@@ -13,6 +13,7 @@ from tests.transport.network_run import identity
 from transport import DROP_REASONS, FIRST_CLIENT, NEVER, Endpoint, EndpointLimits, FragmentLimits, Framer
 
 CLIENT = FIRST_CLIENT + 5
+MILLISECOND = 1_000_000
 
 
 def _members() -> tuple[Endpoint, Endpoint]:
@@ -159,6 +160,27 @@ def test_what_all_clients_hold_together_is_bounded() -> None:
         few.receive(_first_fragments(CLIENT + number, number), "somewhere", 5)
     assert few.statistics().drops == {"fragmenting_full": 7}
     assert few.statistics().held_bytes < 4000
+
+
+def test_a_turn_looks_only_at_those_whose_large_messages_are_under_way() -> None:
+    server = Endpoint(identity(1))
+    large = bytes(5000)
+    for turn in (0, 1):
+        for number in range(50):
+            client = Endpoint(identity(CLIENT + number))
+            client.set_peer(1, "server")
+            client.send(1, large)
+            arrived = []
+            for now in range(turn * 1000 * MILLISECOND, (turn * 1000 + 30) * MILLISECOND, MILLISECOND):
+                for datagram, _ in client.flush(now):
+                    arrived += server.receive(datagram, number, now)
+                for datagram, to in server.flush(now):
+                    assert to == number
+                    client.receive(datagram, "server", now)
+            assert [message for _, _, message in arrived] == [large]
+            assert server.deadline == client.deadline == NEVER
+    assert len(server._fragmenting) == 50
+    assert not server._busy
 
 
 def test_a_new_address_of_a_member_takes_effect_at_once() -> None:
