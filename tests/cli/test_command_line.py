@@ -59,6 +59,36 @@ def test_misuse_is_one_line_and_exit_code_2(arguments: list[str], said: str) -> 
     assert "--help'" in line
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["call", "--timeout"],
+        ["read", "--timeout"],
+        ["status", "--timeout"],
+        ["soak", "--minutes"],
+        ["fuzz", "--minutes"],
+        ["fuzz", "--shrink-minutes"],
+    ],
+)
+def test_a_time_that_is_no_number_is_in_no_range(command: list[str]) -> None:
+    """A soak of that length found that all was well."""
+    result = CliRunner().invoke(main, [*command, "nan"])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert f"Invalid value for '{command[-1]}': 'nan' is not a number." in line
+
+
+@pytest.mark.parametrize("command", [["init"], ["inspect"], ["serve", "--id", "1", "--data"]])
+def test_a_directory_without_a_name_is_not_the_one_that_we_are_in(command: list[str], tmp_path: Path) -> None:
+    """`--data "$DATA"`, and nobody has set it: the journal was written to wherever the service was started."""
+    CliRunner().invoke(main, ["init", str(tmp_path)])
+    cluster = ["--cluster", str(tmp_path / "cluster.toml")] if command[0] == "serve" else []
+    result = CliRunner().invoke(main, [command[0], *cluster, *command[1:], ""])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "its name is empty" in line
+
+
 @pytest.mark.parametrize("command", [["status"], ["serve", "--id", "1", "--data", "d"], ["call", "add"]])
 def test_a_cluster_file_that_is_wrong_is_one_line_and_exit_code_1(command: list[str], tmp_path: Path) -> None:
     file = tmp_path / "cluster.toml"

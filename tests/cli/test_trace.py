@@ -132,6 +132,8 @@ def test_what_is_no_trace_is_one_line_and_exit_code_1(text: str, said: str, tmp_
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (["--from", "nan"], "--from nan is no time of a run"),
+        (["--to", "inf"], "--to inf is no time of a run"),
         (["--member", "9"], "--member: expected one of 1, 2, 3, found 9"),
         (["--from", "20", "--to", "10.5"], "--to 10.5 lies before --from 20"),
         (["--message", "Prepared"], "--message: expected one of Prepare, PrepareOk, "),

@@ -25,14 +25,14 @@ from statemachine import (
     queries_of,
 )
 from viewstamp.cli.errors import Failed
-from viewstamp.cli.options import cluster_option, json_option, machine_option
+from viewstamp.cli.options import Span, cluster_option, json_option, machine_option
 from viewstamp.cluster import Cluster
 from viewstamp.shell.client import open_client
 
 _timeout_option = click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Span(min=0, min_open=True),
     default=10.0,
     show_default=True,
     metavar="SECONDS",

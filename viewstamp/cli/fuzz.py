@@ -15,7 +15,7 @@ from viewstamp.cli.fuzz_campaign import Campaign
 from viewstamp.cli.fuzz_replay import Records, Teller
 from viewstamp.cli.fuzz_result import Job, Outcome, machine_of, quiet_logging
 from viewstamp.cli.fuzz_scenario import Keeper
-from viewstamp.cli.options import json_option, output_file
+from viewstamp.cli.options import Span, json_option, output_file
 from viewstamp.registry import protocol_names
 from viewstamp.simulation.run import WORLDS
 from viewstamp.simulation.verdict import Kind
@@ -68,7 +68,7 @@ def _seed_range(ctx: click.Context, param: click.Parameter, value: str | None) -
     help="What carries it out: a heap of events, for volume, or the Trio shell that services use.",
 )
 @click.option("--seeds", callback=_seed_range, metavar="A:B", help="Play seeds A to B - 1.")
-@click.option("--minutes", type=click.FloatRange(min=0.01), metavar="M", help="Play new seeds for so long (default 2).")
+@click.option("--minutes", type=Span(min=0.01), metavar="M", help="Play new seeds for so long (default 2).")
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Play this seed and no other: to see it again.")
 @click.option("--jobs", type=click.IntRange(1, 256), default=2, show_default=True, help="Processes at the same time.")
 @click.option(
@@ -107,7 +107,7 @@ def _seed_range(ctx: click.Context, param: click.Parameter, value: str | None) -
 )
 @click.option(
     "--shrink-minutes",
-    type=click.FloatRange(min=0.01),
+    type=Span(min=0.01),
     default=2.0,
     show_default=True,
     metavar="M",

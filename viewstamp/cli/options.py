@@ -6,7 +6,9 @@ import inspect
 import os
 import sys
 from importlib import import_module
+from math import isnan
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -57,6 +59,30 @@ def output_file(ctx: click.Context, param: click.Parameter, value: Path | None) 
     return value
 
 
+class Directory(click.Path):
+    """A directory that has a name: an empty one is a variable that nobody has set, and is not this very place."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        if not os.fspath(value):
+            self.fail("its name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Span(click.FloatRange):
+    """How long something may take, in seconds or minutes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. NaN is below no bound and above none, so every range would have it."""
+        number = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 cluster_option = click.option(
     "--cluster",
     "cluster",
@@ -74,4 +100,4 @@ machine_option = click.option(
     help="The state machine that the cluster replicates.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-directory_argument = click.Path(file_okay=False, path_type=Path)
+directory_argument = Directory()

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from statemachine import StateMachine
 from viewstamp.cli.errors import Failed
-from viewstamp.cli.options import cluster_option, json_option
+from viewstamp.cli.options import Span, cluster_option, json_option
 from viewstamp.cli.poll import Sighting, poll, primary_of
 from viewstamp.cluster import Cluster
 from viewstamp.replica.status import SnapshotStatus, Status, Transfer
@@ -32,7 +32,7 @@ _PLAIN_WIDTH = 160
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Span(min=0, min_open=True),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from math import isfinite
 from pathlib import Path
 
 import click
@@ -58,7 +59,9 @@ def trace_command(
     Example:
       viewstamp trace run.trace --member 1 --member 2 --from 1200 --message StartViewChange
     """
-
+    for option, time_ms in (("--from", from_ms), ("--to", to_ms)):
+        if time_ms is not None and not isfinite(time_ms):
+            raise Misused(f"{option} {time_ms:g} is no time of a run")
     if from_ms is not None and to_ms is not None and to_ms < from_ms:
         raise Misused(f"--to {to_ms:g} lies before --from {from_ms:g}: nothing can be between them")
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.status import Status
 
 from viewstamp.cli.errors import Failed, Interrupted
-from viewstamp.cli.options import json_option, output_file
+from viewstamp.cli.options import Span, json_option, output_file
 from viewstamp.cli.soak.result import Result, table_of
 from viewstamp.cli.soak.soak import Plan, Soak
 from viewstamp.registry import protocol_names
@@ -29,7 +29,7 @@ _PLAIN_WIDTH = 120
 @click.command("soak", short_help="Run real processes for a while behind a network that fails, and check everything.")
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True, max=24 * 60),
+    type=Span(min=0, min_open=True, max=24 * 60),
     default=1.0,
     show_default=True,
     metavar="M",
