@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import split
 
 from click.testing import CliRunner
 
@@ -28,6 +29,16 @@ def test_it_says_what_to_type_next(tmp_path: Path) -> None:
     for member in (1, 2, 3):
         assert f"viewstamp serve --cluster {file} --id {member} --data {tmp_path / f'data-{member}'}" in result.stdout
     assert f"viewstamp call --cluster {file} add 5" in result.stdout
+
+
+def test_what_it_says_can_be_typed_as_it_is_printed(tmp_path: Path) -> None:
+    directory = tmp_path / "the bank's"
+    result = CliRunner().invoke(main, ["init", str(directory)])
+    commands = [split(line) for line in result.stdout.splitlines() if line.startswith("  viewstamp ")]
+    assert len(commands) == 6
+    for command in commands:
+        assert command[2:4] == ["--cluster", str(directory / "cluster.toml")]
+    assert commands[0][-2:] == ["--data", str(directory / "data-1")]
 
 
 def test_data_in_memory_needs_no_directories(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -53,13 +54,14 @@ def init_command(
     where = ", data in memory only" if storage == "memory" else ""
     click.echo(f"Wrote {path}: cluster {cluster.name!r}, {replicas} members, protocol {protocol}{where}.\n")
     click.echo("Start every member, each in a terminal of its own (or on the machine that the file names):")
+    file = quote(str(path))
     for member in cluster.members:
-        data = f" --data {directory / f'data-{member.id}'}" if storage == "disk" else ""
-        click.echo(f"  viewstamp serve --cluster {path} --id {member.id}{data}")
+        data = f" --data {quote(str(directory / f'data-{member.id}'))}" if storage == "disk" else ""
+        click.echo(f"  viewstamp serve --cluster {file} --id {member.id}{data}")
     click.echo("\nThen use it:")
-    click.echo(f"  viewstamp status --cluster {path}")
-    click.echo(f"  viewstamp call --cluster {path} add 5")
-    click.echo(f"  viewstamp read --cluster {path} get")
+    click.echo(f"  viewstamp status --cluster {file}")
+    click.echo(f"  viewstamp call --cluster {file} add 5")
+    click.echo(f"  viewstamp read --cluster {file} get")
 
 
 def _write(path: Path, text: str) -> None:
