@@ -23,6 +23,13 @@ def test_help_lists_every_command_and_an_example() -> None:
     assert "Exit codes:" in result.stdout
 
 
+def test_nothing_at_all_is_answered_with_the_help() -> None:
+    result = CliRunner().invoke(main, [])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr == CliRunner().invoke(main, ["--help"]).stdout
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself_with_an_example(command: str) -> None:
     result = CliRunner().invoke(main, [command, "--help"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from viewstamp.cli.errors import Failed, one_line_errors
+from viewstamp.cli.errors import USAGE, Failed, one_line_errors
 
 _COMMANDS = {
     "call": "viewstamp.cli.call:call_command",
@@ -47,6 +47,13 @@ class CommandLine(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{_COMMANDS[cmd_name]} is not a command")
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Nothing at all is answered with the help; it is misuse still, for scripts."""
+        if not args:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(USAGE)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command asked for."""
