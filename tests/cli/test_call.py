@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from errno import ENOSPC
+from os import strerror
 from pathlib import Path
 
+import click
 import pytest
+import trio
 from click.testing import CliRunner, Result
 
-from viewstamp.cli import main
+from viewstamp.cli import call, main
 from viewstamp.cli.demo.members import free_ports
+from viewstamp.cli.errors import Failed
 
 
 @pytest.fixture
@@ -60,6 +65,24 @@ def test_a_call_without_an_answer_has_an_unknown_outcome(cluster_file: str) -> N
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert "no answer within 0.05 s: outcome unknown, it may yet be executed" in line
+
+
+def test_a_result_that_cannot_be_printed_was_executed_all_the_same(
+    cluster_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output is a file on a disk that is full."""
+
+    def full(text: str) -> None:
+        raise OSError(ENOSPC, strerror(ENOSPC))
+
+    async def answered(*arguments: object) -> int:
+        await trio.lowlevel.checkpoint()
+        return 5
+
+    monkeypatch.setattr(call, "_call", answered)
+    monkeypatch.setattr(click, "echo", full)
+    with pytest.raises(Failed, match="add: executed, but the result cannot be printed: No space left on device"):
+        main(["call", "--cluster", cluster_file, "add", "5"], standalone_mode=False)
 
 
 def test_a_read_without_an_answer(cluster_file: str) -> None:

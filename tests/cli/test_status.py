@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from viewstamp.cli import main
+from viewstamp.cli import main, status
 from viewstamp.cli.demo.members import free_ports
 from viewstamp.cli.poll import primary_of
 from viewstamp.cli.status import differences
@@ -64,6 +68,35 @@ def test_a_name_in_brackets_is_shown_as_it_is(tmp_path: Path, name: str) -> None
     CliRunner().invoke(main, ["init", str(tmp_path), "--name", name])
     table = CliRunner().invoke(main, ["status", "--cluster", str(tmp_path / "cluster.toml"), "--timeout", "0.05"])
     assert f"{name} (vsr)" in table.stdout
+
+
+def test_a_terminal_that_lacks_a_character_of_a_name_gets_an_escape(tmp_path: Path) -> None:
+    CliRunner().invoke(main, ["init", str(tmp_path), "--name", "zürich"])
+    arguments = ["status", "--cluster", str(tmp_path / "cluster.toml"), "--timeout", "0.05"]
+    done = subprocess.run(
+        [sys.executable, "-m", "viewstamp", *arguments],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "z\\xfcrich (vsr)" in done.stdout
+    assert done.stderr.startswith("viewstamp: error: no primary")
+
+
+def test_a_table_that_finds_no_room_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output is a file on a disk that is full."""
+
+    def full(cluster: object, seen: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(status, "_print_table", full)
+    (port,) = free_ports(1)
+    CliRunner().invoke(main, ["init", str(tmp_path), "--replicas", "1", "--base-port", str(port)])
+    arguments = ["status", "--cluster", str(tmp_path / "cluster.toml"), "--timeout", "0.05"]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stderr) == (1, "viewstamp: error: No space left on device\n")
 
 
 def test_ctrl_c_while_a_member_is_silent_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def call_command(
     """
     command = _named(machine, commands_of(machine), method, "command")
     result = _carried_out(_call, cluster, machine, command, _parsed(arguments), timeout_s)
-    _print(result, as_json)
+    _print(method, result, as_json)
 
 
 @click.command(
@@ -98,7 +98,7 @@ def read_command(
     """
     query = _named(machine, queries_of(machine), method, "query")
     result = _carried_out(_read, cluster, machine, query, _parsed(arguments), timeout_s)
-    _print(result, as_json)
+    _print(method, result, as_json)
 
 
 async def _call(
@@ -180,11 +180,15 @@ def _parse(argument: str) -> object:
         return argument
 
 
-def _print(result: object, as_json: bool) -> None:
-    if not as_json and isinstance(result, str):
-        click.echo(result)
-    else:
-        click.echo(json.dumps(result, default=_plain, ensure_ascii=False))
+def _print(method: str, result: object, as_json: bool) -> None:
+    plain = not as_json and isinstance(result, str)
+    try:
+        click.echo(result if plain else json.dumps(result, default=_plain, ensure_ascii=False))
+    except BrokenPipeError:
+        raise  # Nobody reads it any more, and nothing is to be said.
+    except OSError as error:
+        # Without a word of it, whoever sees that it failed may do it again.
+        raise Failed(f"{method}: executed, but the result cannot be printed: {error.strerror}") from error
 
 
 def _plain(value: object) -> object:

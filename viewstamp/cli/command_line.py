@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -64,8 +66,16 @@ class CommandLine(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Read what stands before the command's name."""
+        print_what_there_is(sys.stdout)
         with one_line_errors():
             return super().make_context(info_name, args, parent, **extra)
+
+
+def print_what_there_is(stream: object) -> None:
+    """A character that the terminal's encoding lacks, in a cluster's name or a path, is shown as an escape: printing a
+    table would end in a UnicodeEncodeError."""
+    if isinstance(stream, TextIOWrapper) and (stream.errors == "strict" or stream.encoding.lower() != "utf-8"):
+        stream.reconfigure(errors="backslashreplace")
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ EXPECTED = (
     SupersededError,
     UnknownProtocolError,
 )
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Failed(click.ClickException):
@@ -89,6 +91,10 @@ def one_line_errors() -> Iterator[None]:
         raise Failed(error.strerror or str(error)) from error  # Without the number that an OSError begins with.
     except EXPECTED as error:
         raise Failed(str(error)) from error
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise Failed(error.strerror or str(error)) from error
     except KeyboardInterrupt as error:
         raise Interrupted from error
     except BaseExceptionGroup as group:
