@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from click.testing import CliRunner
 
 from viewstamp.cli import main, status
 from viewstamp.cli.demo.members import free_ports
-from viewstamp.cli.poll import primary_of
+from viewstamp.cli.poll import Sighting, primary_of
 from viewstamp.cli.status import differences
+from viewstamp.cluster import Cluster
 from viewstamp.replica.status import Status
 from viewstamp.shell.client import Client
 
@@ -97,6 +99,28 @@ def test_a_table_that_finds_no_room_is_one_line(tmp_path: Path, monkeypatch: pyt
     arguments = ["status", "--cluster", str(tmp_path / "cluster.toml"), "--timeout", "0.05"]
     result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, result.stderr) == (1, "viewstamp: error: No space left on device\n")
+
+
+@pytest.mark.parametrize(("columns", "tables"), [(200, 1), (80, 2), (20, 2)])
+def test_a_narrow_terminal_shows_all_that_a_wide_one_does(
+    columns: int, tables: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Squeezed into 80 characters, the table had no room for the roles, nor for which member is meant."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    cluster = Cluster.make("till", "vsr", [("127.0.0.1", port) for port in (1, 2, 3)])
+    far = replace(status_of(1, view=1234, primary=1), op=10**7, commit=10**7, applied=10**7)
+    behind = replace(far, member=2, role="backup", status="state-transfer", applied=10**7 - 50_000)
+    silence_ns = {"3": 754 * 10**9, "2": 1_234_567}
+    seen = {1: Sighting(replace(far, silence_ns=silence_ns), 0, 0), 2: Sighting(behind, 0, 0)}
+    status._print_table(cluster, seen)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert shown.count("member") == tables
+    for text in ("primary", "backup", "state-transfer", "no answer", "1234", "50000", "1.2 ms", "754 s", "clock skew"):
+        assert text in shown
+    assert "…" not in shown
+    if columns > 20:
+        assert max(len(line.rstrip()) for line in shown.splitlines()) <= columns
 
 
 def test_ctrl_c_while_a_member_is_silent_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

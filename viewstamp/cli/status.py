@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import click
@@ -11,6 +11,7 @@ import trio
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from statemachine import StateMachine
@@ -18,12 +19,14 @@ from viewstamp.cli.errors import Failed
 from viewstamp.cli.options import Span, cluster_option, json_option
 from viewstamp.cli.poll import Sighting, poll, primary_of
 from viewstamp.cluster import Cluster
+from viewstamp.protocol import SECOND
 from viewstamp.replica.status import SnapshotStatus, Status, Transfer
 from viewstamp.shell.client import open_client
 from viewstamp.shell.reminder import refusals
 
 _MILLISECOND = 1_000_000
 _PLAIN_WIDTH = 160
+_WIDEST = 1_000
 
 
 @click.command("status", short_help="Show every member, and why there is no primary.")
@@ -139,34 +142,58 @@ def _lag(applied: int, seen: Mapping[int, Sighting]) -> int:
 
 
 _LONG_PAUSE_NS = 10 * _MILLISECOND
+_LONG_AGO_NS = 10 * SECOND
 _NUMBERS = ("view", "op", "commit", "applied", "lag")
+_STANDING = ("role", "status", *_NUMBERS)
+_SURROUNDINGS = ("last heard", "clock skew", "journal", "snapshot")
+_TEXTS = ("member", "role", "status")
 
 
 def _print_table(cluster: Cluster, seen: Mapping[int, Sighting]) -> None:
-    table = Table(title=escape(f"{cluster.name} ({cluster.protocol})"), box=SIMPLE_HEAD, title_justify="left")
-    for name in ("member", "role", "status"):
-        table.add_column(name)
-    for name in (*_NUMBERS, "last heard", "clock skew", "journal", "snapshot"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for member in cluster.members:
-        row = _row(member.id, seen)
-        heard = _milliseconds(row["last_heard_ms"])
-        if member.id in seen:
-            numbers = [str(row[name]) for name in _NUMBERS]
-            skew, size = _milliseconds(row["clock_skew_ms"]), _size(seen[member.id].status.journal_bytes)
-            held = _snapshot(seen[member.id].status.snapshot)
-            table.add_row(str(member.id), str(row["role"]), str(row["status"]), *numbers, heard, skew, size, held)
-        else:
-            table.add_row(str(member.id), "?", "no answer", *("" for _ in _NUMBERS), heard, "", "", "")
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PLAIN_WIDTH)
-    console.print(table)
+    width = console.width if console.is_terminal else _PLAIN_WIDTH
+    rows = [_cells(member.id, seen) for member in cluster.members]
+    title = escape(f"{cluster.name} ({cluster.protocol})")
+    tables = [_table(title, (*_STANDING, *_SURROUNDINGS), rows)]
+    if _width_of(tables[0], console) > width:  # Squeezed, it would lose who is primary first.
+        tables = [_table(title, _STANDING, rows, padding=0), _table(None, _SURROUNDINGS, rows, padding=0)]
+    console = Console(width=max(width, *(_width_of(table, console) for table in tables)))
+    for table in tables:
+        console.print(table)
     for number, sighting in seen.items():
         if sighting.status.waiting:
             console.print(f"member {number}: {sighting.status.waiting}", markup=False, highlight=False)
         for line in (*_snapshot_lines(sighting.status.snapshot), *refusals(sighting.status)):
             console.print(f"member {number}: {line}", markup=False, highlight=False)
+
+
+def _cells(member: int, seen: Mapping[int, Sighting]) -> dict[str, str]:
+    """A member for people, by the names of the columns."""
+    row = _row(member, seen)
+    cells = {"member": str(member), "last heard": _ago(_last_heard_ns(member, seen))}
+    if member not in seen:
+        return cells | {"role": "?", "status": "no answer"}
+    cells |= {name: str(row[name]) for name in _STANDING}
+    status = seen[member].status
+    return cells | {
+        "clock skew": f"{row['clock_skew_ms']} ms",
+        "journal": _size(status.journal_bytes),
+        "snapshot": _snapshot(status.snapshot),
+    }
+
+
+def _table(title: str | None, columns: Sequence[str], rows: Sequence[Mapping[str, str]], *, padding: int = 1) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, padding))
+    for name in ("member", *columns):
+        table.add_column(name, justify="left" if name in _TEXTS else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row.get(name, "") for name in ("member", *columns)))
+    return table
+
+
+def _width_of(table: Table, console: Console) -> int:
+    """How many characters it takes when nothing is cut off."""
+    return Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
 
 
 def _snapshot(snapshot: SnapshotStatus) -> str:
@@ -194,8 +221,10 @@ def _transfer(transfer: Transfer) -> str:
     return f"member {transfer.member}, up to op {transfer.op}: {share} % of {_size(transfer.size)}"
 
 
-def _milliseconds(value: object) -> str:
-    return "" if value is None else f"{value} ms"
+def _ago(time_ns: int | None) -> str:
+    if time_ns is None:
+        return ""
+    return f"{time_ns / SECOND:.0f} s" if time_ns >= _LONG_AGO_NS else f"{time_ns / _MILLISECOND:.1f} ms"
 
 
 def _size(size_bytes: int) -> str:
