@@ -9,10 +9,12 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 import viewstamp
 from viewstamp.cli.demo.members import free_ports
@@ -45,6 +47,22 @@ async def test_the_example_of_the_readme_runs_as_written(tmp_path: Path) -> None
             assert sorted([await hear.receive() for _ in sums]) == sums
             assert await _run(tmp_path, capture_stdout=True) == "20\n"
             nursery.cancel_scope.cancel()
+
+
+async def test_the_test_that_the_guide_shows_passes_as_written(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster in memory, of the account with which the guide to state machines begins."""
+    guide = (ROOT / "docs" / "state-machines.md").read_text(encoding="utf-8")
+    account, *_ = re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    shown = re.search(r"^### Whole clusters in a test\n.*?^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    assert shown is not None, "the guide has lost its test"
+    bank = ModuleType("bank")
+    monkeypatch.setitem(sys.modules, "bank", bank)
+    exec(account, vars(bank))
+    program: dict[str, Any] = {}
+    exec(shown[1], program)
+    await program["test_an_account_survives_its_primary"](autojump_clock)
 
 
 async def _serve(folder: Path, member: int, told: trio.MemorySendChannel[int]) -> None:
