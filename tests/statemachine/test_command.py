@@ -58,6 +58,17 @@ def test_types_carry_parameters_and_result() -> None:
     call(Counter.add, "five")  # type: ignore[arg-type]  # the point of the test
 
 
+def test_empty_brackets_change_nothing() -> None:
+    class Till(StateMachine):
+        @command()
+        def pay(self, amount: int) -> int:
+            return -amount
+
+    assert_type(call(Till.pay, 5), Callable[[], int])
+    assert Till().pay(5) == -5
+    assert not Till.pay.atomic
+
+
 def test_an_instance_has_the_plain_method() -> None:
     counter = Counter()
     assert counter.add(2) == 2
