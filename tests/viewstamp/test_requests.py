@@ -136,6 +136,21 @@ def test_a_confirmed_read_waits_for_the_state_machine() -> None:
     assert [answer.number for answer in answers if isinstance(answer, QueryReply)] == [5]
 
 
+def test_more_reads_than_are_good_for_a_turn_are_served_in_several() -> None:
+    """In their order; and one that waits for the state machine, between them, does not stop those behind it."""
+    _, requests, answers = member()
+    for number in range(1, 301):
+        requests.query(CLIENT, Query(number, Counter.get.bind()), NOW)
+    requests.reads([ReadReady(number, 1 if number == 3 else 0) for number in range(1, 301)])
+    served = []
+    for _ in range(3):
+        requests.serve_reads()
+        served.append((len(answers), requests.more_reads))
+    assert served == [(128, True), (256, True), (299, False)]
+    assert [answer.number for answer in answers if isinstance(answer, QueryReply)] == [1, 2, *range(4, 301)]
+    assert requests.pending
+
+
 def test_promises_leave_when_what_they_promise_is_durable() -> None:
     """The protocol's second write is the third here: founding and snapshots write between them."""
     writes = Writes()

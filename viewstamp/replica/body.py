@@ -269,7 +269,7 @@ class Replica:
                 else:
                     turn.more = True  # A primary waits for what this backup writes and promises: let that go first.
             # A reply can let a local caller's next request go: it must not sit here until something else happens.
-            turn.more |= self._home.exchange(now)
+            turn.more |= self._home.exchange(now) or requests.more_reads
             self._snapshots.close(now, turn)
         turn.writes = writes.take_issued()
         turn.completions = self.session.take_completions()
