@@ -9,14 +9,13 @@ from struct import Struct
 from zlib import crc32
 
 from transport.endpoint import Endpoint
-from transport.fragment_format import FRAGMENT, FRAGMENT_HEAD, PART, PART_BYTES
+from transport.fragment_format import FRAGMENT, PART, PART_BYTES
 from transport.frame import HEADER_BYTES
 from transport.interface import Address
 from transport.packing import WHOLE
 
 _REMEMBERED = 100_000
 _FRAGMENT_KEY = Struct(">QII")  # number, checksum and length of the message: how FRAGMENT_HEAD begins
-_FRAGMENT_KEY_BYTES = FRAGMENT_HEAD.size
 
 
 class ListeningEndpoint(Endpoint):
