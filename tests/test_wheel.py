@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -13,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOT_SHIPPED = {"tests", "bench", "docs"}
+FILES = ("CHANGELOG.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "pyproject.toml")
 PACKAGES = sorted(path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name not in NOT_SHIPPED)
 IMPORT_ALL = """
 import sys
@@ -43,16 +45,16 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy, since a build leaves folders beside its sources."""
+    """A wheel built, by way of a source distribution, from a copy: a build leaves folders beside its sources."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in FILES:
         shutil.copy(ROOT / name, source)
     for name in (*PACKAGES, *NOT_SHIPPED):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(folder), cwd=source)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), cwd=source)
     (built,) = folder.glob("viewstamp-*-py3-none-any.whl")
     return built
 
@@ -66,6 +68,18 @@ def test_the_wheel_holds_every_module_marker_and_the_licence(wheel: Path) -> Non
     assert any(name.endswith("/licenses/LICENSE") for name in held)
     tops = {name.partition("/")[0] for name in held}
     assert {top for top in tops if not top.endswith(".dist-info")} == set(PACKAGES)
+
+
+@pytest.mark.slow
+def test_the_source_distribution_holds_what_its_tests_and_its_readers_need(wheel: Path) -> None:
+    """Left to itself, the build takes the four test files at the top of their folder, and no documentation."""
+    (archive,) = wheel.parent.glob("viewstamp-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        held = {name.partition("/")[2] for name in opened.getnames()}
+    folders = [path for name in (*PACKAGES, *NOT_SHIPPED) for path in (ROOT / name).rglob("*")]
+    sources = {path.relative_to(ROOT).as_posix() for path in folders if path.suffix in (".py", ".md", ".toml", ".txt")}
+    assert {*FILES, *sources} - held == set()
+    assert not any(name.endswith(".pyc") for name in held)
 
 
 @pytest.mark.slow
