@@ -40,16 +40,16 @@ class Addresses:
     async def resolve_all(self) -> None:
         """Resolve every member once, for a while at most. What is not known then is tried again in the background."""
         with trio.move_on_after(_LOOK_UP_S):
-            await self._resolve_each(self._members)
+            await self._resolve_all()
         for member, where in self._members.items():
             if self._endpoint.address_of(member) is None and member not in self._unresolved:
                 _log.warning("member %d: %s has not resolved in %g s; trying again", member, where.host, _LOOK_UP_S)
                 self._unresolved.add(member)
 
-    async def _resolve_each(self, members: Iterable[int]) -> None:
+    async def _resolve_all(self) -> None:
         """Beside each other: one name whose server does not answer must not hold up the others."""
         async with trio.open_nursery() as nursery:
-            for member in members:
+            for member in self._members:
                 nursery.start_soon(self._resolve, member)
 
     async def _resolve(self, member: int) -> None:
@@ -65,16 +65,21 @@ class Addresses:
         self._endpoint.set_peer(member, address)
 
     async def keep_fresh(self, silence: Callable[[], Mapping[int, int]]) -> None:
-        """Again and again: resolve the names of members that have been silent, or never resolved."""
-        named = [member for member, where in self._members.items() if not _is_literal(where.host)]
-        if not named and not self._unresolved:
-            return
+        """Again and again: resolve the names of members that have been silent, or never resolved.
+
+        Each by itself: a system's resolver takes half a minute to give up a name, and another member's, which has moved
+        meanwhile, is not to wait for that.
+        """
+        async with trio.open_nursery() as nursery:
+            for member, where in self._members.items():
+                if not _is_literal(where.host):
+                    nursery.start_soon(self._keep_fresh, member, silence)
+
+    async def _keep_fresh(self, member: int, silence: Callable[[], Mapping[int, int]]) -> None:
         while True:
             await trio.sleep(_CHECK_S)
-            silent = silence()
-            await self._resolve_each(
-                [m for m in named if m in self._unresolved or silent.get(m, _SILENT_NS) >= _SILENT_NS]
-            )
+            if member in self._unresolved or silence().get(member, _SILENT_NS) >= _SILENT_NS:
+                await self._resolve(member)
 
 
 async def listen_on_ipv6(hosts: Iterable[str]) -> bool:
