@@ -89,3 +89,16 @@ def test_every_module_of_the_wheel_can_be_imported_outside_the_checkout(wheel: P
     command = (sys.executable, "-W", "error", "-c", IMPORT_ALL, str(site), *PACKAGES)
     count = run(*command, cwd=tmp_path, PYTHONPATH=str(site), PYTHONDONTWRITEBYTECODE="1")
     assert int(count) > len(PACKAGES)
+
+
+@pytest.mark.slow
+def test_an_editable_install_is_a_path_that_type_checkers_follow(wheel: Path, tmp_path: Path) -> None:
+    """`make` installs that way, and whoever writes a service with its environment has mypy find our types."""
+    source = wheel.parent / "source"
+    build = "import sys; from setuptools.build_meta import build_editable; build_editable(sys.argv[1])"
+    run(sys.executable, "-c", build, str(tmp_path), cwd=source)
+    (built,) = tmp_path.glob("*.whl")
+    with ZipFile(built) as opened:
+        (path,) = [name for name in opened.namelist() if ".dist-info/" not in name]
+        assert path.endswith(".pth")
+        assert opened.read(path).decode().strip() == str(source)
