@@ -14,10 +14,10 @@ from statemachine.errors import NotExecutedError
 from tests.protocol.toy import SingleMemberLog
 from tests.viewstamp.running import Account, unstarted
 from transport.codec import MessageCodec
-from viewstamp.protocol import MILLISECOND, SECOND, Core
+from viewstamp.protocol import MILLISECOND, SECOND, Core, Time
 from viewstamp.registry import protocol_class
-from viewstamp.replica import Replica
-from viewstamp.simulation.inhabitants import SimulatedClient
+from viewstamp.replica import Replica, Turn
+from viewstamp.simulation.inhabitants import Node, SimulatedClient
 from viewstamp.simulation.world import World
 from viewstamp.wire import BODY_MESSAGES, Reply, Request
 
@@ -256,3 +256,38 @@ async def test_under_trio(autojump_clock: MockClock, core_class: type[Core], mem
                     assert await client.call(add, 1) == expected
                     assert await client.read(Account.read_balance) == expected
                 over.set()
+
+
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+def test_a_backup_that_always_has_something_to_write_executes_all_the_same(protocol: str) -> None:
+    """Its disk needs most of a turn and the primary's does not: each of its turns has a write and a promise."""
+    world = World(7, members=3, core_class=protocol_class(protocol), machine=Counter)
+    world.start_all()
+    assert world.run_until(lambda: world.primary is not None and all(r.ready for r in world.running), 5 * SECOND)
+    lead = world.nodes[world.primary or 0]
+    slow = world.nodes[lead.member % 3 + 1]
+    primary, backup = leader(world), slow.replica
+    assert backup is not None
+    primary.session.call(ADD, world.now)
+    world._finish(lead)
+    assert world.run_until(lambda: applied_value(backup) == 1, SECOND)
+    now = world.time
+
+    def deliver(turn: Turn, source: Node, to: Node) -> None:
+        for datagram, address in turn.datagrams:
+            if address == to.address and to.replica is not None:
+                to.replica.receive(datagram, source.address, now)
+
+    for _ in range(20):
+        now = Time(now.monotonic + 3 * MILLISECOND, now.wall + 3 * MILLISECOND)
+        primary.session.call(ADD, now.monotonic)
+        for _ in range(3):
+            turn = primary.finish(now)
+            deliver(turn, lead, slow)
+            if turn.writes:
+                primary.written(turn.writes[-1][0], now)
+        turn = backup.finish(now)
+        assert turn.writes
+        deliver(turn, slow, lead)
+        backup.written(turn.writes[-1][0], now)
+    assert applied_value(backup) > 10

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from statemachine import Executor, SnapshotError, StateMachine
 from statemachine.sessions import MAXIMUM_REPLIES_BYTES
-from viewstamp.protocol import SNAPSHOT_DIGEST_BYTES, Core, Entry, Snapshot, Viewstamp
+from viewstamp.protocol import MILLISECOND, SNAPSHOT_DIGEST_BYTES, Core, Entry, Snapshot, Viewstamp
+
+_GIVES_WAY_NS = 10 * MILLISECOND
 
 
 class Applied:
@@ -20,6 +22,7 @@ class Applied:
         self.viewstamp = Viewstamp(0, 0)
         self.stamp = 0
         self.restoring: Snapshot | None = None
+        self._gives_way_since: int | None = None
         if snapshot is not None:
             self.stand_at(snapshot)
 
@@ -34,11 +37,22 @@ class Applied:
         """Whether there is anything to apply."""
         return commit > self.executor.applied and self.restoring is None
 
+    def gives_way(self, now: int) -> bool:
+        """Whether a backup that has promises or writes to hand over, for which its primary waits, executes later.
+
+        Not for long: where a sync takes most of a turn there is something of the kind in each, and as long as commands
+        come in nothing would be executed. Monotonic nanoseconds.
+        """
+        if self._gives_way_since is None:
+            self._gives_way_since = now
+        return now - self._gives_way_since < _GIVES_WAY_NS
+
     def advance(self, core: Core, upto: int, executed: Callable[[Sequence[Entry], Sequence[bytes]], None]) -> int:
         """Execute entries up to op `upto`, beyond what is applied, and hand them over with their replies.
 
         Returns their size in bytes.
         """
+        self._gives_way_since = None
         entries = core.entries(self.executor.applied + 1, upto)
         executed(entries, self.executor.apply(entries))
         last = entries[-1]

@@ -264,10 +264,10 @@ class Replica:
                 self._carry_out(core.drain(), core, requests)
             kept = writes.promised and writes.send_kept(self._send)
             if self._applied.is_behind(self._commit):
-                if requests.leads or not (kept or writes.issued):
-                    self._apply(core, requests)
-                else:
+                if not requests.leads and (kept or writes.issued) and self._applied.gives_way(now.monotonic):
                     turn.more = True  # A primary waits for what this backup writes and promises: let that go first.
+                else:
+                    self._apply(core, requests)
             # A reply can let a local caller's next request go: it must not sit here until something else happens.
             turn.more |= self._home.exchange(now) or requests.more_reads
             self._snapshots.close(now, turn)
