@@ -83,6 +83,7 @@ class Driven:
         self.supersede = 0
         self.wanted: Wanted | None = None
         self.restored: list[Snapshot] = []
+        self._told_commit = 0
         self.done = 0
         self.core = self.protocol(self.configuration, me, origin or Founded(self.vector), Random(seed), self.now)
         self._turn()
@@ -152,6 +153,14 @@ class Driven:
         self.core.tick(self.now)
         self._turn()
 
+    def wait_busy(self, duration_ns: int, step_ns: int) -> None:
+        """Time passes, and a command comes with each step; the replica is woken only where it wants to be."""
+        for _ in range(duration_ns // step_ns):
+            self.now = self._later(step_ns)
+            if self.core.deadline <= self.now.monotonic:
+                self.tick()
+            self.propose("x")
+
     def finish_write(self) -> None:
         """The oldest write under way becomes durable."""
         write = self.writes.pop(0)
@@ -210,7 +219,12 @@ class Driven:
     # The turn.
 
     def _turn(self) -> Effects:
+        pending = self.core.pending
         effects = self.core.drain()
+        told = (effects.sends, effects.promises, effects.write, effects.reads, effects.transitions, effects.restore)
+        changed = effects.commit != self._told_commit or effects.wanted != self.wanted or effects.supersede
+        assert pending or not (any(told) or changed), "a body would have let this turn go by"
+        self._told_commit = effects.commit
         self.outbox += [(send.to, send.message) for send in effects.sends]
         if effects.write is not None:
             self.writes.append(effects.write)
