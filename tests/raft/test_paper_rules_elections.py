@@ -419,6 +419,14 @@ def test_d6_2_a_leader_that_a_majority_answers_stays(members: int, answering: in
         assert server.leads is stays
 
 
+def test_d6_2_ours_commands_do_not_put_its_doubt_off() -> None:
+    server = leader(1)
+    for follower in (2, 3):
+        server.acknowledge(follower, 1)
+    server.wait_busy(SECOND // 2, 20 * MILLISECOND)
+    assert not server.leads
+
+
 def test_d6_2_ours_a_leader_whose_disk_hangs_steps_down() -> None:
     server = leader(1)
     server.eager = False

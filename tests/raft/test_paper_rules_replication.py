@@ -291,6 +291,20 @@ def test_5_3_a_refusal_of_what_has_been_acknowledged_since_is_ignored() -> None:
     assert [message.prev_index for to, message in server.sent(AppendEntries) if to == 2] == [3, 4], "pipelined still"
 
 
+def test_5_3_ours_back_tracking_never_goes_below_what_is_known_to_agree() -> None:
+    """A term that a follower has at the index it refuses can begin before what it has acknowledged."""
+    server = leader(3, log(1, 2, 2))
+    server.propose("a", "b")
+    server.acknowledge(2, 3)
+    server.forget()
+    behind = restarted(2, 3, log(1, 2, 2, 2, 2))
+    behind.receive(1, heartbeat(3, (5, 3)))
+    refusal = behind.last(Rejected)
+    assert refusal.hint == 2
+    server.receive(2, refusal)
+    assert [message.prev_index for to, message in server.sent(AppendEntries) if to == 2] == [3]
+
+
 # When to commit (5.4.2).
 
 
@@ -342,6 +356,15 @@ def test_ours_a_full_pipeline_refuses_proposals() -> None:
     assert server.propose("c") == 0
     server.acknowledge(2, 2)
     assert server.propose("c") == 4
+
+
+def test_ours_what_is_committed_makes_room_in_the_pipeline() -> None:
+    """In bytes too: a leader that only ever added to them would take no more commands after a while."""
+    server = leader(1, configuration=Configuration((1, 2, 3), limits=Limits(pipeline_bytes=400)))
+    server.acknowledge(2, 1)
+    for index in range(2, 30):
+        assert server.propose("a") == index
+        server.acknowledge(2, index)
 
 
 def test_ours_a_lost_window_is_found_out_by_the_next_heartbeat() -> None:

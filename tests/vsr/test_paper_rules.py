@@ -311,6 +311,13 @@ def test_4_1_ours_a_primary_that_hears_no_majority_stops_acting_and_gives_way() 
     assert primary.sent(Commit) == []
 
 
+def test_4_1_ours_commands_do_not_put_its_doubt_off() -> None:
+    """Each PREPARE makes the next heartbeat needless, and so it must not be the heartbeat alone that wakes it."""
+    primary = Driven(1)
+    primary.wait_busy(SECOND // 2, 20 * MILLISECOND)
+    assert not primary.leads
+
+
 def test_4_1_ours_a_primary_whose_disk_hangs_gives_way() -> None:
     primary = Driven(1, eager=False)
     primary.finish_writes()
@@ -432,6 +439,16 @@ def test_4_4_ours_one_wrong_clock_cannot_run_away_with_agreed_time() -> None:
     primary.now = primary.now._replace(wall=WALL + 3600 * SECOND)
     primary.propose("b")
     assert primary.core.entry(2).stamp <= WALL + 2 * SECOND
+
+
+def test_4_4_ours_nor_can_that_of_a_new_primary_which_has_followed_another() -> None:
+    backup = Driven(2)
+    backup.receive(1, Prepare(0, entries(1, 1), 0, 0))
+    backup.now = backup.now._replace(wall=WALL + 3600 * SECOND)
+    backup.receive(3, DoViewChange(1, 0, 0, 0, VECTOR))
+    assert backup.leads
+    backup.propose("b")
+    assert backup.core.entry(2).stamp <= WALL + 2 * SECOND
 
 
 def test_6_2_requests_of_one_turn_share_one_prepare_and_one_write() -> None:

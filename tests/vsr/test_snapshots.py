@@ -202,6 +202,31 @@ def test_5_2_ours_what_was_acknowledged_while_a_snapshot_came_is_not_dropped_for
     assert backup.restored == []
 
 
+def test_5_2_ours_nor_what_a_late_page_has_joined_to_prepares_that_came_early() -> None:
+    """The page alone ends before the snapshot, the PREPAREs behind it reach beyond: op 14 is acknowledged."""
+    backup, question = laggard()
+    backup.receive(1, offer(question, snapshot(10), 20))
+    backup.receive(1, Prepare(0, entries(7, 14), 1, 0))
+    backup.receive(1, page(question, 2, 6, op=20))
+    assert backup.last(PrepareOk).op == 14
+    backup.fetched(snapshot(10))
+    assert (backup.op, backup.disk.last_op) == (14, 14)
+    assert backup.restored == []
+
+
+def test_5_2_ours_nor_for_one_of_what_has_been_compacted_meanwhile() -> None:
+    """As before, and then op 14 is committed, and in a snapshot of the backup's own."""
+    backup, question = laggard()
+    backup.receive(1, offer(question, snapshot(10), 20))
+    backup.receive(1, Prepare(0, entries(7, 14), 1, 0))
+    backup.receive(1, page(question, 2, 6, op=20))
+    backup.receive(1, Commit(0, 20, 14, 0))
+    backup.compact(14)
+    backup.fetched(snapshot(10))
+    assert (backup.op, backup.base) == (14, 14)
+    assert backup.restored == []
+
+
 def test_5_2_ours_a_late_page_makes_a_snapshot_needless() -> None:
     """The answer to the first question was slow; that to the second offered a snapshot."""
     backup, question = laggard()
