@@ -177,6 +177,16 @@ def _() -> list[Change]:
     return [(view_change, "on_do_view_change", on_do_view_change)]
 
 
+@mutant("PREPAREOK of an earlier view counts in a later one of the same primary", HISTORY)
+def _() -> list[Change]:
+    original = normal.on_prepare_ok
+
+    def on_prepare_ok(r: Replica, sender: int, message: PrepareOk) -> None:
+        original(r, sender, replace(message, view=max(message.view, r.view)))
+
+    return [(normal, "on_prepare_ok", on_prepare_ok)]
+
+
 @mutant("half of an even number of members is a quorum", HISTORY)
 def _() -> list[Change]:
     return [(Configuration, "quorum", property(lambda self: (len(self.members) + 1) // 2))]
@@ -261,6 +271,29 @@ def _() -> list[Change]:
     def on_start_view(r: Replica, sender: int, message: StartView) -> None:
         if message.view == r.view and r.status is Status.NORMAL and sender == r.primary_of(r.view):
             r.truncate(message.op)
+        original(r, sender, message)
+
+    return [(view_change, "on_start_view", on_start_view)]
+
+
+@mutant("what the primary said in an earlier view is taken for what it says in this one", HISTORY)
+def _() -> list[Change]:
+    original = normal.heard_primary
+
+    def heard_primary(r: Replica, sender: int, view: int, op: int, number: int) -> bool:
+        same = r.primary_of(view) == r.primary_of(r.view)
+        return original(r, sender, max(view, r.view) if same else view, op, number)
+
+    return [(normal, "heard_primary", heard_primary)]
+
+
+@mutant("STARTVIEW of an earlier view of the same primary is taken", HISTORY)
+def _() -> list[Change]:
+    original = view_change.on_start_view
+
+    def on_start_view(r: Replica, sender: int, message: StartView) -> None:
+        if r.primary_of(message.view) == r.primary_of(r.view):
+            message = replace(message, view=max(message.view, r.view))
         original(r, sender, message)
 
     return [(view_change, "on_start_view", on_start_view)]

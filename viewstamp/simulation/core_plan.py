@@ -113,7 +113,7 @@ _STORIES = {
     Fault.SLOW_PROMISES: (3, (3, 3, 3, 3, 4, 5)),
     Fault.IGNORANCE: (3, (3, 3, 4, 5, 5, 5)),
     Fault.DECEIVE: (1, (3, 3, 3, 4, 5)),
-    Fault.SECOND_REIGN: (6, (3, 3, 3, 5, 5, 5, 6, 7)),
+    Fault.SECOND_REIGN: (9, (3, 3, 3, 3, 5, 5, 5, 6, 7)),
     Fault.OUTGROW: (6, (2, 3, 3, 3, 3, 4, 5, 5)),
 }
 """Each can be all that befalls a run: what it builds up takes long, and other faults undo it. How often it is, more

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
+from viewstamp.protocol import Message
 from viewstamp.simulation.core_stories import Story
 
 
@@ -11,6 +12,7 @@ class Returns(Story):
     """Who led once leads again; who leads hears the past."""
 
     _at_once = False
+    _letters: Mapping[int, Sequence[tuple[int, int, Message]]] = {}
 
     def _when_led(self, after: int, then: Callable[[int], None]) -> None:
         """As soon as a view beyond this one has a primary, before anything that it says has left: go on with it."""
@@ -66,17 +68,28 @@ class Returns(Story):
     def second_reign(self) -> None:
         """The primary orders what only a minority with it gets; another leads, and is cut off; the first leads again.
 
-        (Raft's figure 8, if the second is cut off at once; else the first has lost by then what it ordered.)
+        (Raft's figure 8, if the second is cut off at once; else the first has lost by then what it ordered.) Perhaps it
+        is one that has just begun: what it is told then soon fits, but for the view, what it says the next time.
         """
         acts, world = self._acts, self._world
         view, first = acts.leading()
         if view < 0 or len(acts.members) < 3:
             return
         self._until = world.now + 12 * self._suspect
+        world.cuts.clear()
+        if world.up_to(2):
+            self.first_reign(first, view)
+        else:
+            self._when_led(view, lambda leader: self.first_reign(leader, acts.leading()[0]))
+            acts.resign(first)
+
+    def first_reign(self, first: int, view: int) -> None:
+        """It is cut off, with few."""
+        acts, world = self._acts, self._world
         spare = len(acts.members) - world.configuration.quorum
         others = [member for member in acts.members if member != first]
-        world.cuts.clear()
-        plot = world.up_to(5)
+        # Of three or four nobody can be with it: what others are to have of it, it has to forget.
+        plot = world.up_to(5) if spare > 1 else (0, 0, 1, 3)[world.up_to(4)]
         at_once = plot < 3
         if plot:
             along = acts.some(others, spare - 1)
@@ -84,10 +97,18 @@ class Returns(Story):
             # Its own disk has nothing of it, and it forgets: that others have acknowledged it must not count later.
             along, at_once = acts.some(others, 1), False
             world.stations[first].stalled_until = world.now + self._suspect
-            world.after(self._suspect // 4, self.forget_reign, first, along)
+            world.after(self._suspect // 4 + 1, self.forget_reign, first, along)
+        world.after(self._suspect // 4, self.keep_letters, first)
         acts.partition([first, *along], self._until)
         self.flood_soon(first, 4 + world.up_to(8), self._suspect // 4)
         self._when_led(view, lambda second: self.between(first, along, second, at_once=at_once))
+
+    def keep_letters(self, first: int) -> None:
+        """All that it was told lately, and all that it told others."""
+        self._letters = {
+            member: [said for said in station.latest if first in (said[0], member)]
+            for member, station in self._world.stations.items()
+        }
 
     def forget_reign(self, first: int, along: list[int]) -> None:
         """It crashes before anything is on its disk; those who have it do not say so for a while."""
@@ -126,7 +147,7 @@ class Returns(Story):
         acts, world = self._acts, self._world
         if leader == second:
             return
-        if leader != first and world.up_to(4):
+        if leader != first and world.up_to(8):
             # Views go round where it is not an election that says who leads.
             self._when_led(acts.leading()[0], lambda leader: self.again(leader, first, along, second))
             world.after(1, acts.resign, leader)
@@ -138,14 +159,20 @@ class Returns(Story):
             world.stations[first].stalled_until = world.now + 8 * few
         unheard: list[int] = []
         if leader == first and not self._at_once:
-            unheard = (acts.members, along, along, [])[world.up_to(4)]
+            rest = [member for member in acts.members if member not in (first, second, *along)]
+            heard = acts.some(rest, world.configuration.quorum - 2)
+            most = [member for member in acts.members if member not in heard]
+            unheard = (most, most, along, [])[world.up_to(4)]
         if unheard:
             for other in unheard:
                 if other != first:
                     world.cuts[first, other] = world.now + 8 * few
-            self.flood_soon(first, 4 + world.up_to(8), few)
+            self.flood_soon(first, 12 + world.up_to(8), few)
+            for _ in range(world.up_to(48)):  # Each begins a round, as many as there were the time before.
+                world.after(1 + world.up_to(few), world.on_resume, first)
             for _ in range(3):
-                world.relive(first, world.stations[first].reign, 4 * few)
+                for member, letters in self._letters.items():
+                    world.relive(member, letters, 4 * few)
             world.after(12 * few, self.last, second)
         elif world.up_to(2):
             world.after(world.up_to(8 * few), self.last, second)
