@@ -68,7 +68,29 @@ def _answer_to_any_question(r: Replica, sender: int, message: Any) -> None:
     _on_recovery_response(r, sender, replace(message, nonce=r.recovery_nonce))
 
 
+_on_prepare_ok, _heard_primary = normal.on_prepare_ok, normal.heard_primary
+
+
+def _acknowledged_in_any_view(r: Replica, sender: int, message: Any) -> None:
+    _on_prepare_ok(r, sender, replace(message, view=max(message.view, r.view)))
+
+
+def _hear_earlier_views(r: Replica, sender: int, view: int, op: int, number: int) -> bool:
+    same = r.primary_of(view) == r.primary_of(r.view)
+    return _heard_primary(r, sender, max(view, r.view) if same else view, op, number)
+
+
 VSR: Bugs = (
+    (
+        "earlier-prepareoks-counted",
+        "What a backup acknowledged to this primary in an earlier view is counted in this one.",
+        ((normal, "on_prepare_ok", _acknowledged_in_any_view),),
+    ),
+    (
+        "earlier-views-heard",
+        "What the primary said in an earlier view is taken for what it says in this one.",
+        ((normal, "heard_primary", _hear_earlier_views),),
+    ),
     (
         "earlier-doviewchanges-counted",
         "DOVIEWCHANGE for an earlier view counts for the present one.",
@@ -104,6 +126,7 @@ VSR: Bugs = (
 # Raft.
 
 _become_follower, _on_vote, _on_appended = Server.become_follower, election.on_vote, replication.on_appended
+_on_append_entries = replication.on_append_entries
 
 
 def _adopt_in_memory(self: Any, term: int, leader: int, reason: str) -> None:
@@ -120,6 +143,12 @@ def _answer_of_any_term(s: Server, sender: int, message: Any) -> None:
     if message.term < s.view and s.role is Role.LEADER:
         message = replace(message, term=s.view, round=s.progress[sender].round)
     _on_appended(s, sender, message)
+
+
+def _request_of_any_term(s: Server, sender: int, message: Any) -> None:
+    if message.term < s.view and s.role is Role.FOLLOWER and s.leader == sender:
+        message = replace(message, term=s.view)
+    _on_append_entries(s, sender, message)
 
 
 def _compare_both(s: Server, last_term: int, last_index: int) -> bool:
@@ -151,6 +180,11 @@ RAFT: Bugs = (
         "earlier-answers-counted",
         "What a follower acknowledged to this leader in an earlier term is counted in this one.",
         ((replication, "on_appended", _answer_of_any_term),),
+    ),
+    (
+        "earlier-requests-taken",
+        "What the leader asked to append in an earlier term is taken for what it asks in this one.",
+        ((replication, "on_append_entries", _request_of_any_term),),
     ),
 )
 

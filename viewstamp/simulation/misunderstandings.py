@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from transport.codec import CodecError, MessageCodec
 from transport.fragment_format import PART
 from transport.frame import Framer, Identity, incarnation_in
+from transport.interface import Address
 from transport.packing import WHOLE
 from viewstamp.protocol import MILLISECOND
 from viewstamp.registry import protocol_class
@@ -173,3 +174,65 @@ class Misunderstandings(Aftermath):
 
     def _snapshots_of(self, member: int) -> set[str]:
         return {name for name in self.world.nodes[member].disk.contents() if name.startswith("snapshot-")}
+
+    def old_letters(self) -> None:
+        """All that a new primary and others said to each other arrives when it leads again: what it orders is new.
+
+        Only a friend heard what it ordered the first time, too few to commit that; of three members the primary forgets
+        it. The second time nobody hears it who is needed, and it has asked as often whether it still leads.
+        """
+        world, draw, quorum = self.world, self.draw, self.world.cluster.configuration.quorum
+        if not self._settle():
+            return
+        before = self.someone()
+        self._resign(before)
+        self._await_another(before)
+        first, address = self._reign_alone(10 + draw.randrange(30))
+        if not first:
+            return
+        [client] = [client for client in self.load.clients if client.address == address]
+        self._hush(address)
+        friend, *rest = draw.sample(self._others(first), len(self.members) - 1)
+        for one, other in ((first, friend), (friend, first)):
+            self.network.heal(self.names[one], self.names[other])
+        self.separate([friend], rest)
+        forgets = quorum < 3 or draw.randrange(4) == 0
+        if forgets:
+            world.nodes[first].hang = self.patience
+        world.run_for(draw.choice((5, 20)) * MILLISECOND)
+        letters = self._letters(first)
+        if forgets:
+            self.strike([first], power=True)
+            self._keep_apart(friend, self.members)
+            self.start(first)
+        self._hush("")
+        leading = self._await_another(first)
+        if not leading:
+            return
+        world.nodes[first].hang = 0
+        self.network.heal()
+        self._hush("")
+        self._lead_again(first, leading)
+        if world.primary != first:
+            return
+        self.network.heal()
+        self._bind_client(address, first)
+        self._hush(address)
+        self.separate([first], [friend, *rest[quorum - 2 :]])
+        self.load.burst(client, 10 + draw.randrange(30))
+        for _ in range(draw.choice((5, 30))):  # Rounds begin.
+            self.load.read_at(client, first)
+            world.run_for(MILLISECOND)
+        for source, destination, datagram in letters:
+            self._deliver_at(world.now + draw.randrange(20 * MILLISECOND), source, destination, datagram)
+        world.run_for(draw.randrange(1, 3) * self.patience)
+
+    def _letters(self, member: int) -> list[tuple[Address, Address, bytes]]:
+        """What a member and others have said to each other last, as (source, destination, datagram)."""
+        me = self.names[member]
+        return [
+            (self.names[speaker], destination, datagram)
+            for speaker in (member, *self._others(member))
+            for destination, datagram in self._last_words(speaker, 40)
+            if speaker == member or destination == me
+        ]

@@ -85,6 +85,7 @@ class Fault(StrEnum):
     CLIENT_CRASH = "client crash and return"
     CANCEL = "cancelled calls"
     LATE_REQUESTS = "late requests"
+    OLD_LETTERS = "who led once leads again, and then hears, and is heard, as it was the time before"
 
 
 # How much more often than others a fault is drawn, where that is what rare bugs need.
@@ -110,6 +111,7 @@ WEIGHTS = {
     Fault.GAP: 2,
     Fault.OUTLIVED: 2,
     Fault.LOSE_AMID_CHANGE: 3,
+    Fault.OLD_LETTERS: 3,
 }
 _SHARES = (0, 0, 0, 6, 20)
 """Of a hundred calls, or commands, those of a kind."""
@@ -177,7 +179,9 @@ def draw_plan(seed: int) -> Plan:
     members = random.choice(_SIZES)
     calm = random.randrange(25) == 0
     share = random.choice((25, 50, 75, 100))
-    faults = () if calm else tuple(fault for fault in Fault if random.randrange(100) < share)
+    letters = Random(f"letters {seed}")
+    drawn = (fault for fault in Fault if (letters if fault is Fault.OLD_LETTERS else random).randrange(100) < share)
+    faults = () if calm else tuple(drawn)
     steady = random.randrange(3) > 0
     drift = random.choice((0, 200, 200, 50_000, 150_000))
     crowded = random.randrange(8) == 0
