@@ -146,7 +146,7 @@ def _answer_of_any_term(s: Server, sender: int, message: Any) -> None:
 
 
 def _request_of_any_term(s: Server, sender: int, message: Any) -> None:
-    if message.term < s.view and s.role is Role.FOLLOWER and s.leader == sender:
+    if message.term < s.view and s.role is Role.FOLLOWER and message.entries:
         message = replace(message, term=s.view)
     _on_append_entries(s, sender, message)
 
@@ -183,7 +183,7 @@ RAFT: Bugs = (
     ),
     (
         "earlier-requests-taken",
-        "What the leader asked to append in an earlier term is taken for what it asks in this one.",
+        "What a leader asked to append in an earlier term is taken for a request of this one.",
         ((replication, "on_append_entries", _request_of_any_term),),
     ),
 )
