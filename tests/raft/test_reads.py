@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from raft import AppendEntries, ReadIndex, ReadIndexReply
+import pytest
+
+from raft import Appended, AppendEntries, Installing, ReadIndex, ReadIndexReply, Rejected
 from tests.raft.driven import Driven, append, heartbeat, leader, log, restarted
 from viewstamp.protocol import SECOND, ReadFailed, ReadReady
 
@@ -45,6 +47,24 @@ def test_d6_4_one_answer_is_no_majority_of_five() -> None:
     assert server.reads == []
     server.acknowledge(4, 0, number=number)
     assert server.reads == [ReadReady(5, 1)]
+
+
+@pytest.mark.parametrize("kind", ["appended", "rejected", "installing"])
+def test_d6_4_an_answer_of_an_earlier_term_confirms_nothing(kind: str) -> None:
+    """Rounds count from the beginning in each term: a delayed answer of the one before can have the number that is
+    waited for, from a follower that meanwhile follows another leader."""
+    server = leader(3)
+    server.acknowledge(2, 1)
+    server.read(5)
+    number = newest_round(server)
+    for term, served in ((2, []), (3, [ReadReady(5, 1)])):
+        answers = {
+            "appended": Appended(term, 1, number),
+            "rejected": Rejected(term, 1, 1, number),
+            "installing": Installing(term, number),
+        }
+        server.receive(2, answers[kind])
+        assert server.reads == served
 
 
 def test_ours_an_answer_of_a_round_that_has_not_begun_confirms_nothing() -> None:
