@@ -175,6 +175,15 @@ def test_5_3_a_conflicting_entry_and_all_that_follow_it_are_replaced_in_one_writ
     assert [entry.view for entry in server.disk.entries] == [1, 3]
 
 
+def test_5_3_what_came_in_the_same_turn_is_replaced_too_and_in_that_order_on_disk() -> None:
+    """An old leader's last request and the new one's first are taken in one turn, and go to disk in one write."""
+    server = restarted(3, 1, log(1))
+    server.core.receive(1, 1, append(1, log(1, 1, 1), 1), server.now)
+    server.receive(2, append(2, log(1, 2), 1))
+    assert server.terms == [1, 2]
+    assert server.restarted().terms == [1, 2]
+
+
 def test_5_3_an_append_that_is_already_contained_leaves_later_entries_alone() -> None:
     """Delayed or sent twice. Cut behind it, entries that this follower has acknowledged would be gone."""
     server = restarted(2, 1, log(1, 1, 1))
@@ -489,3 +498,5 @@ def test_5_3_ours_a_window_that_arrives_in_another_order_goes_back_once() -> Non
 
     server.acknowledge(3, 7, number=1)
     assert [message.prev_index for to, message in server.sent(AppendEntries) if to == 3] == [7, 8]
+    server.receive(3, Rejected(1, 8, 8, 0))
+    assert server.sent(AppendEntries) == [], "the last of the old window's rejections"
