@@ -12,7 +12,7 @@ from typing import Any, cast
 from statemachine import Counter, Executor
 from statemachine.executor import AgreedEntry
 from viewstamp.client import ClientSession
-from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadReady, SendAfter, Standing, Time, make_entry
+from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, SendAfter, Standing, Time, make_entry
 from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
 from viewstamp.replica.local import LocalSession
@@ -30,13 +30,15 @@ ClientAnswer = Reply | QueryReply | NotPrimary
 
 
 class Ordering:
-    """A protocol that leads `leading`, holds `log`, and takes everything it is asked to order."""
+    """A protocol that leads `leading`, holds `log`, and orders all or none of what it is asked to, into its `room`."""
 
     def __init__(self) -> None:
         self.leading = -1
         self.base = 0
         self.log: list[Entry] = []
         self.ordered: list[int] = []
+        self.room = 1 << 20
+        self.read_numbers: list[int] = []
 
     @property
     def standing(self) -> Standing:
@@ -44,6 +46,9 @@ class Ordering:
         return Standing("normal", "primary", self.leading, 1, leads, op, self.base, base=self.base)
 
     def propose(self, proposals: Sequence[Proposal], now: Time) -> int:
+        if len(proposals) > self.room:
+            return 0
+        self.room -= len(proposals)
         self.ordered += [proposal.request for proposal in proposals]
         return 1
 
@@ -53,6 +58,7 @@ class Ordering:
 
     def read(self, read: int, now: Time) -> None:
         """Somebody wants to read."""
+        self.read_numbers.append(read)
 
 
 class Kept(list[ClientAnswer]):
@@ -92,6 +98,51 @@ def test_a_request_is_ordered_once_however_often_it_comes() -> None:
     ask(requests)
     ask(requests)
     assert ordering.ordered == [NONCE]
+
+
+def test_a_request_that_was_refused_is_ordered_when_it_comes_again() -> None:
+    ordering, requests, _ = member()
+    lead(ordering, requests, 0)
+    ordering.room = 0
+    ask(requests)
+    assert (ordering.ordered, requests.in_flight, requests.refused) == ([], 0, 1)
+    ordering.room = 1
+    ask(requests)
+    assert ordering.ordered == [NONCE]
+
+
+def test_of_what_comes_in_one_turn_as_much_is_ordered_as_there_is_room_for() -> None:
+    """It comes again in one turn: tried whole each time, none of it would ever get in."""
+    ordering, requests, _ = member()
+    lead(ordering, requests, 0)
+    ordering.room = 5
+    for number in range(1, 9):
+        requests._order(CLIENT, (7, number), Kind.COMMAND, 0, b"")
+    requests.propose(NOW)
+    assert ordering.ordered == [1, 2, 3, 4, 5]
+    assert (requests.in_flight, requests.refused) == (5, 3)
+
+
+def test_a_request_that_was_applied_is_under_way_no_more() -> None:
+    ordering, requests, answers = member()
+    lead(ordering, requests, 0)
+    ask(requests)
+    register = make_entry(1, 0, 0, Proposal(Kind.REGISTER, 0, NONCE, 0, b"", 0))
+    requests.executed([register], requests._applied.executor.apply([cast("AgreedEntry", register)]))
+    assert [type(answer) for answer in answers] == [Reply]
+    assert requests.in_flight == 0
+
+
+def test_a_read_that_could_not_be_confirmed_is_asked_for_when_it_comes_again() -> None:
+    ordering, requests, answers = member()
+    query = Query(5, Counter.get.bind())
+    requests.query(CLIENT, query, NOW)
+    requests.query(CLIENT, query, NOW)
+    [first] = ordering.read_numbers
+    requests.reads([ReadFailed(first, "no majority answers")])
+    assert [type(answer) for answer in answers] == [NotPrimary]
+    requests.query(CLIENT, query, NOW)
+    assert len(ordering.read_numbers) == 2
 
 
 def test_a_request_that_a_view_change_has_dropped_is_ordered_when_it_comes_again() -> None:
