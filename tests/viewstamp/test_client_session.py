@@ -317,6 +317,28 @@ def test_the_answer_to_a_query_that_was_given_up_is_not_that_of_the_next() -> No
     assert [(c.handle, c.outcome) for c in session.take_completions()] == [(asked, b"new")]
 
 
+def test_the_answer_to_a_query_of_an_earlier_life_is_not_that_of_one_asked_since() -> None:
+    """A member that was killed asks again under the same identity. Both lives' first queries are under way."""
+    before, since = (ClientSession((1, 2, 3), random=Random(seed), window=8, home=1) for seed in (1, 2))
+    before.query(b"get", 0)
+    since.query(b"get", 0)
+    [(_, asked)] = before.take_messages()
+    assert isinstance(asked, Query)
+    since.receive(2, QueryReply(asked.number, 0, 5, b"old"), 1)
+    assert since.take_completions() == []
+    assert since.in_flight == 1
+
+
+def test_a_query_for_one_member_is_asked_of_that_one_again() -> None:
+    session = ClientSession((1, 2, 3), random=Random(1), window=8, home=1)
+    session.query(b"get", 0, member=3)
+    for _ in range(10):
+        session.tick(session.deadline)
+    asked = [to for to, message in session.take_messages() if isinstance(message, Query)]
+    assert len(asked) > 2
+    assert set(asked) == {3}
+
+
 def test_queries_go_home_and_complete_once() -> None:
     session = ClientSession((1, 2, 3), random=Random(1), window=8, home=2)
     handle = session.query(b"get", 0)

@@ -22,6 +22,7 @@ from viewstamp.protocol import (
     Snapshot,
     Standing,
     Time,
+    Viewstamp,
     Wanted,
     make_entry,
 )
@@ -29,9 +30,11 @@ from viewstamp.replica.applied import Applied
 from viewstamp.replica.chunks import CHUNK_BYTES
 from viewstamp.replica.file_tasks import FileTask, ReadBlock, RemoveSnapshot, WriteBlock
 from viewstamp.replica.records import record_of
+from viewstamp.replica.serving import Serving
 from viewstamp.replica.snapshots import Snapshots
+from viewstamp.replica.taking import Taking
 from viewstamp.replica.turn import Turn
-from viewstamp.wire import Chunk, GetChunk
+from viewstamp.wire import Chunk, GetChunk, NoSnapshot
 
 ENTRIES, PEER, OTHER = 64, 2, 3
 
@@ -179,6 +182,32 @@ def test_a_snapshot_is_recorded_when_its_file_is_durable() -> None:
     finished = taker.write_files()
     assert finished is not None
     assert taker.records == [(record_of(finished),)]
+
+
+def test_a_snapshot_is_named_by_the_place_and_the_time_of_its_last_entry() -> None:
+    """A member may know that entry by this alone: without its time, agreed time would go back there."""
+    taking = Taking(Viewstamp(3, 7), 12_345, iter([b"state", bytes(32)]), 1024)
+    block = taking.next_block()
+    assert block is not None
+    assert block.finished == Snapshot(3, 7, 12_345, 37, bytes(32))
+
+
+def test_a_state_that_was_loaded_stands_where_its_snapshot_ends() -> None:
+    """What is answered from it, or taken of it, before the next entry is told to be of there."""
+    applied = Taker().applied
+    applied.executor.apply([cast("AgreedEntry", Told().entry(1))])
+    applied.stand_at(Snapshot(3, 1, 12_345, 37, bytes(32)))
+    assert (applied.viewstamp, applied.stamp) == (Viewstamp(3, 1), 12_345)
+
+
+def test_who_asks_for_another_snapshot_of_the_same_op_is_told_that_it_is_not_here() -> None:
+    """Sent chunks of this one, it would pass them over, and wait."""
+    told: list[object] = []
+    serving = Serving(lambda _, message: told.append(message), 10**12)
+    wanted = GetChunk(500, bytes(32), 0)
+    serving.ask(PEER, wanted, [large()[0]], 0)
+    assert told == [NoSnapshot(wanted.op, wanted.digest)]
+    assert serving.take_reads() == []
 
 
 def test_the_log_goes_when_the_record_of_its_snapshot_is_durable() -> None:
