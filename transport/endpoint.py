@@ -71,10 +71,11 @@ class EndpointLimits:
 class _Peer:
     """A peer's address, what waits for it, and its large messages if it ever had any."""
 
-    __slots__ = ("address", "admitted", "learnt", "part_at", "queue", "queue_bytes", "receiver", "sender")
+    __slots__ = ("address", "admitted", "learnt", "part_at", "queue", "queue_bytes", "receiver", "sender", "source")
 
     def __init__(self, address: Address, learnt: bool) -> None:
         self.address = address
+        self.source = address  # where it spoke from last
         self.learnt = learnt
         self.queue: list[bytes] = []  # encoded parts
         self.queue_bytes = 0
@@ -170,6 +171,15 @@ class Endpoint:
         found = self._known.get(peer) or self._learnt.get(peer)
         return found.address if found else None
 
+    def speaks_from_elsewhere(self, peer: int) -> bool:
+        """Whether what came from the peer last came from another address than messages to it go to.
+
+        It may have moved, and be waiting for answers there. Or it has several addresses: anyone can write what is in a
+        frame, so that none is followed to where it came from.
+        """
+        found = self._known.get(peer)
+        return found is not None and found.source != found.address
+
     def heard_part_at(self, peer: int) -> int:
         """When the peer last sent a part of a large message, or told of one that is sent to it; 0 if never.
 
@@ -228,6 +238,8 @@ class Endpoint:
             # must have been learnt as are known now, and whoever is still there has been heard meanwhile.
             if len(self._learnt) > self._roomy_peers:
                 self._learnt.move_to_end(sender)
+        else:
+            peer.source = address
         size = len(payload)
         if size >= PART_BYTES:  # by far most datagrams carry one whole message
             kind, length = _unpack_part(payload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from transport.frame import Identity
 from transport.interface import Address, TransportError
 from viewstamp.cli.demo.members import free_ports
 from viewstamp.cluster import Cluster, Member
+from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.client import _own_host, open_client
-from viewstamp.shell.replica import open_replica
+from viewstamp.shell.replica import RunningReplica, open_replica
 
 FAMILY = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
@@ -173,3 +175,52 @@ async def test_a_client_looks_for_new_addresses_while_it_waits_for_an_answer_and
                 await client.call(Counter.add, 1)
             assert resolved.count("one.example") >= 4
             assert resolved.count("two.example") >= 4
+
+
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+@pytest.mark.parametrize(("away_s", "late_s"), [(0.5, 0), (10, 0), (10, 30)])
+async def test_a_member_that_comes_back_at_another_address_is_found(
+    autojump_clock: MockClock, protocol: str, away_s: float, late_s: float
+) -> None:
+    """Its name is changed when it starts, or later. It asks for what it missed, so that the others hear it all the
+    time; but their answers go to where it was.
+    """
+    hosts = {number: f"{number}.example" for number in (1, 2, 3)}
+    cluster = Cluster.make("moving", protocol, [(host, 7000) for host in hosts.values()])
+    places = {host: f"first {host}" for host in hosts.values()}
+    disks = {number: SimulatedDisk(Random(number)) for number in hosts}
+    replicas: dict[int, RunningReplica] = {}
+
+    class Named(FabricTransport):
+        async def resolve(self, host: str, port: int) -> Address:
+            await trio.lowlevel.checkpoint()
+            return places[host], port
+
+    async with open_fabric(1) as fabric, trio.open_nursery() as nursery:
+
+        async def run(
+            member: int, place: str, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
+        ) -> None:
+            transport = Named(fabric, (place, 7000), 4096)
+            fabric._transports[place, 7000] = transport
+            files = disks[member].files()
+            with trio.CancelScope() as scope:
+                async with open_replica(
+                    Counter, cluster, member, transport=transport, files=files, random=Random(member)
+                ) as replica:
+                    replicas[member] = replica
+                    task_status.started(scope)
+                    await trio.sleep_forever()
+
+        scopes = {number: await nursery.start(run, number, places[host]) for number, host in hosts.items()}
+        with trio.fail_after(120):
+            assert await replicas[1].call(Counter.add, 1) == 1
+            scopes[3].cancel()
+            await trio.sleep(away_s)
+            await nursery.start(run, 3, "another place")
+            await trio.sleep(late_s)
+            places[hosts[3]] = "another place"
+            assert await replicas[1].call(Counter.add, 1) == 2
+            with trio.fail_after(5):
+                assert await replicas[3].read(Counter.get) == 2
+        nursery.cancel_scope.cancel()

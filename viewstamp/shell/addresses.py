@@ -27,6 +27,7 @@ class Addresses:
         self._members = {member.id: member for member in cluster.members if member.id != me}
         self._endpoint = endpoint
         self._transport = transport
+        self._is_member = me != 0
         self._unresolved: set[int] = set()
 
     def follow(self, endpoint: Endpoint) -> None:
@@ -65,7 +66,7 @@ class Addresses:
         self._endpoint.set_peer(member, address)
 
     async def keep_fresh(self, silence: Callable[[], Mapping[int, int]]) -> None:
-        """Again and again: resolve the names of members that have been silent, or never resolved.
+        """Again and again: resolve the names of members that have been silent, or never resolved, or may have moved.
 
         Each by itself: a system's resolver takes half a minute to give up a name, and another member's, which has moved
         meanwhile, is not to wait for that.
@@ -78,7 +79,10 @@ class Addresses:
     async def _keep_fresh(self, member: int, silence: Callable[[], Mapping[int, int]]) -> None:
         while True:
             await trio.sleep(_CHECK_S)
-            if member in self._unresolved or silence().get(member, _SILENT_NS) >= _SILENT_NS:
+            silent = silence().get(member, _SILENT_NS) >= _SILENT_NS
+            # Who came back at another address is not silent: it asks for what it missed, and goes on asking.
+            moved = self._is_member and self._endpoint.speaks_from_elsewhere(member)
+            if silent or moved or member in self._unresolved:
                 await self._resolve(member)
 
 
