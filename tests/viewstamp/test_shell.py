@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -20,7 +21,7 @@ from statemachine import (
     SessionExpiredError,
     ValueEncodingError,
 )
-from tests.viewstamp.running import HOST, Account, InsufficientFunds, Stranger, call_for, running, unstarted
+from tests.viewstamp.running import HOST, Account, InsufficientFunds, Stranger, call_for, running, unstarted, wall_clock
 from transport.interface import TransportError
 from viewstamp.cli.demo.members import free_ports
 from viewstamp.cluster import Cluster, UnknownMemberError
@@ -354,6 +355,17 @@ async def test_the_arguments_are_checked_at_once(autojump_clock: MockClock) -> N
             with pytest.raises(DirectoryInUseError):
                 async with cluster.open_member(1, transport=cluster.fabric.open((HOST, 1))):
                     pytest.fail("another has the directory")
+
+
+async def test_serve_replica_in_the_world_that_it_is_given(autojump_clock: MockClock) -> None:
+    async with unstarted() as cluster, trio.open_nursery() as nursery:
+        for member in cluster.ids:
+            transport, files = cluster.fabric.open(cluster.address(member)), cluster.disks[member].files()
+            served = partial(serve_replica, transport=transport, files=files, wall_clock=cluster.wall_clock)
+            replica: RunningReplica = await nursery.start(served, Account, cluster.cluster, member)
+        assert await replica.call(Account.deposit, 5) == 5
+        assert replica.status().wall_ns == wall_clock()
+        nursery.cancel_scope.cancel()
 
 
 async def test_serve_replica_on_real_sockets_and_files(tmp_path: Path) -> None:

@@ -378,9 +378,15 @@ async def serve_replica(
     id: int,  # noqa: A002 - as in open_replica
     data: str | os.PathLike[str] | None = None,
     *,
+    transport: Transport | None = None,
+    files: Files | None = None,
+    wall_clock: WallClock = time_ns,
     task_status: trio.TaskStatus[RunningReplica] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run one member until cancelled; `nursery.start` gives the running replica. Errors as for `open_replica`."""
-    async with open_replica(machine, cluster, id, data) as replica:
+    """Run one member until cancelled; `nursery.start` gives the running replica. Arguments and errors are those of
+    `open_replica`.
+    """
+    world = open_replica(machine, cluster, id, data, transport=transport, files=files, wall_clock=wall_clock)
+    async with world as replica:
         task_status.started(replica)
         await trio.sleep(inf)
