@@ -357,6 +357,19 @@ async def test_the_arguments_are_checked_at_once(autojump_clock: MockClock) -> N
                     pytest.fail("another has the directory")
 
 
+async def test_only_what_a_call_can_take_is_taken(autojump_clock: MockClock) -> None:
+    """A name, the method of an instance, and a query where a command belongs: each is told by what it is."""
+    async with unstarted() as cluster, cluster.open_client() as client:
+        for given in ("deposit", Account().deposit, Account.read_balance):
+            with trio.fail_after(5), pytest.raises(TypeError, match=r"a command of .* such as Counter\.add"):
+                await client.call(given, 1)  # type: ignore[arg-type]  # that is what is tested
+        for wrong in ("read_balance", Account().read_balance, Account.deposit):
+            with trio.fail_after(5), pytest.raises(TypeError, match=r"a query of .* such as Counter\.get"):
+                await client.read(wrong)  # type: ignore[arg-type]  # as above
+            with trio.fail_after(5), pytest.raises(TypeError, match=r"a query of .* such as Counter\.get"):
+                await client.read_from(1, wrong)  # type: ignore[arg-type]  # as above
+
+
 async def test_serve_replica_in_the_world_that_it_is_given(autojump_clock: MockClock) -> None:
     async with unstarted() as cluster, trio.open_nursery() as nursery:
         for member in cluster.ids:

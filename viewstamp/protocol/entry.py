@@ -18,7 +18,11 @@ MAXIMUM_UNSIGNED = (1 << 64) - 1
 
 
 class Kind(IntEnum):
-    """What an entry is for. A protocol may act on its own kinds and passes the others through."""
+    """What an entry is for. A protocol may act on its own kinds and passes the others through.
+
+    Of the last two there are none yet: new members, and new versions of what the log holds, have their numbers, so that
+    they will not be taken for something else.
+    """
 
     COMMAND = 1
     REGISTER = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -12,6 +12,7 @@ from statemachine import (
     BoundCommand,
     Command,
     CommandTooLargeError,
+    Operation,
     OutcomeUnknownError,
     Query,
     SessionExpiredError,
@@ -26,6 +27,9 @@ from viewstamp.shell.idle import Idle, monotonic_ns
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+_EXAMPLES: Mapping[object, str] = {Command: "such as Counter.add", Query: "such as Counter.get"}
 
 
 class ClosedError(OutcomeUnknownError):
@@ -90,7 +94,7 @@ class Callers:
           OutcomeUnknownError: the session expired, or this was closed, while the call was under way.
           CommandTooLargeError, ValueEncodingError, TypeError: the arguments; nothing was sent.
         """
-        body = self._bounded(command, command.bind(*args, **kwargs))
+        body = self._encoded(Command, command, args, kwargs)
         del args, kwargs  # Tens of thousands may wait, and each would keep them.
         self._refuse_if_closed()
         parked = self._park(self._session.call(body, monotonic_ns(self._current_time)))
@@ -137,7 +141,7 @@ class Callers:
           CommandError and CommandFailedError, as `call` does; ClosedError; NotExecutedError: no such query there.
           CommandTooLargeError, ValueEncodingError, TypeError: the arguments; nothing was sent.
         """
-        body = self._bounded(query, query.bind(*args, **kwargs))
+        body = self._encoded(Query, query, args, kwargs)
         self._refuse_if_closed()
         parked = self._park(self._session.query(body, monotonic_ns(self._current_time)))
         await trio.lowlevel.wait_task_rescheduled(parked)
@@ -150,7 +154,18 @@ class Callers:
             self._renewed_after = self._newest
             self._session.renew()
 
-    def _bounded(self, operation: Command[P, R] | Query[P, R], body: bytes) -> bytes:
+    def _encoded(
+        self,
+        kind: type[Operation[..., Any]],
+        operation: Operation[..., Any],
+        args: tuple[object, ...],
+        kwargs: Mapping[str, object],
+    ) -> bytes:
+        if type(operation) is not kind:
+            raise TypeError(
+                f"a {kind.kind} of the state machine's class is wanted, {_EXAMPLES[kind]}: not {operation!r}"
+            )
+        body: bytes = operation.bind(*args, **kwargs)
         if len(body) > self._maximum_body_bytes:
             raise CommandTooLargeError(
                 f"{operation.name}: {len(body)} bytes of arguments; this cluster takes at most "

@@ -69,7 +69,7 @@ class Client(Callers):
           UnknownMemberError: the cluster has no such member; and what `read` does.
         """
         self._cluster.member(member)
-        body = self._bounded(query, query.bind(*args, **kwargs))
+        body = self._encoded(Query, query, args, kwargs)
         self._refuse_if_closed()
         parked = self._park(self._session.query(body, monotonic_ns(self._current_time), member))
         await trio.lowlevel.wait_task_rescheduled(parked)
