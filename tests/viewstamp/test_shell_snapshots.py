@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import pytest
 import trio
@@ -161,6 +162,8 @@ async def test_why_a_machine_cannot_be_written_down_ends_nobody_who_tells_it(
 class Picky(StateMachine):
     """Takes no snapshot but its own."""
 
+    trouble: ClassVar[Exception]
+
     def __init__(self) -> None:
         self.total = 0
 
@@ -170,18 +173,35 @@ class Picky(StateMachine):
         return self.total
 
     def restore(self, chunks: Iterator[bytes]) -> None:
-        raise SnapshotError("this is not mine")
+        raise self.trouble
 
 
+@pytest.mark.parametrize(
+    ("trouble", "told", "logged"),
+    [
+        (SnapshotError("this is not mine"), "cannot be loaded: this is not mine", []),
+        (ValueError("this is not mine"), "cannot be loaded: ValueError: this is not mine", []),
+        (StopIteration(), "cannot be loaded: StopIteration", ["Picky.restore raised StopIteration: a defect"]),
+    ],
+)
 async def test_a_snapshot_that_the_machine_cannot_read_ends_the_start_with_its_error(
+    trouble: Exception,
+    told: str,
+    logged: list[str],
     autojump_clock: trio.testing.MockClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Picky, "trouble", trouble, raising=False)
     async with running(options=OFTEN) as cluster:
         await deposit(cluster, 1, 100)
         await cluster.stop(2)
-        with pytest.raises(SnapshotError, match="this is not mine"):
+        caplog.clear()
+        with pytest.raises(SnapshotError, match=told) as caught:
             async with cluster.open_member(2, Picky):
                 pytest.fail("it started")
+        assert caught.value.__cause__ is trouble
+        assert caplog.messages == logged
 
 
 async def test_the_log_never_fills_up_while_snapshots_can_be_taken(autojump_clock: trio.testing.MockClock) -> None:

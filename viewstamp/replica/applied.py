@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from statemachine import Executor, SnapshotError, StateMachine
 from statemachine.sessions import MAXIMUM_REPLIES_BYTES
+from viewstamp.journal import JournalError
 from viewstamp.protocol import MILLISECOND, SNAPSHOT_DIGEST_BYTES, Core, Entry, Snapshot, Viewstamp
+from viewstamp.replica.taking import told
 
 _GIVES_WAY_NS = 10 * MILLISECOND
+_log = logging.getLogger("viewstamp")
 
 
 class Applied:
@@ -82,6 +86,13 @@ def load(
         executor.restore(_verified(snapshot, pieces))
     except SnapshotError as error:
         raise SnapshotError(f"the snapshot up to op {snapshot.op} cannot be loaded: {error}") from error
+    except (JournalError, MemoryError, RecursionError):
+        raise
+    except Exception as error:  # the service's own code; it should be a ValueError, with a sentence
+        if not isinstance(error, ValueError):
+            names = type(executor.machine).__name__, type(error).__name__
+            _log.error("%s.restore raised %s: a defect", *names, exc_info=error)
+        raise SnapshotError(f"the snapshot up to op {snapshot.op} cannot be loaded: {told(error)}") from error
     return executor
 
 
