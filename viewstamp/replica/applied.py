@@ -12,6 +12,8 @@ from viewstamp.protocol import MILLISECOND, SNAPSHOT_DIGEST_BYTES, Core, Entry, 
 from viewstamp.replica.taking import told
 
 _GIVES_WAY_NS = 10 * MILLISECOND
+_LONG_NS = 10 * MILLISECOND
+_ENTRIES_AT_ONCE = 64
 _log = logging.getLogger("viewstamp")
 
 
@@ -19,10 +21,15 @@ class Applied:
     """The executor, and the viewstamp and agreed time of the last entry that it has applied.
 
     A snapshot that is installed brings a new executor: until it is loaded (`restoring`), nothing is applied.
+
+    `measure` reads a clock in nanoseconds, for nothing but how long commands hold the loop.
     """
 
-    def __init__(self, executor: Executor, snapshot: Snapshot | None = None) -> None:
+    def __init__(
+        self, executor: Executor, snapshot: Snapshot | None = None, measure: Callable[[], int] = lambda: 0
+    ) -> None:
         self.executor = executor
+        self._measure = measure
         self.viewstamp = Viewstamp(0, 0)
         self.stamp = 0
         self.restoring: Snapshot | None = None
@@ -54,15 +61,24 @@ class Applied:
     def advance(self, core: Core, upto: int, executed: Callable[[Sequence[Entry], Sequence[bytes]], None]) -> int:
         """Execute entries up to op `upto`, beyond what is applied, and hand them over with their replies.
 
+        Fewer where they take long. A thousand that have waited for each other, of a third of a millisecond each, would
+        keep the heartbeats back until their primary is given up; the next one would begin with the same thousand.
+
         Returns their size in bytes.
         """
         self._gives_way_since = None
-        entries = core.entries(self.executor.applied + 1, upto)
-        executed(entries, self.executor.apply(entries))
+        executor, began, size = self.executor, self._measure(), 0
+        while True:
+            first = executor.applied + 1
+            entries = core.entries(first, min(upto, first + _ENTRIES_AT_ONCE - 1))
+            executed(entries, executor.apply(entries))
+            size += sum([len(entry.encoded) for entry in entries])
+            if executor.applied >= upto or self._measure() - began >= _LONG_NS:
+                break
         last = entries[-1]
         self.viewstamp = Viewstamp(last.view, last.op)
         self.stamp = max(0, last.stamp)
-        return sum([len(entry.encoded) for entry in entries])
+        return size
 
 
 def load(

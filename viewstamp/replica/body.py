@@ -97,7 +97,7 @@ class Replica:
         self._now = now
         self._codec = make_codec(core_class)
         executor = stored.executor or Executor(machine, max_sessions=cluster.max_sessions, window=cluster.window)
-        self._applied = Applied(executor, stored.snapshot)
+        self._applied = Applied(executor, stored.snapshot, measure)
         self.incarnation = stored.incarnation
         identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, me, stored.incarnation)
         self.endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
@@ -308,7 +308,7 @@ class Replica:
         upto = min(self._commit, applied.executor.applied + _APPLY_LIMIT)
         self._snapshots.applied(applied.advance(core, upto, requests.executed))
         requests.serve_reads()
-        self._turn.more |= upto < self._commit
+        self._turn.more |= applied.executor.applied < self._commit
 
     # Founding.
 

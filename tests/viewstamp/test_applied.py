@@ -1,0 +1,83 @@
+"""How much a member executes in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+
+from statemachine import Executor, StateMachine, command
+from statemachine.sessions import session_number
+from tests.protocol.driven import WALL
+from viewstamp.protocol import MILLISECOND, Core, Entry, Kind, Proposal
+from viewstamp.protocol.entry import make_entry
+from viewstamp.replica.applied import Applied
+
+NONCE = 7
+COUNT = 1000
+
+
+class Clock:
+    """What commands take, on a clock that only they move."""
+
+    def __init__(self, command_ns: int) -> None:
+        self.now = 0
+        self.command_ns = command_ns
+
+
+class Laborious(StateMachine):
+    """Each of its commands takes long."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    @command
+    def work(self) -> None:
+        self._clock.now += self._clock.command_ns
+
+    def snapshot(self) -> bytes:
+        return b""
+
+
+class Ordered:
+    """A log: a session is opened, and makes its calls."""
+
+    def __init__(self) -> None:
+        proposals = [Proposal(Kind.REGISTER, 0, NONCE, 0, b"", 1)]
+        session, body = session_number(1, NONCE), Laborious.work.bind()
+        proposals += [Proposal(Kind.COMMAND, session, number, number - 1, body, 1) for number in range(1, COUNT)]
+        self._entries = [make_entry(op, 0, WALL, proposal) for op, proposal in enumerate(proposals, 1)]
+
+    def entries(self, first: int, last: int) -> Sequence[Entry]:
+        return self._entries[first - 1 : last]
+
+
+@pytest.mark.parametrize(
+    ("command_us", "turns"),
+    [(0, [1000]), (1, [1000]), (50, [256, 512, 768, 1000]), (10_000, [64, 128, 192])],
+)
+def test_what_takes_long_is_executed_in_several_turns(command_us: int, turns: list[int]) -> None:
+    """A primary whose commands take a third of a millisecond was given up whenever a thousand of them had gathered."""
+    clock = Clock(command_us * 1000)
+    applied = Applied(Executor(Laborious(clock)), measure=lambda: clock.now)
+    replied: list[int] = []
+
+    def executed(entries: Sequence[Entry], replies: Sequence[bytes]) -> None:
+        assert len(entries) == len(replies)
+        replied.extend(entry.op for entry in entries)
+
+    core, size = cast("Core", Ordered()), 0
+    for upto in turns:
+        began = clock.now
+        size += applied.advance(core, COUNT, executed)
+        assert applied.executor.applied == applied.viewstamp.op == upto
+        assert replied == [*range(1, upto + 1)]
+        assert clock.now - began < 10 * MILLISECOND + 64 * clock.command_ns
+    assert size == sum(len(entry.encoded) for entry in core.entries(1, turns[-1]))
+
+
+def test_no_more_is_executed_than_was_asked_for() -> None:
+    applied = Applied(Executor(Laborious(Clock(0))))
+    applied.advance(cast("Core", Ordered()), 70, lambda entries, replies: None)
+    assert applied.executor.applied == 70
