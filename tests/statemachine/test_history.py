@@ -34,6 +34,19 @@ def test_it_depends_neither_on_batches_nor_on_snapshots(
     assert piecewise.snapshot() == whole.snapshot()
 
 
+def test_it_goes_on_from_a_snapshot_at_any_place_of_any_block() -> None:
+    """Hypothesis seldom draws as many entries as a block and one more have."""
+    pairs = [(f"entry {number}".encode(), b"reply") for number in range(130)]
+    whole = History()
+    whole.extend(flat(pairs))
+    for cut in range(len(pairs) + 1):
+        before, after = History(), History()
+        before.extend(flat(pairs[:cut]))
+        after.restore(before.snapshot(), cut)
+        after.extend(flat(pairs[cut:]))
+        assert after.digest == whole.digest
+
+
 @given(records, records)
 def test_a_difference_shows_from_then_on(before: list[tuple[bytes, bytes]], after: list[tuple[bytes, bytes]]) -> None:
     one, other = History(), History()

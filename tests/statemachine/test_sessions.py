@@ -198,6 +198,21 @@ def test_a_late_duplicate_does_not_lower_the_mark() -> None:
     assert sessions.lookup(1, 10, 0) == STALE_REPLY
 
 
+@pytest.mark.parametrize("mark", [1, 2, 3, 4])
+def test_all_replies_up_to_the_mark_are_forgotten_and_no_other(mark: int) -> None:
+    """One that stayed behind each jump of a mark would be kept for as long as its session."""
+    sessions = Sessions()
+    sessions.register(1)
+    for request in range(1, 5):
+        assert sessions.admit(1, request, 0) is None
+        sessions.record(1, request, b"x" * 100)
+    assert sessions.admit(1, 5, mark) is None
+    assert sessions.reply_bytes == (4 - mark) * 100
+    assert [sessions.lookup(1, request, 0) == STALE_REPLY for request in range(1, 5)] == [
+        request <= mark for request in range(1, 5)
+    ]
+
+
 def test_a_mark_that_jumps_far_costs_no_more_than_what_is_recorded() -> None:
     sessions = Sessions()
     sessions.register(1)
