@@ -10,7 +10,7 @@ import selectors
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random, SystemRandom
 
 from bench.figures import Load, load_of
@@ -111,10 +111,12 @@ class SessionCaller(Caller):
                 continue  # as lost as on the way: the tick sends it again, elsewhere if need be
 
 
-def session_callers(cluster: Cluster, bodies: Sequence[bytes], reads: bool) -> list[Caller]:
-    """One caller for each of these bodies."""
+def clients_of(
+    kind: Callable[[Cluster, bytes, bool, Random], Caller], cluster: Cluster, bodies: Sequence[bytes], reads: bool
+) -> list[Caller]:
+    """One client of this kind for each of these bodies."""
     seed = Random(SystemRandom().getrandbits(128))
-    return [SessionCaller(cluster, body, reads, Random(seed.getrandbits(64))) for body in bodies]
+    return [kind(cluster, body, reads, Random(seed.getrandbits(64))) for body in bodies]
 
 
 class Drive:

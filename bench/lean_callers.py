@@ -6,8 +6,7 @@ one call under way needs a number, a frame and a socket; the rest would be measu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from random import Random, SystemRandom
+from random import Random
 
 from bench.callers import Caller
 from statemachine import session_number
@@ -111,9 +110,3 @@ class LeanCaller(Caller):
             self.socket.send(self._datagram)
         except OSError:
             return  # as lost as on the way
-
-
-def lean_callers(cluster: Cluster, bodies: Sequence[bytes], reads: bool) -> list[Caller]:
-    """One caller for each of these bodies, each of at most LARGEST_BODY_BYTES."""
-    seed = Random(SystemRandom().getrandbits(128))
-    return [LeanCaller(cluster, body, reads, Random(seed.getrandbits(64))) for body in bodies]

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, replace
 
 import trio
 
-from bench.callers import Caller, Drive, LoadError, session_callers
+from bench.callers import Caller, Drive, LoadError, SessionCaller, clients_of
 from bench.figures import Load, load_of
-from bench.lean_callers import LARGEST_BODY_BYTES, lean_callers
+from bench.lean_callers import LARGEST_BODY_BYTES, LeanCaller
 from statemachine import Counter, KeyValueStore
 from viewstamp import open_client
 from viewstamp.cluster import Cluster
@@ -146,9 +146,9 @@ def main() -> None:
             cluster = Cluster.load(request.target)
             prepared = bodies(request.operation, request.clients, request.value_bytes)
             # At a failover a client's own patience counts, too: then it is the library's.
-            small = request.seconds and max(map(len, prepared)) <= LARGEST_BODY_BYTES
-            callers = lean_callers if small and request.value_bytes <= LARGEST_BODY_BYTES else session_callers
-            load = independent(request, callers(cluster, prepared, request.operation == "get"))
+            lean = request.seconds and max(request.value_bytes, *map(len, prepared)) <= LARGEST_BODY_BYTES
+            callers = clients_of(LeanCaller if lean else SessionCaller, cluster, prepared, request.operation == "get")
+            load = independent(request, callers)
         case "floor":
             from bench.floor import floor_callers  # the other kinds do not need it
 

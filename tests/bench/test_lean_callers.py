@@ -8,7 +8,8 @@ from random import Random
 
 import pytest
 
-from bench.lean_callers import LeanCaller, lean_callers
+from bench.callers import clients_of
+from bench.lean_callers import LeanCaller
 from statemachine import Counter, session_number
 from transport.codec import MessageCodec
 from transport.endpoint import Endpoint
@@ -146,7 +147,7 @@ def test_a_reader_opens_no_session(members: list[Member]) -> None:
 
 def test_there_is_one_for_each_body(members: list[Member]) -> None:
     cluster = Cluster.make("bench", "vsr", [place.socket.getsockname() for place in members])
-    callers = lean_callers(cluster, [BODY, BODY, BODY], reads=False)
+    callers = clients_of(LeanCaller, cluster, [BODY, BODY, BODY], reads=False)
     assert len({caller.socket.getsockname() for caller in callers}) == 3
     for caller in callers:
         caller.socket.close()
