@@ -378,6 +378,85 @@ def test_members_that_send_a_client_round_among_themselves_do_not_keep_it() -> N
     assert asked == {1, 2, 3, 4, 5}
 
 
+@pytest.mark.parametrize("member", [0, 3])
+def test_reads_elsewhere_that_are_answered_do_not_hide_that_the_target_is_silent(member: int) -> None:
+    """The primary, member 1, has resigned and is gone. Who calls at member 3, or reads there, hears that one all the
+    time, and what it calls would be sent to the dead one for as long as it reads."""
+    session = ClientSession((1, 2, 3), random=Random(1), window=8, home=None if member else 3)
+    session._target = 1
+    session.call(b"first", 0)
+    [(_, register)] = session.take_messages()
+    assert isinstance(register, Register)
+    session.receive(1, Reply(0, register.nonce, 0, 77, b""), 0)
+    assert requests(session.take_messages()) == [(1, 1, 0)]  # lost
+    now, asked = 0, Counter[int]()
+    while 2 not in asked:
+        now += 5 * MILLISECOND
+        handle = session.query(b"read", now, member)
+        session.receive(3, QueryReply(handle, 0, 80, b""), now)
+        session.tick(now)
+        asked.update(to for to, _, _ in requests(session.take_messages()))
+        assert now < 300 * MILLISECOND
+
+
+def without_primary(calls: int, duration: int, named: Callable[[int], int]) -> tuple[ClientSession, int, Counter[int]]:
+    """A session whose members all live and answer each request at once, `named(member)` as whom they take for the
+    primary; the time after that, and how often each request was sent."""
+    session, now = opened(window=calls + 1)
+    for _ in range(calls - 1):
+        session.call(b"next", now)
+    session.take_messages()
+    sent = Counter[int]()
+    session.receive(session.target, NotPrimary(named(session.target)), now)
+    while now < duration:
+        asked = requests(session.take_messages())
+        sent.update(number for _, number, _ in asked)
+        for to in {to for to, _, _ in asked}:
+            session.receive(to, NotPrimary(named(to)), now)
+        now += MILLISECOND
+        session.tick(now)
+    return session, now, sent
+
+
+@pytest.mark.parametrize(
+    "named", [lambda member: 0, lambda member: member % 3 + 1, lambda member: (0, 2, 1, 0)[member]]
+)
+def test_members_that_know_of_no_primary_are_asked_for_one_call_of_many(named: Callable[[int], int]) -> None:
+    """They answer at once. A hundred calls asked again each time were four thousand requests a second."""
+    _, _, sent = without_primary(100, 10 * SECOND, named)
+    assert 100 < sent[1] < 600
+    assert all(10 <= sent[number] <= 14 for number in range(2, 101))
+
+
+def test_the_first_answer_of_a_primary_brings_it_all_the_others() -> None:
+    session, now, _ = without_primary(100, 950 * MILLISECOND, lambda member: 0)
+    sent: list[tuple[int, int, int]] = []
+    while not sent:
+        now += MILLISECOND
+        session.tick(now)
+        sent = requests(session.take_messages())
+    assert [number for _, number, _ in sent] == [1]
+    session.receive(session.target, Reply(session.session, 1, 1, 80, b""), now)
+    assert [number for _, number, _ in requests(session.take_messages())] == list(range(2, 101))
+    session.tick(now + 60 * MILLISECOND)
+    assert requests(session.take_messages()) == []
+
+
+def test_the_one_question_that_a_new_primary_is_asked_can_be_lost() -> None:
+    """Everything was sent lately: the next time for that is half a second away."""
+    session, now, _ = without_primary(100, 950 * MILLISECOND, lambda member: 0)
+    session.take_messages()
+    session.receive(session.target, NotPrimary(session.target % 3 + 1), now)
+    primary, lost_at = session.target, now
+    assert [(to, number) for to, number, _ in requests(session.take_messages())] == [(primary, 1)]
+    again: list[int] = []
+    while not again:
+        now += MILLISECOND
+        session.tick(now)
+        again = [to for to, _, _ in requests(session.take_messages()) if to == primary]
+    assert now - lost_at < 150 * MILLISECOND
+
+
 def test_ten_thousand_callers_that_go_away_at_once_do_not_hold_the_loop() -> None:
     """A nursery with as many calls is cancelled: each was looked for from the beginning, for seconds in all, while
     the member whose session it was sent no heartbeat."""

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 from typing import NamedTuple, Self
 
 from statemachine import session_number
+from viewstamp.client.pace import LONGEST_RETRY_NS, Pace, Sent
 from viewstamp.cluster import Cluster
 from viewstamp.protocol import MILLISECOND, NEVER, Viewstamp
 from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
 
 FIRST_RETRY_NS = 100 * MILLISECOND
-_LONGEST_RETRY_NS = 1000 * MILLISECOND
 _LONGEST_PROBE_NS = 250 * MILLISECOND
 
 
@@ -50,41 +49,6 @@ RequestFields = tuple[int, int, int, bytes]
 """What a `Request` is made of."""
 
 
-@dataclass(slots=True)
-class _Sent:
-    """What was sent and not answered yet; `first_at` and `at` are when it was sent first and last, `to` the one member
-    to ask, 0 for any."""
-
-    handle: int
-    body: bytes
-    first_at: int
-    at: int
-    to: int = 0
-
-
-@dataclass(slots=True)
-class _Pace:
-    """How answers come: when the youngest that was answered had first been sent, and how long the last one took."""
-
-    youngest_at: int = 0
-    took: int = 0
-
-    def answered(self, sent: _Sent, now: int) -> None:
-        if sent.first_at > self.youngest_at:
-            self.youngest_at = sent.first_at
-        self.took = now - sent.first_at
-
-    def lost_before(self, now: int) -> int:
-        """What was last sent up to then and has no answer seems lost: something younger was answered, or answers take
-        half of that time.
-
-        To go by a fixed age would be to send everything again and again to a cluster that is slow because it has much
-        to do, and to give it more. But whoever was answered after a minute in which there was no primary is not to wait
-        for two when the next datagram is lost.
-        """
-        return max(self.youngest_at - 1, now - min(2 * self.took, _LONGEST_RETRY_NS))
-
-
 class ClientSession:
     """One session. Times are monotonic nanoseconds; `members` are tried in turn until one is, or knows, the primary.
 
@@ -92,6 +56,10 @@ class ClientSession:
     only what seems lost. While the member that is asked stays silent, another one is probed with a single message every
     quarter of it, more and more slowly: it is the primary, or names another, or agrees, and then the silence was a lost
     datagram.
+
+    A cluster without a primary, all of whose members live, answers each question at once, and says only that. However
+    many calls wait, it is asked for one of them, until somebody answers that; for all of them no more often than a
+    cluster that is silent.
 
     `handle`s number calls and queries alike. Events: `call`, `query`, `abandon`, `receive`, `tick`. Effects:
     `take_messages`, `take_completions`, `deadline`.
@@ -123,22 +91,23 @@ class ClientSession:
         self._mark = 0
         self._next_request = 1
         self._backlog: OrderedDict[int, bytes] = OrderedDict()  # by handle
-        self._outstanding: dict[int, _Sent] = {}  # by request number
+        self._outstanding: dict[int, Sent] = {}  # by request number
         self._answered: set[int] = set()  # above the mark
-        self._queries: dict[int, _Sent] = {}  # by handle
+        self._queries: dict[int, Sent] = {}  # by handle
 
         self._messages: deque[tuple[int, Register | Query | RequestFields]] = deque()
         self._completions: list[Completion] = []
         self._retry_ns = retry_ns
         self._heard_at = 0
-        self._calls_pace = _Pace()
-        self._queries_pace = _Pace()
+        self._calls_pace = Pace()
+        self._queries_pace = Pace()
         self._ask_again = False
         self._followed_at = -retry_ns
         self._turn = self._target
+        self._held = False  # what was sent before this target was turned to waits for its first answer
         self._probed = 0  # the member probed last while the target is silent, 0 while it is not
         self._probe_ns = 0
-        self._resend_at = 0
+        self._resend_at = 0  # when everything may be sent again to whoever has not answered yet
         self.deadline = NEVER
 
     @classmethod
@@ -177,7 +146,7 @@ class ClientSession:
     def query(self, body: bytes, now: int, member: int = 0) -> int:
         """Read, from that member and no other unless it is 0; returns its handle."""
         self._handles += 1
-        self._queries[self._handles] = _Sent(self._handles, body, now, now, member)
+        self._queries[self._handles] = Sent(self._handles, body, now, now, member)
         self._messages.append((member or self._reader, Query(self._handles, body)))
         self._arm(now)
         return self._handles
@@ -203,13 +172,20 @@ class ClientSession:
     def _issue(self, handle: int, body: bytes, now: int) -> None:
         request = self._next_request
         self._next_request += 1
-        self._outstanding[request] = _Sent(handle, body, now, now)
+        self._outstanding[request] = Sent(handle, body, now, now)
         self._messages.append((self._target, (self.session, request, self._mark, body)))
 
     def _arm(self, now: int) -> None:
         if self.deadline == NEVER:
-            self._heard_at = now
+            self._hopeful(now)
             self.deadline = now + self._retry_ns
+
+    def _hopeful(self, now: int) -> None:
+        """No silence: all waits are short again."""
+        self._heard_at = now
+        self._probed = self._resend_at = 0
+        self._retry_ns = self._first_retry
+        self._ask_again = False
 
     def receive(self, sender: int, message: Reply | QueryReply | NotPrimary, now: int) -> None:
         """A member answered. What was not asked for, or was answered before, changes nothing."""
@@ -220,6 +196,8 @@ class ClientSession:
             if query is not None:
                 self._queries_pace.answered(query, now)
                 self._completions.append(Completion(message.number, message.outcome, message.view, message.op))
+                if sender == (query.to or self._reader) != self._target:
+                    return  # It tells nothing of the target, which may be dead, and calls sent to it wait.
             self._heard(sender, now)
         else:
             self._redirected(sender, message.primary, now)
@@ -241,12 +219,16 @@ class ClientSession:
         self._heard(sender, now)
 
     def _heard(self, sender: int, now: int) -> None:
-        if self._probed and sender != self._target and sender in self._members:
+        """A member answered as a primary does, or as who knows one."""
+        if sender != self._target:
+            if not self._probed or sender not in self._members:
+                return  # An answer to an earlier attempt.
             # The member that was probed is the primary itself, or at least alive: everything else goes there too.
-            self._turn_to(sender, now, at_once=True)
-        self._heard_at = now
-        self._retry_ns = self._first_retry
-        self._probed = 0
+            self._target, self._followed_at, self._held = sender, now, True
+        self._hopeful(now)
+        if self._held:
+            self._held = False
+            self._resend(self._followed_at, self._followed_at, now)
 
     def _registered(self, nonce: int, op: int, now: int) -> None:
         if self.session or nonce != self._nonce or self.expired:
@@ -280,16 +262,27 @@ class ClientSession:
             self._turn_to(primary, now, at_once=now - self._followed_at >= self._ask_again_after)
 
     def _turn_to(self, member: int, now: int, *, at_once: bool) -> None:
-        """Ask this member from now on, for everything that has no answer."""
+        """Ask this member from now on."""
         self._target = member
+        self._held = True
         self._probed = 0
-        self._retry_ns = self._first_retry  # Somebody answered: the pauses of a long silence are over.
         self._heard_at = self._followed_at = now
         if at_once:
-            self._resend(now, now, now)
+            self._ask(now)
         elif not self._ask_again:
             self._ask_again = True
             self.deadline = min(self.deadline, now + self._ask_again_after + self._jitter(self._ask_again_after))
+
+    def _ask(self, now: int) -> None:
+        """Ask the target for all that has no answer; while that was done only lately, for one of it."""
+        if now >= self._resend_at:
+            self._resend(now, now, now)
+            self._held = False
+            self._resend_at = now + self._retry_ns
+            self._retry_ns = min(2 * self._retry_ns, LONGEST_RETRY_NS)
+        else:
+            self._probe(self._target)
+        self.deadline = now + self._first_retry + self._jitter(self._first_retry // 4)
 
     def _jitter(self, duration: int) -> int:
         return self._random.randint(0, duration)
@@ -307,7 +300,7 @@ class ClientSession:
             return
         if self._ask_again:
             self._ask_again = False
-            self._resend(now, now, now)
+            self._ask(now)
             return
         if part_at > self._heard_at:
             self._heard_at, self._probed = part_at, 0
@@ -325,11 +318,8 @@ class ClientSession:
         if not self._probed:
             self._probed = self._target
             self._probe_ns = self._ask_again_after
-            self._resend_at = now
-        if now >= self._resend_at:
-            self._resend(now, now, now)
-            self._resend_at = now + self._retry_ns
-            self._retry_ns = min(2 * self._retry_ns, _LONGEST_RETRY_NS)
+        if self._held or now >= self._resend_at:
+            self._ask(now)
         self._probed = self._after(self._probed)
         if self._probed == self._target:
             self._probed = self._after(self._probed)
