@@ -12,7 +12,20 @@ from typing import Any, cast
 from statemachine import Counter, Executor
 from statemachine.executor import AgreedEntry
 from viewstamp.client import ClientSession
-from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, SendAfter, Standing, Time, make_entry
+from viewstamp.protocol import (
+    MILLISECOND,
+    SECOND,
+    Core,
+    Entry,
+    Kind,
+    Proposal,
+    ReadFailed,
+    ReadReady,
+    SendAfter,
+    Standing,
+    Time,
+    make_entry,
+)
 from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
 from viewstamp.replica.local import LocalSession
@@ -187,19 +200,26 @@ def test_a_confirmed_read_waits_for_the_state_machine() -> None:
     assert [answer.number for answer in answers if isinstance(answer, QueryReply)] == [5]
 
 
-def test_more_reads_than_are_good_for_a_turn_are_served_in_several() -> None:
+def test_reads_that_take_long_are_served_in_several_turns() -> None:
     """In their order; and one that waits for the state machine, between them, does not stop those behind it."""
     _, requests, answers = member()
     for number in range(1, 301):
         requests.query(CLIENT, Query(number, Counter.get.bind()), NOW)
     requests.reads([ReadReady(number, 1 if number == 3 else 0) for number in range(1, 301)])
+    requests._applied.measure = lambda: len(answers) * MILLISECOND // 10
     served = []
     for _ in range(3):
         requests.serve_reads()
         served.append((len(answers), requests.more_reads))
-    assert served == [(128, True), (256, True), (299, False)]
+    assert served == [(100, True), (200, True), (299, False)]
     assert [answer.number for answer in answers if isinstance(answer, QueryReply)] == [1, 2, *range(4, 301)]
     assert requests.pending
+    requests._applied.measure = lambda: len(answers) * SECOND
+    for number in (301, 302):
+        requests.query(CLIENT, Query(number, Counter.get.bind()), NOW)
+    requests.reads([ReadReady(301, 0), ReadReady(302, 0)])
+    requests.serve_reads()
+    assert len(answers) == 300  # of whatever takes longer than a turn may, one
 
 
 def test_promises_leave_when_what_they_promise_is_durable() -> None:

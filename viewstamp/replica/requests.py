@@ -12,12 +12,11 @@ from random import Random
 
 from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, Time
 from viewstamp.replica.answers import Answers
-from viewstamp.replica.applied import Applied
+from viewstamp.replica.applied import LONG_NS, Applied
 from viewstamp.wire import Query, Register
 
 _PROPOSAL_BATCH = 1024
 _READS_AT_MOST = 64 * 1024
-_SERVED_AT_ONCE = 128
 
 
 @dataclass(slots=True)
@@ -174,25 +173,24 @@ class Requests:
     def serve_reads(self) -> None:
         """Serve what the state machine has reached, as much as is good for a turn.
 
-        One round confirms all reads that came before it. Ten thousand, served in one go, would keep the heartbeats back
-        for so long that their primary is given up.
+        One round confirms all reads that came before it. Ten thousand, or a hundred that take long, served in one go,
+        would keep the heartbeats back until their primary is given up.
         """
         self.more_reads = False
         if not self._served:
             return
-        executor, viewstamp = self._applied.executor, self._applied.viewstamp
+        executor, viewstamp, measure = self._applied.executor, self._applied.viewstamp, self._applied.measure
         applied = executor.applied
         waiting: list[tuple[int, _Read]] = []
-        room = _SERVED_AT_ONCE
+        until = measure() + LONG_NS
         for position, (op, read) in enumerate(self._served):
             if op > applied:
                 waiting.append((op, read))
                 continue
-            if not room:
+            if measure() >= until:
                 waiting += self._served[position:]
                 self.more_reads = True
                 break
-            room -= 1
             del self._asked[read.source, read.number]
             outcome = executor.query(read.body)
             self._answers.query_reply(read.source, read.number, viewstamp.view, viewstamp.op, outcome)
