@@ -79,7 +79,7 @@ def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> N
         return
     r.proposals[sender] = Proposal(message.view, r.now.monotonic)
     # A primary doubts itself by its own measure: were it to go along with one deaf backup, the two would be a quorum.
-    impatient = not r.leads and r.now.monotonic - r.calm_at >= r.timeouts.suspect // 2
+    impatient = not r.leads and r.now.monotonic - r.calm_at >= 2 * r.timeouts.suspect // 3
     if message.view > r.proposed and (r.proposed or impatient or gives_way):
         # Whoever has lost patience too goes along at once, and with the highest proposal: replicas that each
         # count up by themselves would chase one another.

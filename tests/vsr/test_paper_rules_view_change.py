@@ -125,6 +125,19 @@ def test_4_2_step_1_ours_who_has_lost_patience_too_goes_along_with_the_highest_p
     assert backup.view == 0
 
 
+def test_4_2_step_1_ours_who_has_missed_one_heartbeat_does_not_go_along_yet() -> None:
+    """Where one datagram in five is lost, one backup in a while misses three in a row, and another the last of them."""
+    backup = Driven(2, members=5)
+    backup.receive(1, Commit(0, 0, 0, 0))
+    suspect = backup.configuration.timeouts.suspect
+    backup.wait(suspect * 6 // 10)
+    propose_view(backup, 4, 1)
+    assert backup.sent(StartViewChange) == []
+    backup.wait(suspect // 10)
+    propose_view(backup, 4, 1)
+    assert {message.view for _, message in backup.sent(StartViewChange)} == {1}
+
+
 def test_4_2_step_1_ours_backups_follow_a_primary_that_gives_way() -> None:
     backup = Driven(2)
     propose_view(backup, 1, 1)
