@@ -76,7 +76,8 @@ class Executor:
     ) -> None:
         self.machine = machine
         self.sessions = Sessions(max_sessions, window, max_reply_bytes)
-        self._applied = 0
+        self.applied = 0
+        """The op-number of the last applied entry."""
         self._history = History()
         self._defects = Defects()
         self._context = Context()
@@ -92,11 +93,6 @@ class Executor:
         }
         if machine_class.snapshot is StateMachine.snapshot:
             machine.snapshot()
-
-    @property
-    def applied(self) -> int:
-        """The op-number of the last applied entry."""
-        return self._applied
 
     @property
     def digest(self) -> bytes:
@@ -123,8 +119,8 @@ class Executor:
         bodies = iter(decode_each_body([entry[_BODY] for entry in entries if entry[_KIND] == COMMAND]))
         try:
             for op, _, kind, session, request, mark, stamp, seed, _, _, encoded in entries:
-                if op != self._applied + 1:
-                    raise ApplyOrderError(f"entry {op} cannot be applied after {self._applied}")
+                if op != self.applied + 1:
+                    raise ApplyOrderError(f"entry {op} cannot be applied after {self.applied}")
                 if kind == COMMAND:
                     parts = next(bodies)
                     known = admit(session, request, mark)
@@ -141,7 +137,7 @@ class Executor:
                 else:
                     reply = NOTHING_REPLY
                 records += encoded, reply
-                self._applied = op
+                self.applied = op
         finally:
             self._context.end()
             self._history.extend(records)
@@ -165,7 +161,7 @@ class Executor:
 
         A session opened beyond `applied` is one that this replica has not come to yet: the log decides.
         """
-        if opened_at(session) > self._applied:
+        if opened_at(session) > self.applied:
             return None
         return self.sessions.lookup(session, request, mark)
 
@@ -176,7 +172,7 @@ class Executor:
         # A generator runs nothing before its first chunk is asked for: what it captures later would be of later.
         first = next(machine, b"")
         sections = ((self._history.snapshot(),), self.sessions.snapshot(), chain((first,), machine))
-        return write_stream(self._applied, self._history.digest, sections)
+        return write_stream(self.applied, self._history.digest, sections)
 
     def state_digest(self) -> bytes:
         """A hash over the whole state (machine, sessions, progress); equal on all replicas at equal `applied`."""
@@ -204,7 +200,7 @@ class Executor:
         self.machine.restore(machine)
         _exhaust(machine, "the state machine")
         reader.finish()
-        self._applied = applied
+        self.applied = applied
 
     def _execute(self, parts: list[Any] | None) -> bytes:
         if parts is None:

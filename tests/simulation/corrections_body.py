@@ -291,9 +291,9 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = Snapshots._due
 
-    def due(self: Snapshots) -> bool:
+    def due(self: Snapshots, since: int) -> bool:
         with patch.object(self, "_log_limit", 1 << 62):
-            return original(self)
+            return original(self, since)
 
     return [(Snapshots, "_due", due)]
 

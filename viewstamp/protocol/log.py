@@ -25,42 +25,43 @@ class Log:
         held = snapshot.op if snapshot is not None else 0
         first = entries[0].op if entries else held + 1
         check(first <= held + 1 and (first == 1 or held > 0), "a log from op {} cannot follow op {}", first, held)
-        self._base = snapshot.viewstamp if snapshot is not None else _ORIGIN
+        base = snapshot.viewstamp if snapshot is not None else _ORIGIN
         if first <= held:
             # The view of the op before the first entry is not known any more, so that one becomes the base.
             check(entries[-1].op >= held, "a log that ends at op {} has lost what follows", entries[-1].op)
-            self._base, entries = entries[0].viewstamp, entries[1:]
+            base, entries = entries[0].viewstamp, entries[1:]
+        self._begin_after(base)
         self._entries = list(entries)
-        self.op = self._base.op + len(self._entries)
+        self.op = self.base + len(self._entries)
         """The op-number of the last entry; `base` if there is none."""
         self.bytes = sum(len(entry.encoded) for entry in self._entries)
         self.durable = self.op
         self._in_flight: deque[tuple[int, int]] = deque()
 
-    @property
-    def base(self) -> int:
+    def _begin_after(self, base: Viewstamp) -> None:
+        self._base = base
+        self.base = base.op
         """The op after which the log begins."""
-        return self._base.op
 
     def entry(self, op: int) -> Entry:
         """The entry at `op`."""
-        base = self._base.op
+        base = self.base
         check(base < op <= self.op, "entry {} is outside the log ({} to {}]", op, base, self.op)
         return self._entries[op - base - 1]
 
     def entries(self, first: int, last: int) -> list[Entry]:
         """The entries from op `first` to `last`."""
-        base = self._base.op
+        base = self.base
         check(base < first and last <= self.op, "entries {} to {} are outside the log", first, last)
         return self._entries[first - base - 1 : last - base]
 
     def viewstamp(self, op: int) -> Viewstamp:
         """The viewstamp at `op`, from the base on; (0, 0) at the beginning of the history."""
-        return self._base if op == self._base.op else self.entry(op).viewstamp
+        return self._base if op == self.base else self.entry(op).viewstamp
 
     def holds(self, viewstamp: Viewstamp) -> bool:
         """Whether this very operation is in the log, or is its base: then all before it is the same too."""
-        return self._base.op <= viewstamp.op <= self.op and self.viewstamp(viewstamp.op) == viewstamp
+        return self.base <= viewstamp.op <= self.op and self.viewstamp(viewstamp.op) == viewstamp
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries that continue the log."""
@@ -89,13 +90,13 @@ class Log:
             count = upto - self.base
             self.bytes -= sum(len(entry.encoded) for entry in self._entries[:count])
             del self._entries[:count]
-            self._base = base
+            self._begin_after(base)
 
     def restart(self, base: Viewstamp) -> None:
         """Begin anew, empty, behind a snapshot. What writes in flight will have made durable is none of this log."""
         check(base.op >= self.base, "a log from {} cannot begin anew at {}", self.base, base.op)
         self._entries = []
-        self._base = base
+        self._begin_after(base)
         self.op = base.op
         self.bytes = 0
         self.durable = 0

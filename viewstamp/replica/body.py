@@ -281,12 +281,12 @@ class Replica:
         if effects.supersede:
             self._supersede(effects.supersede)
             return
-        cached: object = None
-        data = b""
+        message, data, label = None, b"", None
         for send in effects.sends:
-            if send.message is not cached:  # A broadcast is one object: encode it once.
-                cached, data = send.message, self._codec.encode(send.message)
-            self.endpoint.send(send.to, data, send.message.label)
+            if send.message is not message:  # A broadcast is one object: encode it once.
+                message = send.message
+                data, label = self._codec.encode(message), message.label
+            self.endpoint.send(send.to, data, label)
         if effects.write is not None:
             records = journal_records(effects.write.records, self._codec)
             if self._founding_unwritten is not None:  # It goes with the first state, in one batch.

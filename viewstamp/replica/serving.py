@@ -27,11 +27,13 @@ class Serving:
     def __init__(self, send: Send, pin_ns: int) -> None:
         self._send = send
         self._pin = pin_ns
-        self._asked_at: dict[Snapshot, int] = {}
+        self.asked_at: dict[Snapshot, int] = {}
+        """When a chunk of each was asked for last, of those that were being fetched a moment ago."""
         self._progress: dict[int, tuple[Snapshot, int]] = {}
         self._blocks: OrderedDict[Block, bytes] = OrderedDict()
         self._waiting: dict[Block, dict[tuple[int, int], None]] = {}
-        self._reads: list[ReadBlock] = []
+        self.reads: list[ReadBlock] = []
+        """The blocks to be read next."""
 
     def ask(self, member: int, question: GetChunk, available: Iterable[Snapshot], now: int) -> None:
         """A member wants a chunk."""
@@ -42,7 +44,7 @@ class Serving:
             return
         if question.offset % CHUNK_BYTES or question.offset >= snapshot.size:
             return
-        self._asked_at[snapshot] = now
+        self.asked_at[snapshot] = now
         self._progress[member] = snapshot, question.offset
         start = question.offset - question.offset % BLOCK_BYTES
         block = snapshot, start
@@ -54,7 +56,7 @@ class Serving:
         waiting = self._waiting.get(block)
         if waiting is None:
             waiting = self._waiting[block] = {}
-            self._reads.append(ReadBlock(snapshot, start, BLOCK_BYTES))
+            self.reads.append(ReadBlock(snapshot, start, BLOCK_BYTES))
         if len(waiting) < _WAITING_AT_MOST:
             waiting[member, question.offset] = None
 
@@ -80,26 +82,21 @@ class Serving:
             self._give(member, block, offset, data)
 
     def take_reads(self) -> list[ReadBlock]:
-        """The blocks to be read next."""
-        reads, self._reads = self._reads, []
+        """Hand over the blocks to be read next."""
+        reads, self.reads = self.reads, []
         return reads
 
     def pinned(self, now: int) -> list[Snapshot]:
         """What is being fetched now; the rest is forgotten."""
-        if not self._asked_at:
+        if not self.asked_at:
             return []
-        stale = [snapshot for snapshot, asked_at in self._asked_at.items() if now - asked_at >= self._pin]
+        stale = [snapshot for snapshot, asked_at in self.asked_at.items() if now - asked_at >= self._pin]
         for snapshot in stale:
-            del self._asked_at[snapshot]
+            del self.asked_at[snapshot]
             self._progress = {m: (s, offset) for m, (s, offset) in self._progress.items() if s != snapshot}
             for block in [block for block in self._blocks if block[0] == snapshot]:
                 del self._blocks[block]
-        return list(self._asked_at)
-
-    @property
-    def active(self) -> bool:
-        """Whether anything was being fetched a moment ago."""
-        return bool(self._asked_at)
+        return list(self.asked_at)
 
     @property
     def progress(self) -> dict[int, tuple[Snapshot, int]]:

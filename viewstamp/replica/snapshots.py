@@ -69,6 +69,7 @@ class Snapshots:
         self._core: Core | None = None
 
         self._current = stored
+        self._current_op = stored.op if stored is not None else 0
         self._naming_write = 0  # from when it is durable on, the journal names the current one
         self._older: dict[Snapshot, int] = {}  # and the write after which its file may go
         self._written = 0
@@ -79,7 +80,8 @@ class Snapshots:
         self._recording: tuple[int, Snapshot] | None = None  # the write of its record, and the snapshot
         self._retry_at = 0
         self._fetching: Fetching | None = None
-        self._wanted = False
+        self.fetching = False
+        """Whether chunks are on their way, or to be asked for again."""
         self._fetched: Snapshot | None = None
         self._loading: tuple[Snapshot, ...] = ()  # those whose files are being read, or are to be read next
         self._serving = Serving(send, _PIN_SUSPECTS * cluster.timeouts.suspect)
@@ -185,6 +187,7 @@ class Snapshots:
             self._older[self._current] = write
         self._older.pop(snapshot, None)
         self._current, self._naming_write = snapshot, write
+        self._current_op = snapshot.op
         self._decayed = False
 
     def _keep_after(self, core: Core, snapshot: Snapshot, now: int) -> int:
@@ -214,7 +217,7 @@ class Snapshots:
     def follow(self, effects: Effects, write: int, now: Time, turn: Turn) -> None:
         """What the protocol has installed in this turn, with this write, and what it needs now."""
         if effects.wanted is None and effects.restore is None:
-            self._wanted = False
+            self.fetching = False
             return
         installed = effects.restore
         if installed is not None:
@@ -227,7 +230,7 @@ class Snapshots:
             self._supersede(installed, write)
             self._loading = (*self._loading, installed)
             self._applied.restoring = turn.restore = installed
-        self._wanted = effects.wanted is not None
+        self.fetching = effects.wanted is not None
         if effects.wanted is not None and self._core is not None:
             self._want(effects.wanted.snapshot, effects.wanted.source, self._core, now, turn)
 
@@ -254,8 +257,9 @@ class Snapshots:
 
     def close(self, now: Time, turn: Turn) -> None:
         """Take a snapshot if it is time, and hand over what is to be done with files."""
-        perhaps = self._log_bytes >= self._least_bytes or self._since >= self._least_entries
-        if (perhaps or self._demanded or self._decayed) and self._due():
+        since = self._applied.executor.applied - self._current_op
+        perhaps = self._log_bytes >= self._least_bytes or since >= self._least_entries
+        if (perhaps or self._demanded or self._decayed) and self._due(since):
             self._begin()
         block = self._collect(turn) if self._taking is not None else None
         if self._taking is None and self._fetching is not None:
@@ -264,9 +268,10 @@ class Snapshots:
                 self._blocks.append((self._fetching, block.finished))
         if block is not None:
             self._files.append(block)
-        if self._older or self._pinned_log or self._serving.active:
+        if self._older or self._pinned_log or self._serving.asked_at:
             self._let_go(now, turn)
-        self._files += self._serving.take_reads()
+        if self._serving.reads:
+            self._files += self._serving.take_reads()
         if self._files:
             turn.files, self._files = self._files, []
         if self._release:
@@ -289,16 +294,11 @@ class Snapshots:
         """Take a snapshot at the end of this turn, or as soon as nothing is in the way."""
         self._demanded = True
 
-    @property
-    def _since(self) -> int:
-        """How many entries were applied after the newest snapshot."""
-        return self._applied.executor.applied - (self._current.op if self._current is not None else 0)
-
-    def _due(self) -> bool:
-        since = self._since
+    def _due(self, since: int) -> bool:
+        """Whether to take one, so many entries after the newest."""
         busy = self._taking is not None or self._recording is not None or self._applied.restoring is not None
         needless = since <= 0 and not self._decayed
-        if self._core is None or needless or busy or (self._wanted and self._fetching is not None):
+        if self._core is None or needless or busy or (self.fetching and self._fetching is not None):
             return False
         if self._demanded:
             return True
@@ -362,24 +362,19 @@ class Snapshots:
         self._applied.restoring = None
         return True
 
-    @property
-    def fetching(self) -> bool:
-        """Whether chunks are on their way, or to be asked for again."""
-        return self._wanted
-
     # For shells and people.
 
     @property
     def deadline(self) -> int:
         """When a turn is wanted, in monotonic nanoseconds."""
-        return self._fetching.deadline if self._fetching is not None and self._wanted else NEVER
+        return self._fetching.deadline if self._fetching is not None and self.fetching else NEVER
 
     @property
     def status(self) -> SnapshotStatus:
         """What there is and what is under way."""
         current, fetching, taking = self._current, self._fetching, self._taking
         receiving = None
-        if fetching is not None and self._wanted:
+        if fetching is not None and self.fetching:
             snapshot = fetching.snapshot
             receiving = Transfer(fetching.source, snapshot.op, fetching.received, snapshot.size)
         sending = [Transfer(m, s.op, offset, s.size) for m, (s, offset) in sorted(self._serving.progress.items())]

@@ -17,9 +17,11 @@ class Writes:
     def __init__(self) -> None:
         self.last = 0
         """The number of the write issued last."""
-        self._issued: list[Issued] = []
+        self.issued: list[Issued] = []
+        """What was issued since the last call of `take_issued`, in order."""
         self._of_core: deque[tuple[int, int]] = deque()  # (number here, number of the protocol)
-        self._promises: deque[SendAfter] = deque()
+        self.promised: deque[SendAfter] = deque()
+        """The promises that wait."""
         self._durable = 0  # by the protocol's numbers
 
     def issue(self, records: tuple[JournalRecord, ...], core_write: int = 0) -> int:
@@ -27,17 +29,12 @@ class Writes:
         self.last += 1
         if core_write:
             self._of_core.append((self.last, core_write))
-        self._issued.append((self.last, records))
+        self.issued.append((self.last, records))
         return self.last
 
-    @property
-    def issued(self) -> bool:
-        """Whether anything was issued since the last call of `take_issued`."""
-        return bool(self._issued)
-
     def take_issued(self) -> list[Issued]:
-        """What was issued since the last call, in order."""
-        issued, self._issued = self._issued, []
+        """Hand over what was issued since the last call."""
+        issued, self.issued = self.issued, []
         return issued
 
     def written(self, write: int) -> int:
@@ -50,18 +47,13 @@ class Writes:
 
     def promise(self, promises: Iterable[SendAfter]) -> None:
         """Keep these until what they promise is durable."""
-        self._promises.extend(promises)
-
-    @property
-    def promised(self) -> bool:
-        """Whether any promise waits."""
-        return bool(self._promises)
+        self.promised.extend(promises)
 
     def send_kept(self, send: Callable[[int, Promise], None]) -> bool:
         """Send the promises that may leave now, to (member, message); whether there was any."""
         kept = False
-        while self._promises and self._promises[0].write <= self._durable:
-            promise = self._promises.popleft()
+        while self.promised and self.promised[0].write <= self._durable:
+            promise = self.promised.popleft()
             send(promise.to, promise.message)
             kept = True
         return kept
