@@ -16,6 +16,7 @@ import trio
 
 from bench.figures import Json
 from bench.load import closed_loops, operation_of
+from statemachine import StateMachine
 from viewstamp import open_replica
 from viewstamp.cli.options import MACHINES
 from viewstamp.cli.poll import until
@@ -33,7 +34,7 @@ async def _lines() -> AsyncIterator[Json]:
                 yield json.loads(line)
 
 
-def _standing(replica: RunningReplica) -> Json:
+def _standing(replica: RunningReplica[StateMachine]) -> Json:
     status, statistics = replica.status(), replica.statistics()
     return {
         "leads": replica.is_primary,
@@ -48,7 +49,7 @@ def _standing(replica: RunningReplica) -> Json:
     }
 
 
-async def _own_load(replica: RunningReplica, request: Json) -> Json:
+async def _own_load(replica: RunningReplica[StateMachine], request: Json) -> Json:
     """Calls of this process's own tasks, as a service that embeds the library makes them."""
     operation, value_bytes = str(request["operation"]), int(str(request["value_bytes"]))
     once = operation_of(replica, operation, value_bytes)
@@ -56,7 +57,7 @@ async def _own_load(replica: RunningReplica, request: Json) -> Json:
     return asdict(await closed_loops(once, int(str(request["clients"])), warm_s, seconds))
 
 
-async def _applied(replica: RunningReplica, op: int) -> None:
+async def _applied(replica: RunningReplica[StateMachine], op: int) -> None:
     await until(lambda: replica.status().applied >= op)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from statemachine import StateMachine
 from tests.simulation.changes import Change
 from tests.simulation.stack_mutants import Mutant
 from viewstamp.client import Completion
@@ -202,12 +203,12 @@ def _wake_softly(self: Idle) -> None:
 _run = RunningReplica.run
 
 
-async def _run_on(self: RunningReplica) -> None:
+async def _run_on(self: RunningReplica[StateMachine]) -> None:
     with trio.CancelScope(shield=True):
         await _run(self)
 
 
-async def _writer_lives_on(self: RunningReplica) -> None:
+async def _writer_lives_on(self: RunningReplica[StateMachine]) -> None:
     trio.lowlevel.spawn_system_task(self._storage.run)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(self._snapshots.run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
+from typing import Any
 
 import trio
 
@@ -87,7 +88,7 @@ class Running:
         self.random = random
         self.ids = tuple(member.id for member in cluster.members)
         self.disks = {member: SimulatedDisk(Random(random.getrandbits(64))) for member in self.ids}
-        self.replicas: dict[int, RunningReplica] = {}
+        self.replicas: dict[int, RunningReplica[Any]] = {}
         self.failures: dict[int, BaseException] = {}
         self.wall_clock: Callable[[], int] = wall_clock
         self._nursery = nursery
@@ -101,7 +102,7 @@ class Running:
         *,
         transport: FabricTransport | None = None,
         protocol: type[Core] | None = None,
-    ) -> AbstractAsyncContextManager[RunningReplica]:
+    ) -> AbstractAsyncContextManager[RunningReplica[Any]]:
         """`open_replica` for this member."""
         return open_replica(
             machine,
@@ -131,9 +132,9 @@ class Running:
         """Where a member is reached."""
         return self.cluster.member(member).address
 
-    async def start(self, member: int, machine: Callable[[], StateMachine] = Account) -> RunningReplica:
+    async def start(self, member: int, machine: Callable[[], StateMachine] = Account) -> RunningReplica[Any]:
         """Start a member on what its disk holds."""
-        replica: RunningReplica = await self._nursery.start(self._run, member, machine)
+        replica: RunningReplica[Any] = await self._nursery.start(self._run, member, machine)
         return replica
 
     async def _run(
@@ -141,7 +142,7 @@ class Running:
         member: int,
         machine: Callable[[], StateMachine],
         *,
-        task_status: trio.TaskStatus[RunningReplica] = trio.TASK_STATUS_IGNORED,
+        task_status: trio.TaskStatus[RunningReplica[Any]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         ended = trio.Event()
         try:

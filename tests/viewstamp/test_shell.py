@@ -375,8 +375,9 @@ async def test_serve_replica_in_the_world_that_it_is_given(autojump_clock: MockC
         for member in cluster.ids:
             transport, files = cluster.fabric.open(cluster.address(member)), cluster.disks[member].files()
             served = partial(serve_replica, transport=transport, files=files, wall_clock=cluster.wall_clock)
-            replica: RunningReplica = await nursery.start(served, Account, cluster.cluster, member)
+            replica: RunningReplica[Account] = await nursery.start(served, Account, cluster.cluster, member)
         assert await replica.call(Account.deposit, 5) == 5
+        assert await replica.read(Account.read_balance) == replica.machine.balance == 5
         assert replica.status().wall_ns == wall_clock()
         nursery.cancel_scope.cancel()
 
@@ -386,7 +387,7 @@ async def test_serve_replica_on_real_sockets_and_files(tmp_path: Path) -> None:
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             for member in cluster.members:
-                replica: RunningReplica = await nursery.start(
+                replica: RunningReplica[Counter] = await nursery.start(
                     serve_replica, Counter, cluster, member.id, tmp_path / str(member.id)
                 )
             await replica.wait_ready()

@@ -189,7 +189,7 @@ async def test_a_member_that_comes_back_at_another_address_is_found(
     cluster = Cluster.make("moving", protocol, [(host, 7000) for host in hosts.values()])
     places = {host: f"first {host}" for host in hosts.values()}
     disks = {number: SimulatedDisk(Random(number)) for number in hosts}
-    replicas: dict[int, RunningReplica] = {}
+    replicas: dict[int, RunningReplica[Any]] = {}
 
     class Named(FabricTransport):
         async def resolve(self, host: str, port: int) -> Address:

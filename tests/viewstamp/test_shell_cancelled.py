@@ -61,7 +61,7 @@ class _Service:
         self.asked = self.answered = self.closed = 0
         self.all_answered = trio.Event()
 
-    async def deposit(self, replica: RunningReplica) -> None:
+    async def deposit(self, replica: RunningReplica[Account]) -> None:
         try:
             for _ in range(6):
                 self.asked += 1
@@ -85,7 +85,7 @@ class _Service:
 
 
 @asynccontextmanager
-async def _open(disk: SimulatedDisk) -> AsyncIterator[RunningReplica]:
+async def _open(disk: SimulatedDisk) -> AsyncIterator[RunningReplica[Account]]:
     parts = Parts(run_sync=_beside, segment_bytes=2048)
     async with open_fabric(1) as fabric:
         transport = fabric.open((HOST, 7001))

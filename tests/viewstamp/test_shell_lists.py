@@ -91,7 +91,7 @@ async def test_nothing_of_others_comes_between_and_a_loss_repeats_nothing(autoju
 
     async with running() as cluster, cluster.open_client() as client:
 
-        async def loop(caller: RunningReplica) -> None:
+        async def loop(caller: RunningReplica[Account]) -> None:
             for _ in range(10):
                 results = await caller.call_all([Account.deposit.bind(1)] * 5)
                 sums.append(results)

@@ -39,7 +39,7 @@ async def deposit(cluster: Running, member: int, times: int) -> None:
 
 async def wait_balance(cluster: Running, member: int, balance: int) -> None:
     with trio.fail_after(60):
-        while cluster.replicas[member].machine.balance != balance:  # type: ignore[attr-defined]  # noqa: ASYNC110
+        while cluster.replicas[member].machine.balance != balance:  # noqa: ASYNC110
             await trio.sleep(0.01)
 
 
@@ -119,7 +119,7 @@ async def test_what_a_majority_lost_is_not_replaced_by_a_cluster_with_nothing_in
             await cluster.start(member)
         await trio.sleep(30)
         assert [replica.is_primary for replica in cluster.replicas.values()] == [False] * 3
-        assert cluster.replicas[3].machine.balance == 10  # type: ignore[attr-defined]
+        assert cluster.replicas[3].machine.balance == 10
 
 
 async def test_a_cluster_of_one(autojump_clock: MockClock) -> None:

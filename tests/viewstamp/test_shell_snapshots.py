@@ -26,7 +26,7 @@ async def deposit(cluster: Running, member: int, times: int) -> None:
 
 async def wait_applied(cluster: Running, member: int, balance: int) -> None:
     with trio.fail_after(20):
-        while cluster.replicas[member].machine.balance != balance:  # type: ignore[attr-defined]  # noqa: ASYNC110
+        while cluster.replicas[member].machine.balance != balance:  # noqa: ASYNC110
             await trio.sleep(0.01)
 
 

@@ -101,7 +101,7 @@ def settle_memory() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-async def _give_way(replica: RunningReplica) -> None:
+async def _give_way(replica: RunningReplica[StateMachine]) -> None:
     """Let another member take over before this one is gone: its clients then wait for no time-out."""
     if not replica.is_primary:
         return
@@ -123,7 +123,7 @@ async def _log_transitions(events: AsyncGenerator[Transition, None]) -> None:
         _log.info("%s", line)
 
 
-async def _log_refusals(replica: RunningReplica) -> None:
+async def _log_refusals(replica: RunningReplica[StateMachine]) -> None:
     """Nobody else tells whoever changed the cluster file of one member, or client, alone."""
     told: tuple[str, ...] = ()
     while True:
@@ -134,12 +134,12 @@ async def _log_refusals(replica: RunningReplica) -> None:
             _log.warning("%s", "; ".join(refused))
 
 
-async def _log_wait(replica: RunningReplica) -> None:
+async def _log_wait(replica: RunningReplica[StateMachine]) -> None:
     with suppress(ClosedError):  # Why it was closed is told elsewhere.
         await replica.wait_ready()
 
 
-async def _log_statistics(replica: RunningReplica) -> None:
+async def _log_statistics(replica: RunningReplica[StateMachine]) -> None:
     while _log.isEnabledFor(logging.DEBUG):
         await trio.sleep(_STATISTICS_S)
         _log.debug("%s", replica.statistics())

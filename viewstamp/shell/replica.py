@@ -9,6 +9,7 @@ from dataclasses import replace
 from math import inf
 from random import Random, SystemRandom
 from time import perf_counter_ns, time_ns
+from typing import Generic, TypeVar, cast
 from weakref import WeakSet
 
 import trio
@@ -33,6 +34,8 @@ from viewstamp.shell.scope import background, leaves
 from viewstamp.shell.snapshot_work import SnapshotWork, load_snapshot
 from viewstamp.shell.storage import Storage
 
+M_co = TypeVar("M_co", bound=StateMachine, covariant=True)
+
 _TURN_DATAGRAMS = 256
 _TURN_S = 0.002
 _FULL_TURNS_AT_MOST = 64
@@ -50,12 +53,12 @@ def new_incarnation(random: Random, wall_clock: WallClock = time_ns) -> int:
     return (milliseconds << 20) | random.getrandbits(20)
 
 
-class RunningReplica(Callers):
-    """One member, running. Made by `open_replica`."""
+class RunningReplica(Callers, Generic[M_co]):
+    """One member, running, with a state machine of this class. Made by `open_replica`."""
 
     def __init__(
         self,
-        machine: Callable[[], StateMachine],
+        machine: Callable[[], M_co],
         cluster: Cluster,
         member: int,
         core_class: type[Core],
@@ -114,9 +117,12 @@ class RunningReplica(Callers):
     # For the service.
 
     @property
-    def machine(self) -> StateMachine:
-        """The state machine itself, as far as this member has applied; for looking, never for changing."""
-        return self._replica.executor.machine
+    def machine(self) -> M_co:
+        """The state machine itself, as far as this member has applied; for looking, never for changing.
+
+        Look it up anew each time: where a snapshot is installed, another takes its place.
+        """
+        return cast("M_co", self._replica.executor.machine)
 
     @property
     def is_primary(self) -> bool:
@@ -292,7 +298,7 @@ class RunningReplica(Callers):
 
 @asynccontextmanager
 async def open_replica(
-    machine: Callable[[], StateMachine],
+    machine: Callable[[], M_co],
     cluster: Cluster,
     id: int,  # noqa: A002 - it is what a service calls its member
     data: str | os.PathLike[str] | None = None,
@@ -303,7 +309,7 @@ async def open_replica(
     random: Random | None = None,
     wall_clock: WallClock = time_ns,
     parts: Parts = REAL,
-) -> AsyncGenerator[RunningReplica, None]:
+) -> AsyncGenerator[RunningReplica[M_co], None]:
     """Run one member of a cluster for as long as the block lasts.
 
     `machine` makes the state machine (its class will do); `data` is this member's own directory, made if it is not
@@ -373,7 +379,7 @@ async def _restore(
 
 
 async def serve_replica(
-    machine: Callable[[], StateMachine],
+    machine: Callable[[], M_co],
     cluster: Cluster,
     id: int,  # noqa: A002 - as in open_replica
     data: str | os.PathLike[str] | None = None,
@@ -381,7 +387,7 @@ async def serve_replica(
     transport: Transport | None = None,
     files: Files | None = None,
     wall_clock: WallClock = time_ns,
-    task_status: trio.TaskStatus[RunningReplica] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[RunningReplica[M_co]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run one member until cancelled; `nursery.start` gives the running replica. Arguments and errors are those of
     `open_replica`.

@@ -88,10 +88,10 @@ class Life:
         self.waited_for = 0  # calls made beside the loop that are under way
         self.failed: StorageFailedError | None = None
         self.files: SimulatedFiles | None = None
-        self.running: RunningReplica | None = None
+        self.running: RunningReplica[StateMachine] | None = None
         self.asked: deque[FileTask] = deque()
         self.restoring: Snapshot | None = None
-        self.orders: list[Callable[[RunningReplica], None]] = []
+        self.orders: list[Callable[[RunningReplica[StateMachine]], None]] = []
         self.wanted = trio.Event()
         self.transport: FabricTransport | None = None
         self.opening_failed: Exception | None = None

@@ -21,7 +21,7 @@ from random import Random
 
 import trio
 
-from statemachine import Executor, SnapshotError
+from statemachine import Executor, SnapshotError, StateMachine
 from viewstamp.journal import DirectoryInUseError, JournalError, Recovered, StorageFailedError
 from viewstamp.journal.simulated import DeadProcessError, SimulatedCrashError, SimulatedDisk
 from viewstamp.protocol import NEVER, Time, split_entries
@@ -47,7 +47,7 @@ from viewstamp.simulation.verdict import ViolationError, require
 from viewstamp.simulation.world import ROOM_BYTES
 
 _STOPPED_OF_TEN = 3
-_ORDERS: Mapping[str, Callable[[RunningReplica], None]] = {
+_ORDERS: Mapping[str, Callable[[RunningReplica[StateMachine]], None]] = {
     "resign": RunningReplica.resign,
     "snapshot": RunningReplica.take_snapshot,
 }
@@ -136,7 +136,7 @@ class TrioWorld(SteppedWorld, Surveyor):
         if not life.dead.is_set():
             self._ended(life, failure)
 
-    async def _serve(self, running: RunningReplica, life: Life) -> None:
+    async def _serve(self, running: RunningReplica[StateMachine], life: Life) -> None:
         """A service around the replica: it reads what changes, and resigns when an operator wants it to."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow, running)
@@ -147,7 +147,7 @@ class TrioWorld(SteppedWorld, Surveyor):
                 for order in orders:
                     order(running)
 
-    async def _follow(self, running: RunningReplica) -> None:
+    async def _follow(self, running: RunningReplica[StateMachine]) -> None:
         await running.wait_ready()
         async with aclosing(running.events()) as events:
             async for _ in events:
@@ -337,7 +337,7 @@ class TrioWorld(SteppedWorld, Surveyor):
         self._nursery.start_soon(remote.run)
         return client
 
-    def _services(self) -> list[RunningReplica]:
+    def _services(self) -> list[RunningReplica[StateMachine]]:
         lives = [life for life in self._lives.values() if not life.over and not life.dead.is_set()]
         return [life.running for life in lives if life.running is not None and life.node.paused_until <= self.now]
 
