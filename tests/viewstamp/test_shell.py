@@ -112,6 +112,31 @@ async def test_errors_arrive_as_themselves(autojump_clock: MockClock) -> None:
         assert await client.call(Account.deposit, 1) == 1
 
 
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+async def test_who_reads_all_the_time_does_not_go_on_calling_a_primary_that_has_left(
+    autojump_clock: MockClock, protocol: str
+) -> None:
+    """It hands over before it stops: reads at a backup do not pause, and are no news of the one that is gone."""
+    async with running(protocol=protocol) as cluster, trio.open_nursery() as nursery:
+        primary = await cluster.wait_primary()
+        backup = cluster.replicas[next(member for member in cluster.ids if member != primary)]
+        await backup.call(Account.deposit, 1)
+
+        async def read_on() -> None:
+            while True:
+                await backup.read(Account.read_balance)
+                await trio.sleep(0.005)
+
+        for _ in range(3):
+            nursery.start_soon(read_on)
+        await trio.sleep(0.1)
+        cluster.replicas[primary].resign()
+        await cluster.stop(primary)
+        with trio.fail_after(1):
+            assert await backup.call(Account.deposit, 1) == 2
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_cancelled_call_is_tracked_and_later_calls_work(autojump_clock: MockClock) -> None:
     async with running() as cluster, cluster.open_client() as client:
         assert await client.call(Account.deposit, 1) == 1
