@@ -457,6 +457,46 @@ def test_the_one_question_that_a_new_primary_is_asked_can_be_lost() -> None:
     assert now - lost_at < 150 * MILLISECOND
 
 
+def test_a_new_primary_that_was_not_ready_for_what_it_was_sent_is_asked_again_soon() -> None:
+    """Everything is sent to it once, shortly before it takes requests; the pause after that is the second which an
+    outage has made of it. Whatever became of that, an answer to one question has it all sent again."""
+    for length in range(3000, 5000, 50):
+        session, now, _ = without_primary(20, length * MILLISECOND, lambda member: 0)
+        session.take_messages()
+        session.receive(session.target, NotPrimary(session.target % 3 + 1), now)
+        primary, ready_at = session.target, now + 400 * MILLISECOND
+        sent = Counter[int]()
+        while session.in_flight:
+            for to, number, _ in requests(session.take_messages()):
+                sent[number] += 1
+                if to == primary and now >= ready_at:
+                    session.receive(primary, Reply(session.session, number, 1, 80, b""), now)
+                elif to != primary:
+                    session.receive(to, NotPrimary(primary), now)
+            now += MILLISECOND
+            session.tick(now)
+            assert now < ready_at + 300 * MILLISECOND
+        assert all(sent[number] <= 3 for number in range(2, 21))
+
+
+def test_a_new_primary_that_is_only_slow_is_sent_everything_once_more_at_most() -> None:
+    session, now, _ = without_primary(20, 3 * SECOND, lambda member: 0)
+    session.take_messages()
+    session.receive(session.target, NotPrimary(session.target % 3 + 1), now)
+    ready_at = now + 400 * MILLISECOND
+    sent, taken = Counter[int](), set[int]()
+    while session.in_flight:
+        for to, number, _ in requests(session.take_messages()):
+            sent[number] += 1
+            if to == session.target:
+                taken.add(number)
+        now += MILLISECOND
+        session.tick(now)
+        if now >= ready_at and taken:
+            session.receive(session.target, Reply(session.session, taken.pop(), 1, 80, b""), now)
+    assert max(sent[number] for number in range(2, 21)) <= 2
+
+
 def test_ten_thousand_callers_that_go_away_at_once_do_not_hold_the_loop() -> None:
     """A nursery with as many calls is cancelled: each was looked for from the beginning, for seconds in all, while
     the member whose session it was sent no heartbeat."""

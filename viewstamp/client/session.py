@@ -104,7 +104,8 @@ class ClientSession:
         self._ask_again = False
         self._followed_at = -retry_ns
         self._turn = self._target
-        self._held = False  # what was sent before this target was turned to waits for its first answer
+        self._held = False  # this target was turned to and has not answered yet
+        self._held_until = 0  # what was last sent up to then is sent to it when it does
         self._probed = 0  # the member probed last while the target is silent, 0 while it is not
         self._probe_ns = 0
         self._resend_at = 0  # when everything may be sent again to whoever has not answered yet
@@ -224,11 +225,13 @@ class ClientSession:
             if not self._probed or sender not in self._members:
                 return  # An answer to an earlier attempt.
             # The member that was probed is the primary itself, or at least alive: everything else goes there too.
-            self._target, self._followed_at, self._held = sender, now, True
+            self._target, self._followed_at, self._held, self._held_until = sender, now, True, now
         self._hopeful(now)
         if self._held:
             self._held = False
-            self._resend(self._followed_at, self._followed_at, now)
+            # What it was sent itself, and has been silent about for long, it may not have been ready for.
+            before = max(self._held_until, now - self._first_retry)
+            self._resend(before, before, now)
 
     def _registered(self, nonce: int, op: int, now: int) -> None:
         if self.session or nonce != self._nonce or self.expired:
@@ -266,7 +269,7 @@ class ClientSession:
         self._target = member
         self._held = True
         self._probed = 0
-        self._heard_at = self._followed_at = now
+        self._heard_at = self._followed_at = self._held_until = now
         if at_once:
             self._ask(now)
         elif not self._ask_again:
@@ -277,7 +280,7 @@ class ClientSession:
         """Ask the target for all that has no answer; while that was done only lately, for one of it."""
         if now >= self._resend_at:
             self._resend(now, now, now)
-            self._held = False
+            self._held_until = now - 1
             self._resend_at = now + self._retry_ns
             self._retry_ns = min(2 * self._retry_ns, LONGEST_RETRY_NS)
         else:
