@@ -226,6 +226,10 @@ class ClientSession:
                 return  # An answer to an earlier attempt.
             # The member that was probed is the primary itself, or at least alive: everything else goes there too.
             self._target, self._followed_at, self._held, self._held_until = sender, now, True, now
+        if self._probed or self._held:
+            self._calls_pace.begin(now)
+            self._queries_pace.begin(now)
+            self.deadline = min(self.deadline, now + self._first_retry)
         self._hopeful(now)
         if self._held:
             self._held = False
