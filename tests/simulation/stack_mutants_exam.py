@@ -11,9 +11,11 @@ from typing import Any
 from raft import replication
 from raft.server import Server
 from statemachine.sessions import SMALL_REPLY_BYTES, Sessions
-from tests.simulation.changes import Change, after
+from tests.simulation.changes import Change, after, before
+from viewstamp.client import ClientSession
 from viewstamp.protocol import Reads, entry
 from viewstamp.replica.applied import Applied
+from viewstamp.wire import QueryReply
 from vsr import recovery, state_transfer
 from vsr.replica import Purpose, Replica, Status
 
@@ -139,7 +141,17 @@ def _keep_the_last(self: Any, session: int, found: Any, mark: int) -> None:
         found.replies[mark] = last
 
 
+def _take_heart(self: Any, sender: int, message: object, now: int) -> None:
+    if isinstance(message, QueryReply):
+        self._hopeful(now)
+
+
 SHARED: Bugs = (
+    (
+        "reads-hide-silence",
+        "Answers to reads at any member count as signs of life of the one that calls are sent to.",
+        (before(ClientSession, "receive", _take_heart),),
+    ),
     (
         "unknown-kind-raises",
         "An entry of a kind that is not known raises another error than that of malformed ones.",

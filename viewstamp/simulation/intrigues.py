@@ -376,7 +376,11 @@ class Intrigues(Faults):
                 network.isolate(self.names[member])
         self.start_again(core)
         self.load.forget_reads_at({*self.gone, *absent})
+        # Answers to reads at one member are no sign of life of another, which calls are sent to.
+        stop = self.load.read_on(min(able), patience // 5) if able and self.draw.randrange(2) else None
         self.load.catch_up(20 * patience + _CLIENT_PAUSE)
+        if stop is not None:
+            stop()
         network.heal()
         network.faults, network.tail, world.disk_latency = weather, tail, disks
         for member, node in world.nodes.items():

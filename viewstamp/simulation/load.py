@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import cast
@@ -159,6 +159,20 @@ class Load(ABC):
         """A client reads at this member and no other, beside what it has under way."""
         self._surplus += 1
         self._begin(client, reads=True, member=member)
+
+    def read_on(self, member: int, every: int) -> Callable[[], None]:
+        """All clients read at this member too, every so many nanoseconds, whatever else they wait for; gives what ends
+        that."""
+        going = [True]
+
+        def again() -> None:
+            if going:
+                for client in self.clients:
+                    self.read_at(client, member)
+                self.world.at(self.world.now + every, again)
+
+        again()
+        return going.clear
 
     def _begin(self, client: SimulatedClient, *, reads: bool, member: int = 0) -> None:
         world = self.world
