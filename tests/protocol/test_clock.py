@@ -25,6 +25,33 @@ def test_a_wrong_clock_ahead_gains_a_tenth_and_a_second() -> None:
     assert clock.stamp(at(HOUR, ahead=1000 * HOUR)) == DAWN + HOUR + HOUR // 10 + SECOND
 
 
+def test_a_clock_that_jumps_after_a_long_reign_gains_no_more_than_an_hours_tenth() -> None:
+    """A tenth of a hundred days would be ten days: leases would end, and none after them until ten days later."""
+    clock = AgreedClock(0)
+    reign = 2400
+    for hour in range(reign):
+        assert clock.stamp(at(hour * HOUR)) == DAWN + hour * HOUR
+    now = reign * HOUR
+    assert clock.stamp(at(now, ahead=1000 * HOUR)) == DAWN + now + HOUR // 10 + SECOND
+    assert clock.stamp(at(now + HOUR)) == DAWN + now + HOUR
+
+
+def test_a_clock_that_stays_ahead_gains_a_tenth_for_as_long_as_it_is() -> None:
+    clock = AgreedClock(0)
+    clock.saw(DAWN, at(0))
+    for minute in range(10 * 60):
+        gained = clock.stamp(at(minute * HOUR // 60, ahead=1000 * HOUR)) - (DAWN + minute * HOUR // 60)
+    assert HOUR * 59 // 60 < gained < HOUR + 11 * SECOND
+
+
+def test_a_clock_that_was_behind_for_hours_is_right_at_once_when_it_is_corrected() -> None:
+    clock = AgreedClock(0)
+    clock.saw(DAWN, at(0))
+    for hour in range(1, 8):
+        assert clock.stamp(at(hour * HOUR, ahead=-9 * HOUR)) == DAWN
+    assert clock.stamp(at(8 * HOUR)) == DAWN + 8 * HOUR
+
+
 def test_after_idle_hours_the_time_is_that_of_the_wall() -> None:
     clock = AgreedClock(0)
     clock.saw(DAWN, at(0))

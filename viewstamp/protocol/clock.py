@@ -5,6 +5,7 @@ from __future__ import annotations
 from viewstamp.protocol.configuration import SECOND, Time
 
 _SLACK = SECOND
+_HOUR = 3600 * SECOND
 _LATEST = (1 << 63) - 1  # in the year 2262: the most that an entry can carry, whatever a clock says
 
 
@@ -13,7 +14,7 @@ class AgreedClock:
 
     A stamp is at least the one before it: a new primary's clock may be behind the old one's. From the moment a
     member has seen a stamp, stamps advance by at most 1.1 times the monotonic time that passed since then, plus one
-    second.
+    second. Of a primary that goes on ordering, that is the time since a stamp of its own that is about an hour old.
     """
 
     def __init__(self, last: int) -> None:
@@ -27,8 +28,7 @@ class AgreedClock:
         self._last = stamp
         if self._anchor is not None:
             before, seen = self._anchor
-            elapsed = now.monotonic - seen
-            if stamp + _SLACK < before + elapsed - elapsed // 10:
+            if _lags(stamp, before, now.monotonic - seen):
                 # It was not made just now. Measured from here, the time that has passed since would be lost for good:
                 # after an idle day and a failover, the agreed time would be a day behind.
                 return
@@ -47,4 +47,13 @@ class AgreedClock:
         stamp, seen = self._anchor
         elapsed = now.monotonic - seen
         self._last = min(_LATEST, max(self._last, min(wanted, stamp + elapsed + elapsed // 10 + _SLACK)))
+        if elapsed >= _HOUR and not _lags(self._last, stamp, elapsed):
+            # Measured from its beginning, a primary of a hundred days could be ten days ahead at once: a clock that is
+            # corrected then stands still for as long. Not at each stamp: the second's slack would be gained each time.
+            self._anchor = (self._last, now.monotonic)
         return self._last
+
+
+def _lags(stamp: int, before: int, elapsed: int) -> bool:
+    """Whether this stamp, so long after `before`, is behind what any good clock would have come to."""
+    return stamp + _SLACK < before + elapsed - elapsed // 10
