@@ -1,4 +1,4 @@
-"""Saying in the log what a command or query raised that is no `CommandError`: its caller gets the name alone."""
+"""Saying in the log what its callers alone would learn: a defect, or a command that this class does not have."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 _log = logging.getLogger("viewstamp")
 _KINDS_TOLD = 100
+_NAME_AT_MOST = 64
 
 
 class Defects:
@@ -22,7 +23,26 @@ class Defects:
     def tell(self, function: Callable[..., object], error: Exception) -> None:
         """`function` raised this."""
         kind = (function.__qualname__, type(error).__name__)
+        if self._is_new(kind):
+            _log.error("%s raised %s: a defect, told here this once; its callers get the name", *kind, exc_info=error)
+
+    def tell_unknown(self, machine: str, command: str) -> None:
+        """The cluster ordered a command that this class has not, or not with these arguments.
+
+        It may be the caller's mistake alone. But a member that was started with another class than the others, or an
+        older one, is the only one that can tell: it answers that nothing was executed, and the others have done it.
+        """
+        name = command[:_NAME_AT_MOST]
+        if self._is_new((machine, name)):
+            _log.warning(
+                "%s has no command %r, or with other arguments: nothing was executed here. If the other members run "
+                "another class, their state differs from this one's; told here this once",
+                machine,
+                name,
+            )
+
+    def _is_new(self, kind: tuple[str, str]) -> bool:
         if kind in self._told or len(self._told) == _KINDS_TOLD:
-            return
+            return False
         self._told.add(kind)
-        _log.error("%s raised %s: a defect, told here this once; its callers get the name", *kind, exc_info=error)
+        return True

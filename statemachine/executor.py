@@ -227,9 +227,11 @@ class Executor:
     def _call(self, table: dict[str, _Operation], parts: list[Any], maximum_bytes: int) -> bytes:
         operation = table.get(parts[0])
         if operation is None:
+            self._tell_unknown(table, parts[0])
             return UNKNOWN_COMMAND_REPLY
         function, minimum, maximum, atomic = operation
         if not minimum < len(parts) <= maximum + 1:
+            self._tell_unknown(table, parts[0])
             return WRONG_ARGUMENTS_REPLY
         parts[0] = self.machine  # where the name was: the method's own first argument
         try:
@@ -246,6 +248,10 @@ class Executor:
         except Exception as error:  # noqa: BLE001  # a defect in a command is its result, or it would stop every replica
             self._defects.tell(function, error)
             return encode_failed(type(error).__name__)
+
+    def _tell_unknown(self, table: dict[str, _Operation], name: str) -> None:
+        if table is self._commands:  # A query that nobody has changes nothing anywhere.
+            self._defects.tell_unknown(type(self.machine).__name__, name)
 
 
 def _run_atomically(

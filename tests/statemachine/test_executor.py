@@ -161,6 +161,19 @@ def test_a_defect_is_logged_where_it_happened_once_of_each_kind(caplog: pytest.L
     assert "in fail" in caplog.text
 
 
+def test_a_command_that_this_class_has_not_is_logged_once_and_a_query_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    """One member was started with another class than the others: nobody else can tell that its state differs."""
+    driver = Driver(Counter())
+    for _ in range(2):
+        assert driver.entry(encode_command("withdraw", (5,))) == NotExecuted(NotExecutedReason.UNKNOWN_COMMAND)
+        assert driver.entry(encode_command("add", (5, 6, 7))) == NotExecuted(NotExecutedReason.WRONG_ARGUMENTS)
+        driver.executor.query(encode_command("balance", ()))
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        "Counter has no command 'withdraw'",
+        "Counter has no command 'add'",
+    ]
+
+
 def test_no_more_than_a_hundred_kinds_of_defects_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     defects = Defects()
     for number in range(150):
