@@ -333,9 +333,13 @@ def test_5_2_ours_a_question_for_what_is_already_the_end_is_answered() -> None:
 
 
 def test_5_2_a_question_about_another_view_is_not_answered() -> None:
+    """Nor is one about an earlier view that this member led: its log is of the later one, if no entry shows it."""
     primary = Driven(1)
     primary.receive(2, GetState(3, 0, 7))
     assert primary.sent(NewState) == []
+    second = restarted(2, 3, 3, entries(1, 2))
+    second.receive(3, GetState(1, 0, 7))
+    assert second.sent(NewState) == []
 
 
 def test_5_2_ours_a_log_frozen_for_a_view_change_goes_to_that_views_primary_only() -> None:
