@@ -42,6 +42,22 @@ def test_a_prepare_that_came_early_is_not_taken_for_one_of_the_next_view() -> No
     assert backup.core.entry(4).view == 1
 
 
+def test_what_comes_in_the_turn_in_which_a_view_is_joined_is_dropped_from_the_disk_too() -> None:
+    """The old primary's last PREPARE, and the STARTVIEW of a view that has begun without it, are taken in one turn.
+
+    Were it written behind the truncation that drops it, the disk would hold it as a part of the new view's log: after a
+    restart it is acknowledged, and later committed, in the place of what the new primary puts there.
+    """
+    backup = Driven(3)
+    backup.receive(1, Prepare(0, entries(1, 1), 0, 0))
+    backup.receive(1, Prepare(0, entries(2, 2), 2, 0))
+    backup.core.receive(1, 1, Prepare(0, entries(3, 4), 2, 0), backup.now)
+    backup.receive(2, StartView(1, 2, 2))
+    assert (backup.view, backup.status, backup.op) == (1, "normal", 2)
+    again = backup.restarted()
+    assert (again.view, again.status, again.op) == (1, "normal", 2)
+
+
 def test_doviewchange_tells_the_last_normal_view_and_not_that_of_the_last_entry() -> None:
     """A view can begin without an entry of its own: its log is newer than each longer one of the view before."""
     backup = restarted(3, view=3, last_normal_view=3, log=entries(1, 2), members=5)
