@@ -184,6 +184,7 @@ def _() -> list[Change]:
     "15",
     "a blank member tells whom it has seen before that is durable",
     "test_nothing_is_told_before_it_is_durable",
+    "test_what_was_learned_since_is_not_told_before_it_is_durable_either",
     needs="a crash in the moment between, and a disk that is replaced while all found",
 )
 def _() -> list[Change]:

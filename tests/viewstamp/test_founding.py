@@ -84,6 +84,22 @@ def test_nothing_is_told_before_it_is_durable() -> None:
     assert first.hello(0) == Hello(blank=True, vector=(101, 0, 0))
 
 
+def test_what_was_learned_since_is_not_told_before_it_is_durable_either() -> None:
+    """Member 1 founds the cluster first, orders op 1 and loses its disk; it founds once more, with members 2 and 3.
+
+    Had member 2 told of the new member 1 too early, and crashed, it would have forgotten that: late messages of members
+    1 and 3 would make it found with the old member 1, whose op 1 it would then acknowledge to the new one as its own.
+    """
+    second = Founding(MEMBERS, 2, 102, FoundingRecord(complete=False, vector=(101, 102, 103)))
+    save(second)
+    second.receive(1, 201, Hello(blank=True, vector=(201, 102, 103)))
+    assert second.hello(0) == Hello(blank=True, vector=(101, 102, 103))
+    second.take_record()
+    assert second.hello(0) == Hello(blank=True, vector=(101, 102, 103))
+    second.saved()
+    assert second.hello(0) == Hello(blank=True, vector=(201, 102, 103))
+
+
 def test_a_member_that_was_replaced_meanwhile_is_not_founded_with_its_old_incarnation() -> None:
     """Member 2 loses its disk between two rounds: what it told before must not complete a vector that names it."""
     first, second, third = blank()
