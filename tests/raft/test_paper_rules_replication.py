@@ -376,6 +376,17 @@ def test_ours_what_is_committed_makes_room_in_the_pipeline() -> None:
         server.acknowledge(2, index)
 
 
+def test_ours_what_was_in_the_pipeline_of_an_earlier_term_takes_no_room_in_this_one() -> None:
+    """Nothing of it is ever committed. Counted on, it could keep a leader from taking any command."""
+    server = leader(1, configuration=Configuration((1, 2, 3), limits=Limits(pipeline_bytes=400)))
+    while server.propose("a"):
+        pass
+    server.receive(2, append(2, log(2), 0))
+    assert server.op == 1
+    server.win()
+    assert server.propose("a") == 3
+
+
 def test_ours_a_lost_window_is_found_out_by_the_next_heartbeat() -> None:
     ahead, behind = leader(1, configuration=PAGE_OF_ONE), restarted(2, 0)
     ahead.wait(HEARTBEAT)

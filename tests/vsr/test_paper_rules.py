@@ -364,6 +364,23 @@ def test_4_1_ours_a_full_pipeline_refuses_proposals() -> None:
     assert primary.propose("c") == 3
 
 
+def test_4_1_ours_what_is_committed_makes_room_in_the_pipeline() -> None:
+    primary = Driven(1, configuration=Configuration((1, 2, 3), limits=Limits(pipeline_bytes=400)))
+    for op in range(1, 30):
+        assert primary.propose("a") == op
+        acknowledge(primary, 2, op)
+
+
+def test_4_1_ours_what_was_in_the_pipeline_of_an_earlier_view_takes_no_room_in_this_one() -> None:
+    """Nothing of it is ever committed. Counted on, it could keep a primary from taking any request."""
+    primary = Driven(1, configuration=Configuration((1, 2, 3), limits=Limits(pipeline_bytes=400)))
+    while primary.propose("a"):
+        pass
+    primary.receive(2, DoViewChange(3, 2, 0, 0, primary.vector))
+    assert (primary.view, primary.leads, primary.op) == (3, True, 0)
+    assert primary.propose("a") == 1
+
+
 def test_4_1_ours_no_message_carries_more_than_a_page() -> None:
     primary = Driven(1, configuration=Configuration((1, 2, 3), limits=Limits(page_entries=2)))
     primary.propose("a", "b", "c", "d", "e")
