@@ -137,6 +137,26 @@ async def test_who_reads_all_the_time_does_not_go_on_calling_a_primary_that_has_
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+async def test_a_service_calls_the_new_primary_as_soon_as_its_own_member_knows_it(
+    autojump_clock: MockClock, protocol: str
+) -> None:
+    """It need not find it by asking around, for up to a tenth of a second."""
+    for seed in range(1, 6):
+        async with running(seed, protocol=protocol) as cluster, trio.open_nursery() as nursery:
+            primary = await cluster.wait_primary()
+            backup = cluster.replicas[next(member for member in cluster.ids if member != primary)]
+            await backup.call(Account.deposit, 1)
+            await cluster.stop(primary)
+            nursery.start_soon(backup.call, Account.deposit, 1)
+            with trio.fail_after(5):
+                while backup.status().primary in (None, 0, primary):  # noqa: ASYNC110 - nobody is told
+                    await trio.sleep(0.001)
+            known_at = trio.current_time()
+            nursery.cancel_scope.deadline = known_at + 0.005
+        assert trio.current_time() < known_at + 0.005
+
+
 async def test_a_cancelled_call_is_tracked_and_later_calls_work(autojump_clock: MockClock) -> None:
     async with running() as cluster, cluster.open_client() as client:
         assert await client.call(Account.deposit, 1) == 1

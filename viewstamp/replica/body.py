@@ -90,7 +90,6 @@ class Replica:
         collect_bytes: int = COLLECT_BYTES,
     ) -> None:
         self._cluster = cluster
-        self._configuration = cluster.configuration
         self._me = me
         self._core_class = core_class
         self._random = random
@@ -132,19 +131,19 @@ class Replica:
     # Start.
 
     def _restore(self, stored: Stored) -> None:
-        record = read_record(stored.founding, self._me, self._configuration.members)
+        record = read_record(stored.founding, self._me, self._cluster.configuration.members)
         if stored.state is not None:
             check(record is not None and record.complete, "a journal with a state but without a founding record")
             self._founded = record
             state = cast("State", self._codec.decode(stored.state))
             self._start(Durable(state, stored.log(self._cluster.snapshot_entries), stored.snapshot))
         else:
-            self._founding = Founding(self._configuration.members, self._me, stored.incarnation, record)
+            self._founding = Founding(self._cluster.configuration.members, self._me, stored.incarnation, record)
 
     def _start(self, origin: Origin) -> None:
         if isinstance(origin, Lost) and not self._core_class.recovers_lost_disk:
             raise DataLostError(self._me, self._core_class.name, self._cluster.storage)
-        core = self._core = self._core_class(self._configuration, self._me, origin, self._random, self._now)
+        core = self._core = self._core_class(self._cluster.configuration, self._me, origin, self._random, self._now)
         self._requests = Requests(core, self._applied, self.answers, self._random, self._cluster.max_command_bytes)
         self._snapshots.start(core)
 
@@ -181,7 +180,7 @@ class Replica:
             case Hello():
                 self._on_hello(sender, incarnation, message)
             case GetChunk() | Chunk() | NoSnapshot():
-                member = sender in self._configuration.members and sender != self._me
+                member = sender in self._cluster.configuration.members and sender != self._me
                 if not member or not self._snapshots.receive(sender, message, self._now):
                     self.misdirected += 1
             case StatusRequest():
@@ -296,6 +295,7 @@ class Replica:
         self._writes.promise(effects.promises)
         if effects.transitions:
             self._turn.transitions += tuple(effects.transitions)
+            self._home.follow(core.standing.primary, self._now)
         self._snapshots.follow(effects, self._writes.last, self._now, self._turn)
         requests.follow_standing()
         self._commit = effects.commit
@@ -326,7 +326,7 @@ class Replica:
         if self._now.monotonic >= founding.deadline:
             hello = founding.hello(self._now.monotonic)
             if hello is not None:
-                for other in self._configuration.others(self._me):
+                for other in self._cluster.configuration.others(self._me):
                     self._send(other, hello)
 
     def _supersede(self, known: int) -> None:

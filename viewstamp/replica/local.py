@@ -41,6 +41,11 @@ class LocalSession:
         """This member answers its own session."""
         self._answers.append(answer)
 
+    def follow(self, primary: int | None, now: Time) -> None:
+        """This member knows of a primary, and the session need not find out for itself."""
+        if primary:
+            self._session.receive(self._me, NotPrimary(primary), now.monotonic)
+
     def exchange(self, now: Time) -> bool:
         """Carry over everything there is; True if this member was asked for something."""
         asked = False
