@@ -51,13 +51,13 @@ FOUND: dict[str, Found] = {
     "raft: the vote is not in the durable state": Found(level="core", seed=0, property="promises"),
     "raft: votes are counted instead of voters": Found(level="core", seed=38, property="complete log"),
     "raft: what lies below the commit index counts as a conflict": Found(level="core", seed=118, property="liveness"),
-    "vsr: COMMIT carries no round": Found(level="cluster", seed=4, property="service"),
+    "vsr: COMMIT carries no round": Found(level="cluster", seed=1, property="service"),
     "vsr: COMMIT is not answered by who has committed everything": Found(level="core", seed=2, property="liveness"),
     "vsr: DOVIEWCHANGE leaves before the view is durable": Found(level="core", seed=0, property="promises"),
     "vsr: PREPAREOK leaves before the log is durable": Found(level="core", seed=0, property="promises"),
     "vsr: RECOVERY is answered before the new incarnation is durable": Found(level="core", seed=5, property="promises"),
     "vsr: RECOVERY of an incarnation that is older than a known one is not answered": Found(
-        level="core", seed=17, property="liveness"
+        level="core", seed=18, property="liveness"
     ),
     "vsr: STARTVIEW leaves before log and last normal view are durable": Found(
         level="core", seed=0, property="promises"
@@ -75,11 +75,13 @@ FOUND: dict[str, Found] = {
     "vsr: a new primary begins before its log is durable": Found(level="core", seed=1, property="one primary"),
     "vsr: a primary resumes its view after a restart": Found(level="core", seed=0, property="one primary"),
     "vsr: a primary that gives way goes on with its heartbeats": Found(level="core", seed=0, property="liveness"),
-    "vsr: a primary that nobody answers goes on": Found(level="core", seed=3, property="liveness"),
+    "vsr: a primary that nobody answers goes on": Found(level="core", seed=53, property="liveness"),
     "vsr: a proposal is not withdrawn when the primary is heard again": Found(
         level="core", seed=3, property="liveness"
     ),
-    "vsr: a read is served before what the view began with is committed": Found(level="core", seed=6, property="reads"),
+    "vsr: a read is served before what the view began with is committed": Found(
+        level="core", seed=14, property="reads"
+    ),
     "vsr: a read is served without asking a majority": Found(level="core", seed=10, property="reads"),
     "vsr: a read takes the commit-number of whoever is asked": Found(level="core", seed=2, property="reads"),
     "vsr: a request with a lower number than one that was executed counts as a duplicate": Found(
@@ -96,24 +98,25 @@ FOUND: dict[str, Found] = {
     "vsr: an entry has the time of its primary's clock": Found(level="cluster", seed=1, property="agreed time"),
     "vsr: duplicate-executed": Found(level="cluster", seed=1, property="exactly once"),
     "vsr: half of an even number of members is a quorum": Found(level="core", seed=2, property="complete log"),
-    "vsr: nobody learns of incarnations from others": Found(level="core", seed=62, property="liveness"),
+    "vsr: nobody learns of incarnations from others": Found(level="core", seed=18, property="liveness"),
     "vsr: passed-request-executed": Found(level="cluster", seed=1, property="exactly once"),
     "vsr: promises leave before their write is durable": Found(level="core", seed=0, property="promises"),
+    "vsr: reads-hide-silence": Found(level="cluster", seed=22, property="service"),
     "vsr: recorded replies are dropped by guess: all but the last": Found(
         level="cluster", seed=1, property="exactly once"
     ),
     "vsr: the best log is fetched from one's own end on, whichever view that is of": Found(
-        level="core", seed=3, property="agreement"
+        level="core", seed=12, property="majority"
     ),
-    "vsr: the best log is the longest": Found(level="core", seed=3, property="complete log"),
+    "vsr: the best log is the longest": Found(level="core", seed=6, property="complete log"),
     "vsr: the body lets promises leave before their write is durable": Found(
         level="cluster", seed=0, property="promises"
     ),
     "vsr: the first primary orders before its founding is durable": Found(level="core", seed=1, property="one primary"),
     "vsr: the last normal view is taken before the log of that view is in hand": Found(
-        level="core", seed=0, property="promises"
+        level="core", seed=1, property="liveness"
     ),
-    "vsr: the last op-number of GETSTATE counts without its view": Found(level="core", seed=3, property="agreement"),
+    "vsr: the last op-number of GETSTATE counts without its view": Found(level="core", seed=7, property="promises"),
     "vsr: the log goes before the record of its snapshot is durable": Found(
         level="cluster", seed=1, property="invariants inside"
     ),
@@ -124,7 +127,7 @@ FOUND: dict[str, Found] = {
     "vsr: the view is taken when its log is asked for": Found(level="core", seed=6, property="promises"),
     "vsr: the view of any STARTVIEWCHANGE is entered": Found(level="core", seed=2, property="liveness"),
     "vsr: who restarts in the middle of a view change goes back to its last normal view": Found(
-        level="core", seed=5, property="monotone"
+        level="core", seed=2, property="monotone"
     ),
     "vsr: who restarts in the middle of a view change is normal in that view": Found(
         level="core", seed=6, property="promises"

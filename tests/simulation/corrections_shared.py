@@ -15,6 +15,7 @@ from statemachine.sessions import Sessions
 from tests.simulation.changes import Change, after, before
 from tests.simulation.corrections import Catalogue, unless
 from viewstamp.client import ClientSession
+from viewstamp.client.pace import Pace
 from viewstamp.protocol import AgreedClock, Founded, Reads, SendAfter, Time
 from viewstamp.protocol.member import Member
 from viewstamp.replica.founding import Founding, FoundingRecord
@@ -415,7 +416,37 @@ def _() -> list[Change]:
     return [(ClientSession, "_heard", heard)]
 
 
+@_rule(
+    "B2",
+    "whoever is asked next is asked for everything",
+    "test_members_that_know_of_no_primary_are_asked_for_one_call_of_many",
+    harmless="more messages, and nothing else",
+)
+def _() -> list[Change]:
+    def at_any_time(self: ClientSession, now: int) -> None:
+        self._resend_at = 0
+
+    return [before(ClientSession, "_ask", at_any_time)]
+
+
 # What comments tell beside.
+
+
+_known(
+    "viewstamp/client/session.py",
+    "reads-hide-silence",
+    "test_reads_elsewhere_that_are_answered_do_not_hide_that_the_target_is_silent",
+)
+
+
+@_rule(
+    "viewstamp/client/pace.py",
+    "how long there was nobody to answer counts for how long answers take",
+    "test_what_a_primary_has_no_room_for_after_an_outage_is_asked_for_again_soon",
+    needs="many calls that wait for a primary with room for few, from a client that reads all the time",
+)
+def _() -> list[Change]:
+    return [(Pace, "begin", lambda self, now: None)]
 
 
 @_rule(

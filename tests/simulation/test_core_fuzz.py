@@ -27,13 +27,17 @@ BEGIN_AT = {
     ("raft", "an empty log behind a snapshot is compared as if it were empty"): 81,
     ("raft", "the agreed time of what a snapshot holds is lost"): 88,
     ("raft", "what lies below the commit index counts as a conflict"): 118,
-    ("vsr", "a snapshot that cannot be had is waited for"): 22,
-    ("vsr", "the view of the last operation in a snapshot is forgotten"): 24,
+    ("vsr", "DOVIEWCHANGE begins a view again that was led before a restart"): 24,
+    ("vsr", "a snapshot that cannot be had is waited for"): 25,
+    ("vsr", "the view of the last operation in a snapshot is forgotten"): 25,
     ("vsr", "STARTVIEW of an earlier view of the same primary is taken"): 30,
-    ("vsr", "DOVIEWCHANGE begins a view again that was led before a restart"): 36,
     ("vsr", "DOVIEWCHANGE of an earlier view counts in a later one"): 36,
-    ("vsr", "PREPAREOK of an earlier view counts in a later one of the same primary"): 44,
-    ("vsr", "a page is taken without its nonce"): 50,
+    ("vsr", "the view is taken with the snapshot, before the pages behind it"): 43,
+    ("vsr", "the snapshot is installed alone, before the pages behind it"): 50,
+    ("vsr", "a duplicated DOVIEWCHANGE counts twice"): 51,
+    ("vsr", "a snapshot in the same view drops the acknowledged entries behind it"): 53,
+    ("vsr", "PREPAREOK of an earlier view counts in a later one of the same primary"): 71,
+    ("vsr", "a page is taken without its nonce"): 89,
 }
 """Where the hunt begins for those that most seeds do not find, to save time: it goes on with all others if need be."""
 
