@@ -11,7 +11,7 @@ _NAME_AT_MOST = 64
 
 
 class Defects:
-    """Logs the first of each class that each command or query raises, with its traceback.
+    """Logs the first of each class that each command or query raises, with its traceback, and once what is no command.
 
     Callers may run into the same one thousands of times a second, and a member that starts again executes its log once
     more.

@@ -1,4 +1,4 @@
-"""What a session has sent and not been answered, and what of it seems lost."""
+"""What a session has sent and not been answered, and what of it seems lost. Times are monotonic nanoseconds."""
 
 from __future__ import annotations
 
