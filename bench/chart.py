@@ -22,6 +22,7 @@ _STYLES = {
     "PySyncObj unbatched": ("#8a6fb0", "v"),
     "PySyncObj": ("#c9a227", "D"),
     "floor": ("#9aa0a8", "_"),
+    "bare primary": ("#5c636b", "|"),
 }
 _PANELS = (
     ("puts", "per_second", "Writes of 16 bytes, per second"),

@@ -63,20 +63,23 @@ def floor_callers(port: int, count: int) -> list[Caller]:
     return [FloorCaller(("127.0.0.1", port)) for _ in range(count)]
 
 
-class _Files(NamedTuple):
+class Files(NamedTuple):
+    """What one process of a chain writes to: its socket, and the journal as a file descriptor."""
+
     socket: socket.socket
     journal: int
 
 
-def _open(port: int, journal: str) -> _Files:
+def open_files(port: int, journal: str) -> Files:
+    """The socket and the journal of one process."""
     bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         bound.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
     bound.bind(("127.0.0.1", port))
-    return _Files(bound, os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    return Files(bound, os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
 
 
-def backup(files: _Files, primary: Address) -> None:
+def backup(files: Files, primary: Address) -> None:
     """Append, sync, acknowledge; all that waits at once."""
     bound, journal = files
     while True:
@@ -98,7 +101,7 @@ def drain(bound: socket.socket, limit: int) -> list[bytes]:
     return found
 
 
-def primary_unbatched(files: _Files, backups: tuple[Address, Address]) -> None:
+def primary_unbatched(files: Files, backups: tuple[Address, Address]) -> None:
     """One request at a time."""
     bound, journal = files
     number = 0
@@ -119,7 +122,7 @@ def primary_unbatched(files: _Files, backups: tuple[Address, Address]) -> None:
         bound.sendto(_REPLY, client)
 
 
-def primary_batched(files: _Files, backups: tuple[Address, Address]) -> None:
+def primary_batched(files: Files, backups: tuple[Address, Address]) -> None:
     """Turn by turn: drain the socket, forward, sync, reply to all that one backup has acknowledged."""
     bound, journal = files
     bound.setblocking(False)
@@ -157,7 +160,7 @@ def primary_batched(files: _Files, backups: tuple[Address, Address]) -> None:
 def main() -> None:
     """Arguments: the role (primary-batched, primary-unbatched, backup), the journal, the own port, other ports."""
     role, journal, port, *others = sys.argv[1:]
-    files = _open(int(port), journal)
+    files = open_files(int(port), journal)
     addresses = [("127.0.0.1", int(other)) for other in others]
     print("{}", flush=True)
     match role:

@@ -1,4 +1,4 @@
-"""The floor as a system: its three processes, started."""
+"""The floor, and the bare primary, as systems: their three processes, started."""
 
 from __future__ import annotations
 
@@ -27,12 +27,27 @@ class Floor(System):
         return work.operation != "get" and not work.shared and not work.inside and (self.batched or work.clients == 1)
 
     def start(self, folder: Path, machine: str) -> Running:
-        return _RunningFloor(folder, "primary-batched" if self.batched else "primary-unbatched")
+        return _RunningChain(folder, "floor", "primary-batched" if self.batched else "primary-unbatched")
 
 
-class _RunningFloor(Running):
-    def __init__(self, folder: Path, role: str) -> None:
+class BarePrimary(System):
+    """A primary with two backups in Python, without anything for the day on which something fails."""
+
+    name = "bare primary"
+
+    def takes(self, work: Work) -> bool:
+        return work.operation == "increment" and not work.shared and not work.inside
+
+    def start(self, folder: Path, machine: str) -> Running:
+        return _RunningChain(folder, "bare_primary", "primary")
+
+
+class _RunningChain(Running):
+    """Three processes of module `bench.<kind>`; `kind` names their load, too."""
+
+    def __init__(self, folder: Path, kind: str, role: str) -> None:
         self._folder = folder
+        self._kind = kind
         ports = free_ports(3)
         self._port = ports[0]
         self._children: list[Child] = []
@@ -45,8 +60,8 @@ class _RunningFloor(Running):
             raise
 
     def _start(self, role: str, number: str, *ports: int) -> None:
-        command = python_module("bench.floor", role, str(self._folder / f"journal-{number}"), *map(str, ports))
-        child = Child(command, self._folder / f"floor-{number}.log")
+        command = python_module(f"bench.{self._kind}", role, str(self._folder / f"journal-{number}"), *map(str, ports))
+        child = Child(command, self._folder / f"{self._kind}-{number}.log")
         self._children.insert(0, child)
         child.answer()
 
@@ -55,7 +70,7 @@ class _RunningFloor(Running):
         return [child.pid for child in self._children]
 
     def load(self, work: Work) -> dict[str, float]:
-        request = LoadRequest("floor", str(self._port), work.operation, work.clients, work.seconds, work.warm_s)
+        request = LoadRequest(self._kind, str(self._port), work.operation, work.clients, work.seconds, work.warm_s)
         child = Child(python_module("bench.load", json.dumps(asdict(request))), self._folder / "load.log")
         return run_load(child, self.pids, work.seconds)[1]
 

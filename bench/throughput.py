@@ -5,7 +5,7 @@ from __future__ import annotations
 from bench.cluster import Viewstamp, both_in_memory, both_protocols
 from bench.etcd import Etcd
 from bench.figures import Table
-from bench.floor_system import Floor
+from bench.floor_system import BarePrimary, Floor
 from bench.pysyncobj_peer import PySyncObj
 from bench.runner import Bench, Case, Goal
 from bench.system import Work
@@ -24,8 +24,9 @@ def _named(count: int) -> str:
 
 
 def increments(bench: Bench, table: Table) -> None:
-    """Independent clients that increment one counter, beside the floor."""
-    bench.compare(table, [*both_protocols(), Floor(), Floor(batched=False)], "counter", _clients(bench, "increment"))
+    """Independent clients that increment one counter, beside the floor, and beside a bare primary in Python."""
+    bottom = [Floor(), Floor(batched=False), BarePrimary()]
+    bench.compare(table, [*both_protocols(), *bottom], "counter", _clients(bench, "increment"))
 
 
 def puts(bench: Bench, table: Table) -> None:
@@ -89,12 +90,14 @@ def _in_memory() -> list[Goal]:
 CASES = [
     Case(
         "increments",
-        "counter increments with 1 to 256 independent clients, beside the floor",
+        "counter increments with 1 to 256 independent clients, beside the floor and a bare primary",
         True,
         increments,
         _each(
             Goal("p50_us", "", "floor, unbatched", "1 client", -1.3),
             Goal("per_second", "", "floor", "256 clients", 0.5),
+            Goal("p50_us", "", "bare primary", "1 client", -1.3),
+            Goal("per_second", "", "bare primary", "256 clients", 0.5),
         ),
     ),
     Case(

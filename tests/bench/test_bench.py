@@ -17,7 +17,7 @@ from bench.calibration import calibrate
 from bench.cluster import Viewstamp, both_in_memory
 from bench.failover import gaps_ms
 from bench.figures import Table, load_of, spread
-from bench.floor_system import Floor
+from bench.floor_system import BarePrimary, Floor
 from bench.report import as_json, goal_lines, print_calibration, print_case
 from bench.round_trips import measure
 from bench.runner import Bench, Case, Goal, Options
@@ -48,8 +48,9 @@ def test_a_tiny_comparison_from_processes_to_json(tmp_path: Path) -> None:
     table = Table()
     case = Case("tiny", "two clients", True, lambda *_: None, [Goal("per_second", "vsr", "floor", "2 clients", 0.5)])
     with bench:
-        bench.compare(table, [Viewstamp("vsr"), Floor(), Absent()], "counter", {"2 clients": TINY})
-    assert set(table.rows) == {("vsr", "2 clients"), ("floor", "2 clients")}
+        systems = [Viewstamp("vsr"), Floor(), BarePrimary(), Absent()]
+        bench.compare(table, systems, "counter", {"2 clients": TINY})
+    assert set(table.rows) == {(system, "2 clients") for system in ("vsr", "floor", "bare primary")}
     assert table.missing == {"absent": "not installed: get it"}
     figures = table.rows["vsr", "2 clients"].figures
     assert figures["datagrams_per_command"][0] > 1
