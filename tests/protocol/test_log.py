@@ -193,11 +193,49 @@ def test_a_disk_with_a_hole_behind_its_snapshot_is_a_defect() -> None:
         Log(entries(3, 9), snapshot(10))
 
 
+def ready(log: Log) -> list[int]:
+    """The ops of the entries that are kept ready to use."""
+    return [held.op for held in log._entries if isinstance(held, Entry)]
+
+
+def test_of_large_entries_that_were_executed_one_is_kept_ready() -> None:
+    """Each would take its size twice."""
+    log = Log(entries(1, 9, size=10_000))
+    log.pack(1)
+    assert ready(log) == list(range(1, 10))
+    log.pack(7)
+    assert ready(log) == [7, 8, 9]
+    assert log.entries(1, 9) == [*entries(1, 9, size=10_000)]
+
+
+def test_of_older_entries_only_their_bytes_are_kept() -> None:
+    """A thousand small commands ready to use take half a megabyte, and a log has tens of thousands."""
+    log = Log(entries(1, 500))
+    log.pack(127)
+    assert ready(log) == list(range(1, 501))
+    log.pack(128)
+    assert ready(log) == list(range(65, 501))
+    log.append(entries(501, 900))
+    log.pack(191)
+    assert ready(log) == list(range(65, 901))
+    log.pack(600)
+    assert ready(log) == list(range(537, 901))
+    assert log.entries(530, 540) == [*entries(530, 540)]
+    assert log.page(0, Limits(page_entries=3)) == entries(1, 3)
+    log.truncate(400)
+    assert ready(log) == []
+    log.append(entries(401, 402, view=1))
+    assert log.entries(400, 402) == [*entries(400, 400), *entries(401, 402, view=1)]
+    log.compact(401)
+    assert ready(log) == [402]
+
+
 class Model:
     """A disk that takes writes in order, beside the log that guesses what it holds."""
 
     def __init__(self) -> None:
         self.log = Log()
+        self.log.READY = 2  # so that some of a few are kept as their bytes
         self.all: list[Entry] = []  # from op 1 on, or from behind the latest snapshot that was installed
         self.start = 0
         self.base = 0
@@ -231,6 +269,8 @@ class Model:
                 self.start = self.base = self.op + number
                 self.all = []
                 self.log.restart(Viewstamp(self.view, self.start))
+            case "pack":
+                self.log.pack(max(self.base, self.op - number))
             case "issue":
                 self.issued += 1
                 self.queue.append((self.start, tuple(self.all)))
@@ -245,6 +285,9 @@ class Model:
         held = self.all[self.base - self.start :]
         assert (self.log.base, self.log.op) == (self.base, self.op)
         assert [self.log.entry(op) for op in range(self.base + 1, self.op + 1)] == held
+        for first in range(self.base + 1, self.op + 1):
+            assert self.log.entries(first, self.op) == self.all[first - 1 - self.start :]
+            assert self.log.entries(self.base + 1, first) == held[: first - self.base]
         assert self.log.bytes == sum(len(entry.encoded) for entry in held)
         assert self.log.page(self.base, Limits()) == tuple(held)
         assert all(self.log.holds(entry.viewstamp) for entry in held)
@@ -257,7 +300,8 @@ class Model:
 
 
 STEPS = st.tuples(
-    st.sampled_from(["append", "append", "truncate", "compact", "restart", "issue", "finish"]), st.integers(0, 4)
+    st.sampled_from(["append", "append", "truncate", "compact", "pack", "restart", "issue", "finish"]),
+    st.integers(0, 4),
 )
 
 

@@ -48,9 +48,13 @@ class Ordered:
         session, body = session_number(1, NONCE), Laborious.work.bind()
         proposals += [Proposal(Kind.COMMAND, session, number, number - 1, body, 1) for number in range(1, COUNT)]
         self._entries = [make_entry(op, 0, WALL, proposal) for op, proposal in enumerate(proposals, 1)]
+        self.told = 0
 
     def entries(self, first: int, last: int) -> Sequence[Entry]:
         return self._entries[first - 1 : last]
+
+    def executed(self, op: int) -> None:
+        self.told = op
 
 
 @pytest.mark.parametrize(
@@ -67,11 +71,12 @@ def test_what_takes_long_is_executed_in_several_turns(command_us: int, turns: li
         assert len(entries) == len(replies)
         replied.extend(entry.op for entry in entries)
 
-    core, size = cast("Core", Ordered()), 0
+    ordered, size = Ordered(), 0
+    core = cast("Core", ordered)
     for upto in turns:
         began = clock.now
         size += applied.advance(core, COUNT, executed)
-        assert applied.executor.applied == applied.viewstamp.op == upto
+        assert applied.executor.applied == applied.viewstamp.op == ordered.told == upto
         assert replied == [*range(1, upto + 1)]
         assert clock.now - began <= max(15 * MILLISECOND, 2 * clock.command_ns)
     assert size == sum(len(entry.encoded) for entry in core.entries(1, turns[-1]))

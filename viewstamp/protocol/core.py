@@ -343,6 +343,9 @@ class Core(ABC):
     def entry(self, op: int) -> Entry:
         """The entry at `op`, which must be in the log held in memory."""
 
+    def executed(self, op: int) -> None:  # noqa: B027  # who keeps nothing for long need not know
+        """The body will hardly ask for entries up to `op` again. No event: it saves memory, and decides nothing."""
+
     def entries(self, first: int, last: int) -> Sequence[Entry]:
         """The entries from op `first` to `last`, all of them in the log held in memory."""
         return [self.entry(op) for op in range(first, last + 1)]

@@ -1,16 +1,22 @@
-"""A protocol's log in memory, and which part of it this member's own disk holds."""
+"""A protocol's log in memory, and which part of it this member's own disk holds.
+
+An entry that is ready to use takes five times the memory of its bytes if it is small, and twice if it is large. Of
+those that were executed long ago, which hardly anybody asks for, only the bytes are kept.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import cast
 
 from viewstamp.protocol.checks import check
 from viewstamp.protocol.configuration import Limits
-from viewstamp.protocol.entry import Entry, Viewstamp
+from viewstamp.protocol.entry import Entry, Viewstamp, split_entries
 from viewstamp.protocol.snapshot import Snapshot
 
 _ORIGIN = Viewstamp(0, 0)
+_LARGE_BYTES = 4096
 
 
 class Log:
@@ -20,6 +26,9 @@ class Log:
     entries were replaced proves nothing about the new ones: each write in flight remembers the op it
     covers, and a truncation lowers those.
     """
+
+    READY = 64
+    """So many of the entries that `pack` is told of stay ready to use, and up to twice as many; of large ones one."""
 
     def __init__(self, entries: Sequence[Entry] = (), snapshot: Snapshot | None = None) -> None:
         held = snapshot.op if snapshot is not None else 0
@@ -31,10 +40,11 @@ class Log:
             check(entries[-1].op >= held, "a log that ends at op {} has lost what follows", entries[-1].op)
             base, entries = entries[0].viewstamp, entries[1:]
         self._begin_after(base)
-        self._entries = list(entries)
+        self._entries: list[Entry | bytes] = list(entries)
+        self._packed = self.base  # the op up to which there are only bytes
         self.op = self.base + len(self._entries)
         """The op-number of the last entry; `base` if there is none."""
-        self.bytes = sum(len(entry.encoded) for entry in self._entries)
+        self.bytes = sum(len(entry.encoded) for entry in entries)
         self.durable = self.op
         self._in_flight: deque[tuple[int, int]] = deque()
 
@@ -47,13 +57,27 @@ class Log:
         """The entry at `op`."""
         base = self.base
         check(base < op <= self.op, "entry {} is outside the log ({} to {}]", op, base, self.op)
-        return self._entries[op - base - 1]
+        return _ready(self._entries[op - base - 1])
 
     def entries(self, first: int, last: int) -> list[Entry]:
         """The entries from op `first` to `last`."""
         base = self.base
         check(base < first and last <= self.op, "entries {} to {} are outside the log", first, last)
-        return self._entries[first - base - 1 : last - base]
+        return self._slice(first - base - 1, last - base)
+
+    def _slice(self, start: int, stop: int) -> list[Entry]:
+        held = self._entries[start:stop]
+        if self.base + start < self._packed:
+            return [*map(_ready, held)]
+        return cast("list[Entry]", held)
+
+    def pack(self, upto: int) -> None:
+        """Entries up to op `upto` are executed: of all but the last of them the bytes will do."""
+        ready = self.READY if self.bytes < _LARGE_BYTES * len(self._entries) else 1
+        if upto - self._packed >= 2 * ready:
+            start, stop = self._packed - self.base, upto - ready - self.base
+            self._entries[start:stop] = [entry.encoded for entry in self._slice(start, stop)]
+            self._packed = self.base + stop
 
     def viewstamp(self, op: int) -> Viewstamp:
         """The viewstamp at `op`, from the base on; (0, 0) at the beginning of the history."""
@@ -75,10 +99,10 @@ class Log:
         """Drop what lies beyond op `after`, also from what writes in flight will have made durable."""
         check(self.base <= after, "cannot truncate after {}, below the base {}", after, self.base)
         if after < self.op:
-            dropped = self._entries[after - self.base :]
-            self.bytes -= sum(len(entry.encoded) for entry in dropped)
+            self.bytes -= self._size(after - self.base, len(self._entries))
             del self._entries[after - self.base :]
             self.op = after
+            self._packed = min(self._packed, after)
             self.durable = min(self.durable, after)
             self._in_flight = deque((write, min(op, after)) for write, op in self._in_flight)
 
@@ -88,16 +112,17 @@ class Log:
         if upto > self.base:
             base = self.viewstamp(upto)
             count = upto - self.base
-            self.bytes -= sum(len(entry.encoded) for entry in self._entries[:count])
+            self.bytes -= self._size(0, count)
             del self._entries[:count]
             self._begin_after(base)
+            self._packed = max(self._packed, upto)
 
     def restart(self, base: Viewstamp) -> None:
         """Begin anew, empty, behind a snapshot. What writes in flight will have made durable is none of this log."""
         check(base.op >= self.base, "a log from {} cannot begin anew at {}", self.base, base.op)
         self._entries = []
         self._begin_after(base)
-        self.op = base.op
+        self.op = self._packed = base.op
         self.bytes = 0
         self.durable = 0
         self._in_flight.clear()
@@ -111,10 +136,15 @@ class Log:
             stop = min(stop, upto - self.base)
         size = 0
         for position in range(start, stop):
-            size += len(self._entries[position].encoded)
+            held = self._entries[position]
+            size += len(held.encoded if isinstance(held, Entry) else held)
             if size > limits.page_bytes and position > start:
-                return tuple(self._entries[start:position])
-        return tuple(self._entries[start:stop])
+                stop = position
+                break
+        return tuple(self._slice(start, stop))
+
+    def _size(self, start: int, stop: int) -> int:
+        return sum([len(_bytes_of(held)) for held in self._entries[start:stop]])
 
     def issued(self, write: int) -> None:
         """Write number `write` covers the log as it is now."""
@@ -124,3 +154,11 @@ class Log:
         """Write number `write` and all before it are durable."""
         while self._in_flight and self._in_flight[0][0] <= write:
             self.durable = max(self.durable, self._in_flight.popleft()[1])
+
+
+def _ready(held: Entry | bytes) -> Entry:
+    return held if isinstance(held, Entry) else split_entries(held)[0]
+
+
+def _bytes_of(held: Entry | bytes) -> bytes:
+    return held.encoded if isinstance(held, Entry) else held

@@ -282,6 +282,9 @@ class MemberCore(Core):
     def entry(self, op: int) -> Entry:
         return self._member.log.entry(op)
 
+    def executed(self, op: int) -> None:
+        self._member.log.pack(op)
+
     def entries(self, first: int, last: int) -> Sequence[Entry]:
         return self._member.log.entries(first, last)
 

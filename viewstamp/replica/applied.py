@@ -82,6 +82,7 @@ class Applied:
             self._at_once = max(1, min(lasting, 2 * self._at_once, _AT_ONCE))
             if executor.applied >= upto or now - began >= LONG_NS:
                 break
+        core.executed(executor.applied)
         last = entries[-1]
         self.viewstamp = Viewstamp(last.view, last.op)
         self.stamp = max(0, last.stamp)
