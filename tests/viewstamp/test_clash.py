@@ -63,6 +63,19 @@ def test_a_package_earlier_on_the_path_is_named_and_not_run(tmp_path: Path, name
     assert "virtual environment" in message
 
 
+@pytest.mark.parametrize("name", ["statemachine", "transport"])
+def test_the_command_line_says_so_in_a_line(tmp_path: Path, name: str) -> None:
+    """It imports from them before it knows what it is asked for."""
+    stranger = package(tmp_path / "other", name, "class StateMachine: ...\n")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (stranger, ROOT)))}
+    command = [sys.executable, "-m", "viewstamp", "status"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    found = stranger / name / "__init__.py"
+    assert done.stderr.startswith(f"viewstamp: error: the package {name!r} at {found} is not the one expected at")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_folder_that_merely_has_the_name_does_not_hide_ours(tmp_path: Path) -> None:
     (tmp_path / "transport").mkdir()  # no __init__.py: Python prefers a real package later on the path
     assert verified(tmp_path, ROOT, cwd=tmp_path) == ["ours"]
