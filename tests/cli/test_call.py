@@ -48,6 +48,22 @@ def test_what_the_machine_does_not_have_is_misuse(cluster_file: str, arguments: 
     assert said in line
 
 
+@pytest.mark.parametrize("command", ["call", "read"])
+def test_a_mistyped_option_is_no_argument(cluster_file: str, command: str) -> None:
+    """`put colour --jsn` wrote the text "--jsn" into the cluster."""
+    result = run(cluster_file, command, "--machine", "kv", "put", "colour", "--jsn")
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert "No such option '--jsn' (did you mean --json?); an argument that" in line
+    assert "--tiemout'" in run(cluster_file, command, "--tiemout=1", "put", "colour", "red").stderr
+
+
+@pytest.mark.parametrize("arguments", [["colour", "--", "--jsn"], ["-c", "-5"], ["--", "--a", "--b=1"]])
+def test_an_argument_may_look_like_an_option(cluster_file: str, arguments: list[str]) -> None:
+    result = run(cluster_file, "call", "--machine", "kv", "put", *arguments)
+    assert "put: no answer within 0.05 s" in result.stderr
+
+
 def test_a_machine_of_ones_own(cluster_file: str) -> None:
     result = run(cluster_file, "call", "--machine", "statemachine.key_value:KeyValueStore", "nonsense")
     assert "KeyValueStore has no command 'nonsense'" in result.stderr

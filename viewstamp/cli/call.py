@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -40,7 +41,26 @@ _timeout_option = click.option(
 )
 
 
-@click.command("call", short_help="Execute a command, once.", context_settings={"ignore_unknown_options": True})
+class _Asking(click.Command):
+    """A command whose arguments may look like options, as -5 does. What begins with two dashes is one, or a mistake:
+    a mistyped --json would be written into a cluster as a value.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line. Behind `--` stands nothing but arguments."""
+        options = [name for parameter in self.get_params(ctx) for name in parameter.opts if name.startswith("--")]
+        typed = args[: args.index("--")] if "--" in args else args
+        for name in [argument.partition("=")[0] for argument in typed if argument.startswith("--")]:
+            if name not in options:
+                close = "".join(f" (did you mean {each}?)" for each in get_close_matches(name, options, n=1))
+                behind = "an argument that begins with two dashes goes behind -- and all options"
+                raise click.UsageError(f"No such option {name!r}{close}; {behind}", ctx)
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    "call", cls=_Asking, short_help="Execute a command, once.", context_settings={"ignore_unknown_options": True}
+)
 @cluster_option
 @machine_option
 @_timeout_option
@@ -57,8 +77,9 @@ def call_command(
 ) -> None:
     """Have the cluster execute the command METHOD, once, and print what it returned.
 
-    Each of ARGS is read as JSON if it is JSON, else taken as text. After a time-out the outcome is unknown: the command
-    may be executed later, and calling again would execute it again.
+    Each of ARGS is read as JSON if it is JSON, else taken as text. One that begins with two dashes goes behind -- and
+    all options. After a time-out the outcome is unknown: the command may be executed later, and calling again would
+    execute it again.
 
     \b
     Examples:
@@ -71,7 +92,10 @@ def call_command(
 
 
 @click.command(
-    "read", short_help="Ask a query; the answer is linearizable.", context_settings={"ignore_unknown_options": True}
+    "read",
+    cls=_Asking,
+    short_help="Ask a query; the answer is linearizable.",
+    context_settings={"ignore_unknown_options": True},
 )
 @cluster_option
 @machine_option
@@ -89,7 +113,8 @@ def read_command(
 ) -> None:
     """Ask the cluster for the query METHOD and print the answer, which reflects every command answered before.
 
-    Each of ARGS is read as JSON if it is JSON, else taken as text.
+    Each of ARGS is read as JSON if it is JSON, else taken as text. One that begins with two dashes goes behind -- and
+    all options.
 
     \b
     Examples:
