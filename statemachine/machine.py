@@ -36,7 +36,7 @@ class StateMachine(metaclass=_MachineType):
     the instance's attributes; unless `snapshot` and `restore` are overridden, they must be of types that
     survive a snapshot unchanged (None, bool, int, float, str, bytes, list, dict).
 
-    A class that misuses the decorators raises DefinitionError where it is defined.
+    A class that misuses the decorators, or `errors`, raises DefinitionError where it is defined.
     """
 
     # The context is no state: outside of __dict__ it stays out of snapshots and copies.
@@ -52,6 +52,7 @@ class StateMachine(metaclass=_MachineType):
         inherited = {name: value for base in reversed(cls.__mro__[1:]) for name, value in _own_operations(base).items()}
         for attribute, value in vars(cls).items():
             _check_attribute(cls.__name__, attribute, value, inherited.get(attribute))
+        _check_errors(cls.__name__, cls.errors)
 
     @property
     def context(self) -> Context:
@@ -126,3 +127,11 @@ def _check_attribute(owner: str, attribute: str, value: object, inherited: Opera
             raise DefinitionError(f"{owner}.{attribute}: is {value.kind} {value.name} under a second name")
     if inherited is not None and _kind(value) != inherited.kind:
         raise DefinitionError(f"{owner}.{attribute}: hides the inherited {inherited.kind} of this name")
+
+
+def _check_errors(owner: str, errors: object) -> None:
+    """What is wrong with it would show in a caller's TypeError, after the command was executed."""
+    listed = errors if isinstance(errors, (tuple, list)) else (errors,)
+    strange = [each for each in listed if not (isinstance(each, type) and issubclass(each, CommandError))]
+    if listed is not errors or strange:
+        raise DefinitionError(f"{owner}.errors: a tuple of CommandError classes is wanted, not {errors!r}")

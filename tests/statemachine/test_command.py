@@ -28,6 +28,7 @@ from statemachine import (
     queries_of,
     query,
 )
+from statemachine.counter import OutOfRangeError
 from tests.statemachine.machines import Restless
 
 P = ParamSpec("P")
@@ -162,6 +163,15 @@ def test_names_that_are_taken_private_or_hidden_are_refused_at_the_definition() 
 
         class Hiding(Counter):
             get = 1  # type: ignore[assignment]  # the point of the test
+
+
+@pytest.mark.parametrize("listed", [OutOfRangeError, (OutOfRangeError, ValueError), (OutOfRangeError(1),), None, 7])
+def test_errors_that_are_no_tuple_of_command_errors_are_refused_at_the_definition(listed: object) -> None:
+    """Else the caller of a command that raised one gets a TypeError, as if it had not been executed."""
+    with pytest.raises(DefinitionError, match=r"Machine\.errors: a tuple of CommandError classes is wanted, not "):
+
+        class Machine(StateMachine):
+            errors = listed  # type: ignore[assignment]  # the point of the test
 
 
 def test_methods_that_cannot_be_called_from_afar_are_refused() -> None:
