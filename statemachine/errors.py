@@ -39,9 +39,22 @@ class SnapshotError(ValueError):
     """A snapshot cannot be taken of this state, or what is restored is not a whole and matching snapshot."""
 
 
+def _made(kind: type[Exception], args: tuple[object, ...]) -> Exception:
+    return kind.__new__(kind, *args)
+
+
+class _TravellingError(Exception):
+    """Can be copied and pickled. An exception that cannot breaks the pool of processes that one of its workers raised
+    it in; and Python would call `__init__` with `args`, which is not what this one was made with.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _made, (type(self), self.args), vars(self).copy()
+
+
 @dataclass_transform(eq_default=False)
 @dataclasses.dataclass(eq=False, repr=False)
-class CommandError(Exception):
+class CommandError(_TravellingError):
     """Base of the errors that a command raises on purpose, for its caller.
 
     A subclass declares its fields as annotations and is made a dataclass by that alone:
@@ -61,6 +74,10 @@ class CommandError(Exception):
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in fields_of(self).items())
+
+    def __repr__(self) -> str:
+        names = [field.name for field in dataclasses.fields(self) if hasattr(self, field.name)]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
 def fields_of(error: CommandError) -> dict[str, object]:
@@ -115,7 +132,7 @@ class UnknownReason(IntEnum):
     """The caller's own client or replica was closed while the call was under way; never in a recorded reply."""
 
 
-class NotExecutedError(Exception):
+class NotExecutedError(_TravellingError):
     """The command was certainly not executed, and will not be."""
 
     def __init__(self, reason: NotExecutedReason) -> None:
@@ -123,7 +140,7 @@ class NotExecutedError(Exception):
         self.reason = reason
 
 
-class OutcomeUnknownError(Exception):
+class OutcomeUnknownError(_TravellingError):
     """The command may or may not have been executed, and what it returned cannot be told."""
 
     def __init__(self, reason: UnknownReason) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from copy import copy
 
 import pytest
 from hypothesis import given
@@ -95,6 +97,30 @@ def test_the_caller_gets_the_error_class_it_knows() -> None:
         # Imported into no module of Counter's, but into that of Restless.
         unwrap(Raised("RefusedError", {"reason": "no", "limits": [1]}), Restless)
     assert (refused.value.reason, refused.value.limits) == ("no", [1])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfRangeError(9),
+        OutOfRangeError(value=9),  # as the caller gets it
+        RemoteCommandError(name="StrangeError", fields={"x": 1}),
+        CommandFailedError("KeyError"),
+        NotExecutedError(NotExecutedReason.MALFORMED),
+        OutcomeUnknownError(UnknownReason.STALE),
+        SessionExpiredError(),
+    ],
+    ids=repr,
+)
+def test_what_a_call_raises_can_be_pickled_and_copied(error: Exception) -> None:
+    """One that cannot breaks a pool of processes whose worker it was raised in."""
+    error.add_note("while something was done")
+    for again in (pickle.loads(pickle.dumps(error)), copy(error)):
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_an_error_shows_its_fields_however_it_was_made() -> None:
+    assert repr(OutOfRangeError(9)) == repr(OutOfRangeError(value=9)) == "OutOfRangeError(value=9)"
 
 
 def test_an_error_may_be_listed_or_defined_within_the_machine() -> None:
