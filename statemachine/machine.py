@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABCMeta
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from statemachine.command import Command, Operation, Query
@@ -80,7 +80,9 @@ class StateMachine(metaclass=_MachineType):
         owner = type(self)
         for base in owner.__mro__:
             if base is not StateMachine and vars(base).get("__slots__"):
-                raise SnapshotError(f"{base.__name__} has __slots__, so {owner.__name__} must override snapshot()")
+                raise SnapshotError(
+                    f"{base.__name__} has __slots__, so {owner.__name__} must override snapshot() and restore()"
+                )
         return encode_state(owner.__name__, vars(self))
 
     def restore(self, chunks: Iterator[bytes]) -> None:
@@ -88,8 +90,11 @@ class StateMachine(metaclass=_MachineType):
 
         `chunks` are those that `snapshot` gave, the same ones but for empty ones; bytes are one chunk. All must be
         consumed.
+
+        Raises:
+          SnapshotError: it is not what `snapshot` of this class gives.
         """
-        attributes = decode_state(type(self).__name__, b"".join(chunks))
+        attributes = _plain_state(type(self), chunks)
         vars(self).clear()
         vars(self).update(attributes)
 
@@ -110,6 +115,15 @@ def _operations(machine_class: type[StateMachine]) -> dict[str, Operation[..., A
 
 def _own_operations(base: type) -> dict[str, Operation[..., Any]]:
     return {name: value for name, value in vars(base).items() if isinstance(value, Operation)}
+
+
+def _plain_state(owner: type[StateMachine], chunks: Iterable[bytes]) -> dict[str, object]:
+    try:
+        return decode_state(owner.__name__, b"".join(chunks))
+    except SnapshotError as error:
+        if owner.snapshot is StateMachine.snapshot or owner.restore is not StateMachine.restore:
+            raise
+        raise SnapshotError(f"{owner.__name__} overrides snapshot() and not restore(): {error}") from error
 
 
 def _kind(value: object) -> str:

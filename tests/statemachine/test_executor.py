@@ -465,8 +465,25 @@ def test_slots_are_refused_by_the_default_snapshot() -> None:
     class Slotted(StateMachine):
         __slots__ = ("value",)
 
-    with pytest.raises(SnapshotError, match="Slotted has __slots__"):
+    with pytest.raises(
+        SnapshotError, match=r"Slotted has __slots__, so Slotted must override snapshot\(\) and restore\(\)"
+    ):
         Executor(Slotted())
+
+
+def test_a_snapshot_of_ones_own_that_the_default_cannot_read_is_told_with_its_cause() -> None:
+    class Own(StateMachine):
+        def snapshot(self) -> bytes:
+            return b"all of it"
+
+    class Both(Own):
+        def restore(self, chunks: Iterator[bytes]) -> None:
+            super().restore(chunks)
+
+    with pytest.raises(SnapshotError, match=r"^Own overrides snapshot\(\) and not restore\(\): not the state of a Own"):
+        Executor(Own()).restore(Executor(Own()).snapshot())
+    with pytest.raises(SnapshotError, match=r"^not the state of a Both"):
+        Executor(Both()).restore(Executor(Both()).snapshot())
 
 
 def test_errors_are_exceptions_like_others() -> None:
