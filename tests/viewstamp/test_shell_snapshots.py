@@ -110,6 +110,7 @@ async def test_a_machine_that_cannot_be_written_down_goes_on_serving_and_says_so
         assert status.op == 0
         assert status.failure == "SnapshotError: balance: a secret"
     assert "no snapshot could be taken" in caplog.text
+    assert 'in snapshot\n    raise SnapshotError("balance: a secret")' in caplog.text
 
 
 class Mute(Account):

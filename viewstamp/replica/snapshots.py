@@ -351,7 +351,8 @@ class Snapshots:
         self._taking = None
         self._retry_at = self._applied.executor.applied + self._entries_limit
         self._failure = told(error)
-        _log.error("no snapshot could be taken, and the log goes on growing: %s", self._failure)
+        # With its traceback: of a KeyError from some method of the service, the text alone is the key.
+        _log.error("no snapshot could be taken, and the log goes on growing: %s", self._failure, exc_info=error)
 
     def restored(self, snapshot: Snapshot) -> bool:
         """This one is loaded, and none that was installed before it will be; whether it is the newest of all."""
