@@ -54,7 +54,7 @@ class UnknownMemberError(ClusterError):
     """No member of the cluster has this id. `id` is the one asked for, `known` lists those there are."""
 
     def __init__(self, id: int, known: tuple[int, ...]) -> None:  # noqa: A002 - the name it has in the file
-        super().__init__("id", f"the id of a member ({', '.join(map(str, known))})", str(id))
+        super().__init__("id", f"the id of a member ({', '.join(map(str, known))})", describe(id))
         self.args = (id, known)
         self.id = id
         self.known = known

@@ -156,6 +156,8 @@ def test_a_member_that_does_not_exist() -> None:
         Cluster.parse(TEXT).member(4)
     assert caught.value.known == (1, 2, 3)
     assert str(caught.value) == "id: expected the id of a member (1, 2, 3), found 4"
+    with pytest.raises(UnknownMemberError, match=r"found '1'$"):
+        Cluster.parse(TEXT).member("1")  # type: ignore[arg-type]  # as it comes from the environment
 
 
 AGREED: list[Callable[[Cluster], Cluster]] = [
