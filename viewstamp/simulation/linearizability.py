@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from viewstamp.simulation.history import Operation
 from viewstamp.simulation.model import Model, ModelError
@@ -88,7 +88,7 @@ Verdict = Linearizable | NotLinearizable | Undecided
 
 def check_history(
     operations: Iterable[Operation],
-    model: Model[S] | None = None,
+    model: Model[Any] | None = None,
     *,
     budget: int = BUDGET,
 ) -> Verdict:
@@ -101,9 +101,8 @@ def check_history(
       ModelError: an operation is none of the model's.
     """
     relevant = [operation for operation in operations if operation.ok is not False]
-    if model is None:
-        return _check(relevant, model_for(relevant), budget)  # type: ignore[misc]  # a union of models of one type each
-    return _check(relevant, model, budget)
+    chosen: Model[Any] = model_for(relevant) if model is None else model
+    return _check(relevant, chosen, budget)
 
 
 def _check(operations: Sequence[Operation], model: Model[S], budget: int) -> Verdict:
