@@ -25,6 +25,9 @@ class Timeouts:
     `heartbeat`: between a primary's heartbeats. `suspect`: silence after which a member suspects its primary, and
     after which a primary that hears from no quorum stops acting. `jitter`: at most this much is added to `suspect`,
     drawn anew each time. `retry`: before an unanswered message is sent again.
+
+    Raises:
+      ValueError: one is not positive (`jitter`: negative), or `suspect` less than twice `heartbeat`.
     """
 
     heartbeat: int = 100 * MILLISECOND

@@ -159,6 +159,9 @@ async def open_client(
 ) -> AsyncGenerator[Client, None]:
     """Open a client of a cluster for as long as the block lasts.
 
+    `machine` is what the cluster replicates (its class will do): from it calls know the errors that commands raise;
+    without it they come as RemoteCommandError. The other arguments replace parts of the world, for tests.
+
     It finds the primary and follows it, retries with back-off and the same request number, and shares one session among
     all tasks that use it. Opening waits for names to be looked up, two seconds at most each time, and for no member: a
     cluster that is down shows in the first call, which waits.

@@ -389,8 +389,8 @@ async def serve_replica(
     wall_clock: WallClock = time_ns,
     task_status: trio.TaskStatus[RunningReplica[M_co]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run one member until cancelled; `nursery.start` gives the running replica. Arguments and errors are those of
-    `open_replica`.
+    """Run one member until cancelled; `nursery.start` gives the running replica. Arguments mean what they do in
+    `open_replica`, and errors are those.
     """
     world = open_replica(machine, cluster, id, data, transport=transport, files=files, wall_clock=wall_clock)
     async with world as replica:
