@@ -71,8 +71,8 @@ _INCARNATION_STEP = 1 << 20
 class Replica:
     """One member of a cluster. Inputs of a turn, in any order; then `finish`, once.
 
-    `now` is the same for all inputs of a turn. Raises InvariantError, DataLostError, SupersededError, and what a state
-    machine raises that is no ordinary `Exception`; after any of these the replica must stop.
+    `now` is the same for all inputs of a turn. Raises InvariantError, the errors of `viewstamp.replica.errors`, and of
+    a state machine's MemoryError, RecursionError and what is no `Exception`; then the replica must stop.
     """
 
     def __init__(
