@@ -207,6 +207,8 @@ class Cluster:
     ) -> Self:
         """A new cluster with a random id, whose members 1, 2, ... are at these (host, port) addresses.
 
+        Made again, it is another one, and refuses the data of the first: keep what `to_toml` gives, and `load` that.
+
         Where all of them are on this machine, datagrams are large unless told otherwise: loopback carries them whole.
         """
         if all(host in ("localhost", "::1") or host.startswith("127.") for host, _ in addresses):

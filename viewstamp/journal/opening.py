@@ -68,7 +68,8 @@ def verify_identity(files: Files, expected: Identity, found: Identity | None) ->
     where = files.location
     if found.cluster != expected.cluster:
         raise WrongJournalError(
-            f"{where} belongs to the cluster {found.cluster.hex()}, not to {expected.cluster.hex()}"
+            f"{where} belongs to the cluster {found.cluster.hex()}, not to {expected.cluster.hex()}; "
+            "was the cluster file, or the Cluster, made anew?"
         )
     if found.replica != expected.replica:
         raise WrongJournalError(f"{where} belongs to member {found.replica}, not to member {expected.replica}")
