@@ -101,6 +101,22 @@ def test_a_result_that_cannot_be_printed_was_executed_all_the_same(
         main(["call", "--cluster", cluster_file, "add", "5"], standalone_mode=False)
 
 
+def test_ctrl_c_leaves_the_outcome_of_a_call_unknown(cluster_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who presses it and calls again may have it executed twice."""
+
+    async def interrupted(*arguments: object) -> int:
+        await trio.lowlevel.checkpoint()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(call, "_call", interrupted)
+    monkeypatch.setattr(call, "_read", interrupted)
+    result = run(cluster_file, "call", "add", "5")
+    said = "viewstamp: interrupted: add: outcome unknown, it may yet be executed\n"
+    assert (result.exit_code, result.stderr) == (130, said)
+    result = run(cluster_file, "read", "get")
+    assert (result.exit_code, result.stderr) == (130, "viewstamp: interrupted\n")
+
+
 def test_a_read_without_an_answer(cluster_file: str) -> None:
     result = run(cluster_file, "read", "get")
     assert result.exit_code == 1

@@ -25,11 +25,12 @@ from statemachine import (
     commands_of,
     queries_of,
 )
-from viewstamp.cli.errors import Failed
+from viewstamp.cli.errors import Failed, Interrupted
 from viewstamp.cli.options import Span, cluster_option, json_option, machine_option
 from viewstamp.cluster import Cluster
 from viewstamp.shell.client import open_client
 
+_UNKNOWN = "outcome unknown, it may yet be executed"
 _timeout_option = click.option(
     "--timeout",
     "timeout_s",
@@ -78,8 +79,8 @@ def call_command(
     """Have the cluster execute the command METHOD, once, and print what it returned.
 
     Each of ARGS is read as JSON if it is JSON, else taken as text. One that begins with two dashes goes behind -- and
-    all options. After a time-out the outcome is unknown: the command may be executed later, and calling again would
-    execute it again.
+    all options. After a time-out, or Ctrl-C, the outcome is unknown: the command may be executed later, and calling
+    again would execute it again.
 
     \b
     Examples:
@@ -87,7 +88,10 @@ def call_command(
       viewstamp call --cluster my-cluster/cluster.toml --machine kv put colour blue
     """
     command = _named(machine, commands_of(machine), method, "command")
-    result = _carried_out(_call, cluster, machine, command, _parsed(arguments), timeout_s)
+    try:
+        result = _carried_out(_call, cluster, machine, command, _parsed(arguments), timeout_s)
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"{method}: {_UNKNOWN}") from error
     _print(method, result, as_json)
 
 
@@ -136,7 +140,7 @@ async def _call(
     with trio.move_on_after(timeout_s):  # looking up names included
         async with open_client(cluster, machine) as client:
             return await client.call(command, *arguments)
-    raise Failed(f"{command.name}: no answer within {timeout_s:g} s: outcome unknown, it may yet be executed")
+    raise Failed(f"{command.name}: no answer within {timeout_s:g} s: {_UNKNOWN}")
 
 
 async def _read(

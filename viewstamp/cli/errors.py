@@ -57,16 +57,16 @@ class Misused(Failed):
 
 
 class Interrupted(Failed):
-    """Ctrl-C, or a signal that asks to end."""
+    """Ctrl-C, or a signal that asks to end. `behind` is what whoever pressed it does not know."""
 
     exit_code = INTERRUPTED
 
-    def __init__(self) -> None:
-        super().__init__("interrupted")
+    def __init__(self, behind: str = "") -> None:
+        super().__init__(f"interrupted: {behind}" if behind else "interrupted")
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Whoever pressed it knows."""
-        click.echo("viewstamp: interrupted", file=file or sys.stderr)
+        """No error: whoever pressed it wanted that."""
+        click.echo(f"viewstamp: {self.format_message()}", file=file or sys.stderr)
 
 
 @contextmanager
