@@ -25,8 +25,13 @@ def on_prepare(r: Replica, sender: int, message: Prepare) -> None:
     """A backup appends what continues its log; what leaves a gap waits, and is fetched if the gap stays."""
     if not heard_primary(r, sender, message.view, message.entries[-1].op, message.round):
         return
-    _append(r, message.entries)
-    _heard_round(r, message.round)
+    if r.disk_is_behind:
+        r.ignore(
+            "the disk is behind"
+        )  # Once it is not, the next message shows the gap, and what was missed is fetched.
+    else:
+        _append(r, message.entries)
+        _heard_round(r, message.round)
     r.advance_commit(message.commit)
 
 

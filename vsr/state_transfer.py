@@ -19,6 +19,8 @@ from vsr.replica import Fetch, Purpose, Replica, Status
 
 def expect_gap(r: Replica, target: int) -> None:
     """Entries arrived early. Reordering mends itself within moments; ask only when the gap stays."""
+    if r.disk_is_behind:
+        return  # Nothing is taken now. A later heartbeat shows the gap again.
     if r.fetch is None:
         r.fetch = _fetch(r, Purpose.LAG, r.view, r.primary_of(r.view), target, r.log.op)
         r.fetch.retry_at = r.now.monotonic + r.timeouts.retry // 16
@@ -81,7 +83,7 @@ def tick(r: Replica) -> None:
     fetch = r.fetch
     if fetch is None or r.now.monotonic < fetch.retry_at:
         return
-    if fetch.purpose is Purpose.LAG and r.log.op >= fetch.target:
+    if fetch.purpose is Purpose.LAG and (r.log.op >= fetch.target or r.disk_is_behind):
         r.fetch = None
     else:
         _ask(r, fetch)
@@ -235,6 +237,9 @@ def _extend(r: Replica, fetch: Fetch, message: NewState) -> None:
     """Normal in this view: my log is a prefix of its primary's, so a page continues it."""
     if r.status is not Status.NORMAL or message.view != r.view:
         r.ignore("NEWSTATE for another view or status")
+        return
+    if r.disk_is_behind:
+        r.ignore("the disk is behind")
         return
     fresh = message.entries[max(0, r.log.op - message.after) :]
     if fresh and fresh[0].op == r.log.op + 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.protocol.driven import snapshot
 from tests.vsr.driven import Driven, entries
-from viewstamp.protocol import Lost, Wanted
+from viewstamp.protocol import MILLISECOND, Configuration, Limits, Lost, Wanted
 from vsr import (
     Commit,
     DoViewChange,
@@ -202,3 +202,56 @@ def test_a_page_that_comes_twice_is_answered_with_one_question() -> None:
     assert len(backup.sent(GetState)) == 1
     backup.receive(1, page)
     assert backup.sent(GetState) == []
+
+
+def backup_that_holds_little() -> Driven:
+    """A backup whose disk does not answer unless told to, and whose pipeline takes ten small entries or so."""
+    limits = Limits(pipeline_bytes=10 * len(entries(1, 1)[0].encoded))
+    backup = Driven(2, configuration=Configuration((1, 2, 3), limits=limits), eager=False)
+    backup.finish_writes()
+    return backup
+
+
+def heartbeats(backup: Driven, op: int, commit: int) -> None:
+    """The primary's, for a while, while it orders nothing."""
+    for _ in range(4):
+        backup.receive(1, Commit(0, op, commit, 1))
+        backup.wait(50 * MILLISECOND)
+
+
+def test_a_backup_whose_disk_hangs_does_not_fill_its_memory() -> None:
+    """The others go on without it, at full speed; all that it took waited for its disk, gigabytes after minutes."""
+    backup = backup_that_holds_little()
+    for op in range(1, 101):
+        backup.receive(1, Prepare(0, entries(op, op), op - 1, 0))
+    held = backup.op
+    assert 10 <= held < 15
+    assert backup.commit == held
+    heartbeats(backup, 100, 100)
+    assert backup.sent(GetState) == []
+    assert backup.sent(StartViewChange) == []
+
+    backup.finish_writes()
+    heartbeats(backup, 100, 100)
+    question = backup.last(GetState)
+    assert question.after == held
+    backup.receive(1, NewState(0, question.nonce, held, entries(held + 1, 100), 100, 100))
+    backup.finish_writes()
+    assert (backup.op, backup.commit) == (100, 100)
+    assert backup.last(PrepareOk).op == 100
+
+
+def test_a_backup_that_catches_up_takes_no_more_pages_than_its_disk() -> None:
+    backup = backup_that_holds_little()
+    heartbeats(backup, 60, 60)
+    question = backup.last(GetState)
+    backup.receive(1, NewState(0, question.nonce, 0, entries(1, 20), 60, 60))
+    question = backup.last(GetState)
+    backup.receive(1, NewState(0, question.nonce, 20, entries(21, 40), 60, 60))
+    assert backup.op == 20
+    heartbeats(backup, 60, 60)
+    assert backup.sent(GetState) == []
+
+    backup.finish_writes()
+    heartbeats(backup, 60, 60)
+    assert backup.last(GetState).after == 20

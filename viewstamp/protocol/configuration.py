@@ -54,7 +54,8 @@ class Limits:
 
     `page_bytes`, `page_entries`: the most that one message carries. `pipeline_entries`, `pipeline_bytes`: the most
     that may be ordered but uncommitted at a primary; `log_bytes`: the most of the log that may be in memory at one,
-    which snapshots normally keep far below. Beyond any of them, proposals are refused.
+    which snapshots normally keep far below. Beyond any of them, proposals are refused. A VSR backup takes no entries
+    while more than `pipeline_bytes` of them wait for its disk.
     """
 
     page_bytes: int = 256 * 1024

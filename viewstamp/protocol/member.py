@@ -66,7 +66,9 @@ class Member(ABC):
         self.write = 0
         self.write_done = 0
         self._write_done_at = now.monotonic
-        self._issued: dict[int, tuple[int, int]] = {}  # write -> (when, view it saved)
+        self._issued: dict[int, tuple[int, int, int]] = {}  # write -> (when, view it saved, bytes of its entries)
+        self._unissued_bytes = 0
+        self._unwritten_bytes = 0
         self._sends: list[Send] = []
         self._promises: list[tuple[int, Promise]] = []
         self._records: list[Record] = []
@@ -152,8 +154,10 @@ class Member(ABC):
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Extend the log in memory, and on disk with this turn's write."""
+        bytes_before = self.log.bytes
         self.log.append(entries)
         self._appended.extend(entries)
+        self._unissued_bytes += self.log.bytes - bytes_before
 
     def truncate(self, after: int) -> None:
         """Drop the log's end in memory, and on disk with this turn's write."""
@@ -211,7 +215,8 @@ class Member(ABC):
         self.log.written(write)
         issued = self._issued
         while issued and (number := next(iter(issued))) <= write:  # They were issued in order.
-            self.durable_view = issued.pop(number)[1]
+            _, self.durable_view, size = issued.pop(number)
+            self._unwritten_bytes -= size
 
     def next_write(self) -> int:
         """The number of the write that will hold everything recorded up to now."""
@@ -224,6 +229,14 @@ class Member(ABC):
         A disk that is slow but goes on is not silent, however long the last of those that wait for it will take.
         """
         return max(next(iter(self._issued.values()))[0], self._write_done_at) if self._issued else None
+
+    @property
+    def disk_is_behind(self) -> bool:
+        """Whether more waits for this member's disk than a primary may have in its pipeline.
+
+        Who follows is to take no more then: a disk that hangs, or is slower than the load, would fill the memory.
+        """
+        return self._unwritten_bytes > self.configuration.limits.pipeline_bytes
 
     def _flush_appended(self) -> None:
         if self._appended:
@@ -255,7 +268,9 @@ class Member(ABC):
             self.write += 1
             effects.write = Write(self.write, tuple(self._records))
             self.log.issued(self.write)
-            self._issued[self.write] = (self.now.monotonic, self.view)
+            self._issued[self.write] = (self.now.monotonic, self.view, self._unissued_bytes)
+            self._unwritten_bytes += self._unissued_bytes
+            self._unissued_bytes = 0
             self._records = []
         if self._promises:
             effects.promises = [SendAfter(self.write, to, message) for to, message in self._promises]
