@@ -8,7 +8,6 @@ installs a `statemachine` too. Installed into the same environment the two overw
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -67,6 +66,8 @@ def _import(name: str) -> ModuleType:
 
 
 def _clash(name: str, path: Path | None, trouble: str) -> PackageClashError:
+    from importlib.metadata import packages_distributions  # only here: it brings a megabyte and a half of others
+
     owners = sorted({owner for owner in packages_distributions().get(name, ()) if owner != "viewstamp"})
     place = f" at {path}" if path is not None else ""
     blame = f" It was installed by {' and '.join(owners)}." if owners else ""

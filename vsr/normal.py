@@ -25,10 +25,8 @@ def on_prepare(r: Replica, sender: int, message: Prepare) -> None:
     """A backup appends what continues its log; what leaves a gap waits, and is fetched if the gap stays."""
     if not heard_primary(r, sender, message.view, message.entries[-1].op, message.round):
         return
-    if r.disk_is_behind:
-        r.ignore(
-            "the disk is behind"
-        )  # Once it is not, the next message shows the gap, and what was missed is fetched.
+    if r.disk_is_behind:  # Once it is not, the next message shows the gap, and what was missed is fetched.
+        r.ignore("the disk is behind")
     else:
         _append(r, message.entries)
         _heard_round(r, message.round)
