@@ -38,8 +38,10 @@ def test_an_append_leaves_no_gap() -> None:
 
 @pytest.mark.parametrize("op", [0, 3])
 def test_an_entry_outside_the_log_is_a_defect(op: int) -> None:
-    with pytest.raises(InvariantError, match="outside the log"):
-        Log(entries(1, 2)).entry(op)
+    log = Log(entries(1, 2))
+    for look in (log.entry, log.size):
+        with pytest.raises(InvariantError, match="outside the log"):
+            look(op)
 
 
 def test_an_append_is_durable_once_its_write_is() -> None:
@@ -288,6 +290,7 @@ class Model:
         for first in range(self.base + 1, self.op + 1):
             assert self.log.entries(first, self.op) == self.all[first - 1 - self.start :]
             assert self.log.entries(self.base + 1, first) == held[: first - self.base]
+        assert [self.log.size(entry.op) for entry in held] == [len(entry.encoded) for entry in held]
         assert self.log.bytes == sum(len(entry.encoded) for entry in held)
         assert self.log.page(self.base, Limits()) == tuple(held)
         assert all(self.log.holds(entry.viewstamp) for entry in held)

@@ -343,6 +343,10 @@ class Core(ABC):
     def entry(self, op: int) -> Entry:
         """The entry at `op`, which must be in the log held in memory."""
 
+    def size(self, op: int) -> int:
+        """The bytes of that entry."""
+        return len(self.entry(op).encoded)
+
     def executed(self, op: int) -> None:  # noqa: B027  # who keeps nothing for long need not know
         """The body will hardly ask for entries up to `op` again. No event: it saves memory, and decides nothing."""
 

@@ -59,6 +59,12 @@ class Log:
         check(base < op <= self.op, "entry {} is outside the log ({} to {}]", op, base, self.op)
         return _ready(self._entries[op - base - 1])
 
+    def size(self, op: int) -> int:
+        """The bytes of the entry at `op`."""
+        base = self.base
+        check(base < op <= self.op, "entry {} is outside the log ({} to {}]", op, base, self.op)
+        return len(_bytes_of(self._entries[op - base - 1]))
+
     def entries(self, first: int, last: int) -> list[Entry]:
         """The entries from op `first` to `last`."""
         base = self.base
@@ -99,7 +105,7 @@ class Log:
         """Drop what lies beyond op `after`, also from what writes in flight will have made durable."""
         check(self.base <= after, "cannot truncate after {}, below the base {}", after, self.base)
         if after < self.op:
-            self.bytes -= self._size(after - self.base, len(self._entries))
+            self.bytes -= self._sum(after - self.base, len(self._entries))
             del self._entries[after - self.base :]
             self.op = after
             self._packed = min(self._packed, after)
@@ -112,7 +118,7 @@ class Log:
         if upto > self.base:
             base = self.viewstamp(upto)
             count = upto - self.base
-            self.bytes -= self._size(0, count)
+            self.bytes -= self._sum(0, count)
             del self._entries[:count]
             self._begin_after(base)
             self._packed = max(self._packed, upto)
@@ -143,7 +149,7 @@ class Log:
                 break
         return tuple(self._slice(start, stop))
 
-    def _size(self, start: int, stop: int) -> int:
+    def _sum(self, start: int, stop: int) -> int:
         return sum([len(_bytes_of(held)) for held in self._entries[start:stop]])
 
     def issued(self, write: int) -> None:

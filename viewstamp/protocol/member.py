@@ -205,7 +205,7 @@ class Member(ABC):
 
     def measure_pipeline(self) -> None:
         """This member begins to lead: what it holds uncommitted is its pipeline."""
-        self.pipeline_bytes = sum(len(self.log.entry(op).encoded) for op in range(self.commit + 1, self.log.op + 1))
+        self.pipeline_bytes = sum(map(self.log.size, range(self.commit + 1, self.log.op + 1)))
 
     def finish_writes(self, write: int) -> None:
         """Write number `write` and all before it are durable, and so is the view they saved."""
@@ -296,6 +296,9 @@ class MemberCore(Core):
 
     def entry(self, op: int) -> Entry:
         return self._member.log.entry(op)
+
+    def size(self, op: int) -> int:
+        return self._member.log.size(op)
 
     def executed(self, op: int) -> None:
         self._member.log.pack(op)

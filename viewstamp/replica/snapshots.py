@@ -198,7 +198,7 @@ class Snapshots:
         keep, size = snapshot.op, 0
         lowest = max(base, snapshot.op - margin_of(self._entries_limit))
         while keep > lowest and size < self._bytes_limit // 4:
-            size += len(core.entry(keep).encoded)
+            size += core.size(keep)
             keep -= 1
         # Not for ever: the log in memory has a bound. Whoever is then left behind begins again, with the newest.
         pinned = self._serving.pinned(now) if standing.log_bytes < self._log_limit else []
