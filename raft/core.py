@@ -222,6 +222,8 @@ class Raft(MemberCore):
             waiting = f"handing over to member {s.transfer_to}"
         if s.installing is not None:
             waiting = f"fetching a snapshot from member {s.installing.source}"
+        if s.leader and s.disk_trouble:
+            waiting = s.disk_trouble
         primary = s.leader or None
         role = s.contract_role
         return Standing(

@@ -167,10 +167,7 @@ def _doubt(s: Server, now: int) -> str:
         heard = sorted([progress.heard for progress in s.progress.values()], reverse=True)[others - 1]
         if now - max(heard, s.leading_since) > s.timeouts.suspect:
             return "no majority answers"
-    silent_since = s.disk_silent_since
-    if others and silent_since is not None and now - silent_since > s.timeouts.suspect:
-        return "its disk has not finished a write"
-    return ""
+    return s.disk_trouble if others else ""
 
 
 def close_turn(s: Server) -> None:

@@ -286,11 +286,11 @@ class ViewstampedReplication(MemberCore):
         r = self._r
         match r.status:
             case Status.NORMAL:
+                if trouble := r.quiet or r.disk_trouble:
+                    return trouble
                 if r.wanted is not None:
                     return f"fetching a snapshot from member {r.wanted.source}"
-                return (
-                    r.quiet or r.full or (f"proposing view {r.proposed}: the primary is silent" if r.proposed else "")
-                )
+                return r.full or (f"proposing view {r.proposed}: the primary is silent" if r.proposed else "")
             case Status.VIEW_CHANGE:
                 if r.start_write:
                     return f"view {r.view} begins when its log is durable here"

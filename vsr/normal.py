@@ -136,10 +136,7 @@ def _doubt(r: Replica, now: int) -> str:
     since = heard[others - 1] if others and len(heard) >= others else r.calm_at
     if others and now - max(since, r.calm_at) > r.timeouts.suspect:
         return "no majority answers"
-    silent_since = r.disk_silent_since
-    if others and silent_since is not None and now - silent_since > r.timeouts.suspect:
-        return "its disk has not finished a write"
-    return ""
+    return r.disk_trouble if others else ""
 
 
 def close_turn(r: Replica) -> None:

@@ -438,6 +438,19 @@ def test_d6_2_ours_a_leader_whose_disk_hangs_steps_down() -> None:
     assert any("disk" in transition.reason for transition in server.transitions)
 
 
+def test_d6_2_ours_a_follower_whose_disk_hangs_says_so() -> None:
+    follower = restarted(2, 1)
+    follower.eager = False
+    follower.receive(1, append(1, log(1), 0))
+    assert follower.core.standing.waiting == ""
+    for _ in range(10):
+        follower.wait(50 * MILLISECOND)
+        follower.receive(1, heartbeat(1))
+    assert follower.core.standing.waiting == "its disk has not finished a write"
+    follower.finish_writes()
+    assert follower.core.standing.waiting == ""
+
+
 def test_d6_2_ours_a_leader_whose_disk_is_slow_and_goes_on_stays() -> None:
     """The last write waits for two others. Were that a disk that hangs, all members would give way to each other."""
     server = leader(1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from random import Random
+from typing import cast
 
 import pytest
 import trio
@@ -12,6 +14,7 @@ from trio.testing import MockClock
 from tests.viewstamp.running import Account, unstarted
 from viewstamp.journal import EntriesRecord, Journal, StorageFailedError
 from viewstamp.journal.simulated import Operation, SimulatedDisk
+from viewstamp.shell.parts import RunSync
 from viewstamp.shell.storage import Storage, Writes
 
 
@@ -202,3 +205,50 @@ async def test_a_disk_that_fails_in_the_thread_ends_the_block(mock_clock: MockCl
                 await replica.call(Account.deposit, 1)
                 disk.fail(Operation.SYNC)
                 await replica.call(Account.deposit, 1)
+
+
+async def test_a_disk_that_held_the_loop_is_named(mock_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever is told that a member took no turn would look for a command that took long."""
+    disk = SlowDisk(mock_clock)
+    written = Written(open_journal(disk))
+    disk.sync_s = 2.5
+    assert written.storage.write(write_of(1)) == 1
+    assert caplog.messages == ["member 1: its disk took 2.5 s for a write"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(written.storage.run)
+        written.storage.write(write_of(2))
+        await written.wait_for(2)
+        nursery.cancel_scope.cancel()
+    assert len(caplog.messages) == 1, "not for each of many"
+
+
+async def test_a_disk_that_does_not_answer_is_named_while_it_lasts(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The loop goes on, and a backup takes part for all that anyone sees."""
+    answers = trio.Event()
+
+    async def run_sync(work: Callable[..., None], *arguments: object, abandon_on_cancel: bool = False) -> None:
+        await answers.wait()
+        work(*arguments)
+
+    disk = SlowDisk(mock_clock)
+    storage = Storage(open_journal(disk), lambda: None, cast("RunSync", run_sync))
+    disk.sync_s = 0.02
+    storage.write(write_of(1))
+    disk.sync_s = 0.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(storage.run)
+        assert storage.write(write_of(2)) == 0
+        await trio.testing.wait_all_tasks_blocked()
+        for seconds in (0.5, 0.6, 30, 29, 30):
+            mock_clock.jump(seconds)
+            assert storage.take_finished() == 0
+        answers.set()
+        await storage.settle()
+        nursery.cancel_scope.cancel()
+    assert caplog.messages == [
+        "member 1: its disk has not finished a write for 1.1 s",
+        "member 1: its disk has not finished a write for 90.1 s",
+        "member 1: its disk took 90.1 s for a write",
+    ]

@@ -226,10 +226,13 @@ def test_a_backup_whose_disk_hangs_does_not_fill_its_memory() -> None:
         backup.receive(1, Prepare(0, entries(op, op), op - 1, 0))
     held = backup.op
     assert 10 <= held < 15
+    assert backup.core.standing.waiting == ""
     assert backup.commit == held
     heartbeats(backup, 100, 100)
     assert backup.sent(GetState) == []
     assert backup.sent(StartViewChange) == []
+    heartbeats(backup, 100, 100)
+    assert backup.core.standing.waiting == "its disk has not finished a write"
 
     backup.finish_writes()
     heartbeats(backup, 100, 100)
@@ -238,6 +241,7 @@ def test_a_backup_whose_disk_hangs_does_not_fill_its_memory() -> None:
     backup.receive(1, NewState(0, question.nonce, held, entries(held + 1, 100), 100, 100))
     backup.finish_writes()
     assert (backup.op, backup.commit) == (100, 100)
+    assert backup.core.standing.waiting == ""
     assert backup.last(PrepareOk).op == 100
 
 

@@ -231,6 +231,13 @@ class Member(ABC):
         return max(next(iter(self._issued.values()))[0], self._write_done_at) if self._issued else None
 
     @property
+    def disk_trouble(self) -> str:
+        """What is wrong with this member's disk, for people; empty if nothing is."""
+        silent_since = self.disk_silent_since
+        hangs = silent_since is not None and self.now.monotonic - silent_since > self.timeouts.suspect
+        return "its disk has not finished a write" if hangs else ""
+
+    @property
     def disk_is_behind(self) -> bool:
         """Whether more waits for this member's disk than a primary may have in its pipeline.
 

@@ -36,8 +36,8 @@ def refusals(status: Status) -> tuple[str, ...]:
 def tell_late(member: int, late_ns: int, applied: int) -> None:
     """The others have suspected a member for that long, and it can tell neither them nor `status` why."""
     _log.warning(
-        "member %d took no turn for %.1f s, held up by a command (the last was op %d), the service around it, or its "
-        "machine",
+        "member %d took no turn for %.1f s, held up by a command (the last was op %d), its disk, the service around "
+        "it, or its machine",
         *(member, late_ns / SECOND, applied),
     )
 

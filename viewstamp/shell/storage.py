@@ -10,6 +10,7 @@ would go into it is as durable as it will ever be.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVarTuple
 
@@ -18,10 +19,13 @@ import trio
 from viewstamp.journal import Batch, EntriesRecord, Journal, JournalRecord
 from viewstamp.shell.parts import RunSync, run_in_thread
 
+_log = logging.getLogger("viewstamp")
 _SLOW_S = 0.008
 _QUICK_S = 0.002
 _QUICK_IN_A_ROW = 32
 _BATCH_BYTES = 64 * 1024 * 1024
+_SILENT_S = 1.0
+_AGAIN_S = 60.0
 
 Ts = TypeVarTuple("Ts")
 Writes = Sequence[tuple[int, tuple[JournalRecord, ...]]]
@@ -38,6 +42,9 @@ class Storage:
         self._waiting: list[tuple[int, tuple[JournalRecord, ...]]] = []
         self._wanted = trio.Event()
         self._busy = False
+        self._began = 0.0  # when what the thread is busy with began
+        self._tell_at = 0.0  # no sooner is it said again how slow the disk is
+        self._told = False  # that it is silent, and not yet that it has answered
         self._finished = 0
         self._release = 0
         self._quick_in_a_row = _QUICK_IN_A_ROW
@@ -79,6 +86,8 @@ class Storage:
 
     def take_finished(self) -> int:
         """The number of the last write that became durable in the thread since the last call, 0 if none."""
+        if self._busy:
+            self._tell_if_silent()
         finished, self._finished = self._finished, 0
         return finished
 
@@ -91,8 +100,20 @@ class Storage:
     def _measure(self, took_s: float) -> None:
         if took_s > _SLOW_S:
             self._quick_in_a_row = 0
+            now = self._current_time()
+            if took_s >= _SILENT_S and (self._told or now >= self._tell_at):
+                self._told, self._tell_at = False, now + _AGAIN_S
+                _log.warning("member %d: its disk took %.1f s for a write", self._journal.identity.replica, took_s)
         elif took_s <= _QUICK_S:
             self._quick_in_a_row += 1
+
+    def _tell_if_silent(self) -> None:
+        """The member goes on as if nothing were the matter, but for what it promises: nothing else would tell."""
+        now = self._current_time()
+        if now - self._began >= _SILENT_S and now >= self._tell_at:
+            self._told, self._tell_at = True, now + _AGAIN_S
+            member, silent_s = self._journal.identity.replica, now - self._began
+            _log.warning("member %d: its disk has not finished a write for %.1f s", member, silent_s)
 
     async def run(self) -> None:
         """The writer: all that waits, as one batch, again and again. A write under way is never abandoned.
@@ -131,6 +152,7 @@ class Storage:
 
     async def _beside_loop(self, work: Callable[[*Ts], None], *arguments: *Ts) -> None:
         self._busy = True
+        self._began = self._current_time()
         try:
             await self._run_sync(work, *arguments)
         finally:
