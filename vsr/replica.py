@@ -52,7 +52,7 @@ class Purpose(StrEnum):
 
 @dataclass(slots=True)
 class Fetch:
-    """Pages of the log of `view` under way from `source`; `target` is the op to reach.
+    """Pages of the log of `view` under way from `source`; `target` is the op to reach, and `heard_at` when one came.
 
     With a `snapshot` the log that is fetched begins there: it is wanted first, and pages follow once it is `in_hand`.
     """
@@ -66,6 +66,7 @@ class Fetch:
     nonce: int
     staged: list[Entry]
     retry_at: int
+    heard_at: int
     snapshot: Snapshot | None = None
     in_hand: bool = False
     round_heard: int = 0
@@ -127,6 +128,7 @@ class Replica(Member):
         self.proposals: dict[int, Proposal] = {}
         self.do_view_changes: dict[int, DoViewChange] = {}
         self.choosing = False
+        self.passed_over: set[int] = set()  # senders of a best log that did not send it, in this view
 
         # State transfer and recovery.
         self.fetch: Fetch | None = None

@@ -62,8 +62,8 @@ def begin(r: Replica, purpose: Purpose, view: int, source: int, target: int, aft
 
 
 def _fetch(r: Replica, purpose: Purpose, view: int, source: int, target: int, after: int) -> Fetch:
-    retry_at = r.now.monotonic + r.timeouts.retry
-    return Fetch(purpose, view, source, target, after, 0, _nonce(r), [], retry_at)
+    now = r.now.monotonic
+    return Fetch(purpose, view, source, target, after, 0, _nonce(r), [], now + r.timeouts.retry, now)
 
 
 def _nonce(r: Replica) -> int:
@@ -225,6 +225,7 @@ def on_new_state(r: Replica, sender: int, message: NewState) -> None:
         r.ignore("NEWSTATE for a page already here")
         return
     fetch.staged.extend(message.entries)
+    fetch.heard_at = r.now.monotonic
     fetch.commit = max(fetch.commit, message.commit)
     r.fetch_progressed()
     if fetch.after + len(fetch.staged) < fetch.target and message.entries:

@@ -28,6 +28,7 @@ def tick(r: Replica) -> None:
         propose(r, next_view(r), "primary silent" if r.status is Status.NORMAL else "view change stalled")
     if now >= r.resend_at:
         _resend(r)
+    _pass_over_if_silent(r)
 
 
 def next_view(r: Replica) -> int:
@@ -110,6 +111,7 @@ def enter(r: Replica, view: int, reason: str) -> None:
     r.early.clear()
     r.do_view_changes = {}
     r.choosing = False
+    r.passed_over = set()
     r.start_write = 0
     r.quiet = ""
     r.pipeline_bytes = 0
@@ -162,11 +164,12 @@ def _choose_if_quorum(r: Replica) -> None:
 
     By last normal view and not by the views of entries: a longer log of an earlier view can hold what was given up.
     """
-    if r.choosing or r.start_write or len(r.do_view_changes) < r.quorum:
+    counted = {member: message for member, message in r.do_view_changes.items() if member not in r.passed_over}
+    if r.choosing or r.start_write or len(counted) < r.quorum:
         return
     r.choosing = True
-    best = max(r.do_view_changes, key=lambda member: (*_rank(r.do_view_changes[member]), member == r.me))
-    chosen = r.do_view_changes[best]
+    best = max(counted, key=lambda member: (*_rank(counted[member]), member == r.me))
+    chosen = counted[best]
     # Two logs with the same last normal view are prefixes of one log; else only what is committed is common.
     same = chosen.last_normal_view == r.last_normal_view
     after = r.log.op if same else r.commit
@@ -177,6 +180,24 @@ def _choose_if_quorum(r: Replica) -> None:
 
 def _rank(message: DoViewChange) -> tuple[int, int]:
     return message.last_normal_view, message.op
+
+
+def _pass_over_if_silent(r: Replica) -> None:
+    """The sender of the best log does not send it: where the others are a quorum, the best of theirs will do as well.
+
+    It may be heard and not hear. If another of that quorum is too far behind to lead, no view would ever begin. Not for
+    less than a quorum, and each of them once in a view: on a slow line the answer can be under way.
+    """
+    fetch = r.fetch
+    if fetch is None or fetch.purpose is not Purpose.BEST_LOG:
+        return
+    if r.now.monotonic - fetch.heard_at < r.timeouts.suspect // 2:
+        return
+    if len(r.do_view_changes.keys() - r.passed_over - {fetch.source}) >= r.quorum:
+        r.passed_over.add(fetch.source)
+        r.fetch = None
+        r.choosing = False
+        _choose_if_quorum(r)
 
 
 def start_if_complete(r: Replica) -> None:

@@ -266,6 +266,16 @@ def _() -> list[Change]:
     return [(state_transfer, "on_get_state", on_get_state)]
 
 
+@_rule(
+    "4",
+    "the best log is waited for, although whoever has it does not answer and the others are a quorum",
+    "test_a_best_log_that_does_not_come_is_not_waited_for_where_the_others_are_a_quorum",
+    needs="three members; a link that is cut one way for good, and another the other way; the third needs a snapshot",
+)
+def _() -> list[Change]:
+    return [(view_change, "_pass_over_if_silent", lambda r: None)]
+
+
 # 5: promises wait for the disk.
 
 _known(

@@ -123,3 +123,59 @@ def test_a_single_member_that_restarts_reads_without_being_written_to() -> None:
     assert single.commit == 3
     single.read(7)
     assert [read.read for read in single.reads] == [7]
+
+
+def choosing(log: int) -> tuple[Driven, GetState]:
+    """Member 2 is to lead view 1 with op 1 and asks member 1 for the best log, up to op 3; member 3 has up to `log`."""
+    second = Driven(2)
+    second.receive(1, Prepare(0, entries(1, 1), 0, 0))
+    second.receive(1, DoViewChange(1, 0, 3, 0, second.vector))
+    second.receive(3, DoViewChange(1, 0, log, 0, second.vector))
+    [(to, question)] = second.sent(GetState)
+    assert to == 1
+    second.forget()
+    return second, question
+
+
+def test_a_best_log_that_does_not_come_is_not_waited_for_where_the_others_are_a_quorum() -> None:
+    """Member 1 is heard, and does not hear member 2, nor is it heard by member 3, which would need a snapshot to lead.
+
+    The view of member 2 waited for a log that could not come, that of member 3 was given up at once, and in its own
+    member 1 heard no majority: no view ever began, though members 2 and 3 hear each other.
+    """
+    second, _ = choosing(log=0)
+    second.wait(second.configuration.timeouts.suspect // 2 + second.configuration.timeouts.retry)
+    assert (second.leads, second.op) == (True, 1)
+
+
+def test_whoever_did_not_send_the_best_log_is_not_asked_again_in_that_view() -> None:
+    second, _ = choosing(log=2)
+    suspect = second.configuration.timeouts.suspect
+    second.wait(suspect // 2 + second.configuration.timeouts.retry)
+    questions = second.sent(GetState)
+    assert {to for to, _ in questions} == {1, 3}
+    to, question = questions[-1]
+    assert to == 3
+    second.receive(1, DoViewChange(1, 0, 3, 0, second.vector))
+    second.receive(3, NewState(1, question.nonce, 1, entries(2, 2), 2, 0))
+    assert (second.leads, second.op) == (True, 2)
+
+
+def test_a_best_log_that_comes_slowly_is_waited_for() -> None:
+    """A page in each third of a suspect time-out: all that it brings would be fetched once more, from another."""
+    second, question = choosing(log=2)
+    for op in (2, 3):
+        second.wait(second.configuration.timeouts.suspect // 3)
+        assert {to for to, _ in second.sent(GetState)} <= {1}
+        second.receive(1, NewState(1, question.nonce, op - 1, entries(op, op), 3, 0))
+    assert (second.leads, second.op) == (True, 3)
+
+
+def test_a_best_log_is_waited_for_while_the_others_are_no_quorum() -> None:
+    second = Driven(2)
+    second.receive(1, DoViewChange(1, 0, 3, 0, second.vector))
+    question = second.last(GetState)
+    second.wait(second.configuration.timeouts.suspect * 5 // 6)
+    assert second.view == 1
+    second.receive(1, NewState(1, question.nonce, 0, entries(1, 3), 3, 0))
+    assert (second.leads, second.op) == (True, 3)
