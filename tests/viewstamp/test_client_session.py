@@ -260,6 +260,20 @@ def test_a_redirect_is_followed_once_and_at_once() -> None:
     assert requests(session.take_messages()) == []
 
 
+def test_after_a_redirect_that_was_followed_at_once_the_next_one_is_followed_as_soon() -> None:
+    """The first that knew nobody was to be followed a moment later; it must not be taken to be coming still."""
+    session, now = opened()
+    session.take_messages()
+    session.receive(1, NotPrimary(0), now)
+    now = session.deadline - 1
+    session.receive(1, NotPrimary(3 if session.target == 2 else 2), now)
+    assert len(requests(session.take_messages())) == 1
+    session.receive(session.target, NotPrimary(0), now)
+    assert session.deadline <= now + 50 * MILLISECOND
+    session.tick(session.deadline)
+    assert [to for to, _, _ in requests(session.take_messages())] == [session.target]
+
+
 def test_a_member_that_names_the_silent_one_changes_nothing() -> None:
     """A backup that has not noticed yet names the dead primary: no ping-pong between the two."""
     session, _ = opened()

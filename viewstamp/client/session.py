@@ -282,6 +282,7 @@ class ClientSession:
 
     def _ask(self, now: int) -> None:
         """Ask the target for all that has no answer; while that was done only lately, for one of it."""
+        self._ask_again = False
         if now >= self._resend_at:
             self._resend(now, now, now)
             self._held_until = now - 1
@@ -306,7 +307,6 @@ class ClientSession:
             self.deadline = NEVER
             return
         if self._ask_again:
-            self._ask_again = False
             self._ask(now)
             return
         if part_at > self._heard_at:
