@@ -174,7 +174,12 @@ def _() -> list[Change]:
             r.do_view_changes[-sender] = message
         original(r, sender, message)
 
-    return [(view_change, "on_do_view_change", on_do_view_change)]
+    begin = state_transfer.begin
+
+    def ask_a_member(r: Replica, purpose: Purpose, view: int, source: int, target: int, after: int) -> None:
+        begin(r, purpose, view, abs(source), target, after)
+
+    return [(view_change, "on_do_view_change", on_do_view_change), (state_transfer, "begin", ask_a_member)]
 
 
 @mutant("PREPAREOK of an earlier view counts in a later one of the same primary", HISTORY)
