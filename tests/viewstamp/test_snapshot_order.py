@@ -54,6 +54,9 @@ class Told:
     def entry(self, op: int) -> Entry:
         return make_entry(op, 0, 0, Proposal(Kind.NOOP, 0, 0, 0, b"", 0))
 
+    def size(self, op: int) -> int:
+        return len(self.entry(op).encoded)
+
     def fetched(self, snapshot: Snapshot, now: Time) -> None:
         self.here.append(snapshot)
 
