@@ -23,12 +23,12 @@ demo: $(INSTALLED) ## kill primaries under load and count what is lost (PROTOCOL
 # These tests but for one file take one core for as long as all the rest takes, and run beside it: see tests/side_by_side.py.
 BESIDE := tests/simulation tests/viewstamp
 MUTANTS := tests/simulation/test_stack_mutants.py
-test: verify ## verify, then run all tests, soak for a minute, and play 150 seeds of each protocol in simulation, 15 also through the Trio shell
+test: verify ## verify, then run all tests, soak for a minute, and play 100 seeds of each protocol in simulation, 15 also through the Trio shell
 	$(BIN)/python -m tests.side_by_side $(BIN)/python -m pytest $(BESIDE) --ignore $(MUTANTS) \
 		-- $(BIN)/viewstamp soak --minutes 1 \
 		-- $(BIN)/python -m pytest $(addprefix --ignore ,$(BESIDE)) \
 		-- $(BIN)/python -m pytest $(MUTANTS) \
-		-- $(BIN)/viewstamp fuzz --protocol both --seeds 0:150 --jobs 2 \
+		-- $(BIN)/viewstamp fuzz --protocol both --seeds 0:100 --jobs 2 \
 		-- $(BIN)/viewstamp fuzz --protocol both --seeds 0:15 --jobs 2 --shell trio
 
 verify: $(INSTALLED) ## check formatting, lint, types and import layers; changes nothing

@@ -1,6 +1,6 @@
 """One command beside others, which run one after the other: two cores have something to do.
 
-    python -m tests.side_by_side pytest tests/simulation -- viewstamp soak --minutes 1 -- viewstamp fuzz --seeds 0:150
+    python -m tests.side_by_side pytest tests/simulation -- viewstamp soak --minutes 1 -- viewstamp fuzz --seeds 0:100
 
 What the first one prints is shown when all are done. The exit code is that of the first that failed; if one of the
 others fails, or this process is told to end (Ctrl-C, SIGTERM, SIGHUP), those that run are told to end too, and waited
