@@ -145,7 +145,7 @@ def _check_attribute(owner: str, attribute: str, value: object, inherited: Opera
 
 def _check_errors(owner: str, errors: object) -> None:
     """What is wrong with it would show in a caller's TypeError, after the command was executed."""
-    listed = errors if isinstance(errors, (tuple, list)) else (errors,)
-    strange = [each for each in listed if not (isinstance(each, type) and issubclass(each, CommandError))]
-    if listed is not errors or strange:
+    if not isinstance(errors, (tuple, list)) or not all(
+        isinstance(each, type) and issubclass(each, CommandError) for each in errors
+    ):
         raise DefinitionError(f"{owner}.errors: a tuple of CommandError classes is wanted, not {errors!r}")

@@ -52,7 +52,9 @@ class Purpose(StrEnum):
 
 @dataclass(slots=True)
 class Fetch:
-    """Pages of the log of `view` under way from `source`; `target` is the op to reach, and `heard_at` when one came.
+    """Pages of the log of `view` under way from `source`; `target` is the op to reach.
+
+    `heard_at` is when the last of them came, or the first was asked for.
 
     With a `snapshot` the log that is fetched begins there: it is wanted first, and pages follow once it is `in_hand`.
     """

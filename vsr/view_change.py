@@ -164,8 +164,10 @@ def _choose_if_quorum(r: Replica) -> None:
 
     By last normal view and not by the views of entries: a longer log of an earlier view can hold what was given up.
     """
+    if r.choosing or r.start_write:
+        return
     counted = {member: message for member, message in r.do_view_changes.items() if member not in r.passed_over}
-    if r.choosing or r.start_write or len(counted) < r.quorum:
+    if len(counted) < r.quorum:
         return
     r.choosing = True
     best = max(counted, key=lambda member: (*_rank(counted[member]), member == r.me))

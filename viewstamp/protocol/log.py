@@ -55,15 +55,16 @@ class Log:
 
     def entry(self, op: int) -> Entry:
         """The entry at `op`."""
-        base = self.base
-        check(base < op <= self.op, "entry {} is outside the log ({} to {}]", op, base, self.op)
-        return _ready(self._entries[op - base - 1])
+        return _ready(self._held(op))
 
     def size(self, op: int) -> int:
         """The bytes of the entry at `op`."""
+        return len(_bytes_of(self._held(op)))
+
+    def _held(self, op: int) -> Entry | bytes:
         base = self.base
         check(base < op <= self.op, "entry {} is outside the log ({} to {}]", op, base, self.op)
-        return len(_bytes_of(self._entries[op - base - 1]))
+        return self._entries[op - base - 1]
 
     def entries(self, first: int, last: int) -> list[Entry]:
         """The entries from op `first` to `last`."""
@@ -142,8 +143,7 @@ class Log:
             stop = min(stop, upto - self.base)
         size = 0
         for position in range(start, stop):
-            held = self._entries[position]
-            size += len(held.encoded if isinstance(held, Entry) else held)
+            size += len(_bytes_of(self._entries[position]))
             if size > limits.page_bytes and position > start:
                 stop = position
                 break
