@@ -9,7 +9,6 @@ to the log. What a replicated service takes beyond this is the price of its prot
 
 from __future__ import annotations
 
-import os
 import sys
 from random import SystemRandom
 
@@ -17,36 +16,28 @@ import trio
 from cbor2 import dumps, loads
 
 from bench.callers import Caller
-from bench.floor import Address, Files, drain, open_files
+from bench.floor import Address, Files, FloorCaller, drain, open_files
 from viewstamp.cli.serve import settle_memory
 
 _REQUEST, _PREPARE, _ACKNOWLEDGE, _REPLY = range(4)
 _TURN_DATAGRAMS = 256
-_RETRY_NS = 200_000_000
-_sync = getattr(os, "fdatasync", os.fsync)
 
 
-class BareCaller(Caller):
+class BareCaller(FloorCaller):
     """A client of the bare primary that adds 1 again and again."""
 
     def __init__(self, primary: Address, client: int) -> None:
-        super().__init__()
-        self.socket.connect(primary)
+        super().__init__(primary)
         self._client = client
         self._number = 0
 
     def begin(self, now: int) -> None:
-        self.began_at = now
         self._number += 1
-        self._send()
+        super().begin(now)
 
     def receive(self, now: int) -> bool:
         _, number, _ = loads(self.socket.recv(65_536))
         return bool(number == self._number)
-
-    def tick(self, now: int) -> None:
-        if self.began_at and now - self.began_at > _RETRY_NS:
-            self._send()
 
     def _send(self) -> None:
         self.socket.send(dumps((_REQUEST, self._client, self._number, 1)))
@@ -76,11 +67,6 @@ class _Counter:
         return reply
 
 
-def _append(files: Files, batch: bytes) -> None:
-    os.write(files.journal, batch)
-    _sync(files.journal)
-
-
 async def backup(files: Files, primary: Address) -> None:
     """Append, sync, acknowledge, execute."""
     machine, bound = _Counter(), files.socket
@@ -89,7 +75,7 @@ async def backup(files: Files, primary: Address) -> None:
         prepares = drain(bound, _TURN_DATAGRAMS)
         if not prepares:
             continue
-        _append(files, b"".join(prepares))
+        files.append(b"".join(prepares))
         decoded = [loads(prepare) for prepare in prepares]
         bound.sendto(dumps((_ACKNOWLEDGE, decoded[-1][1])), primary)
         for _, _, requests in decoded:
@@ -119,7 +105,7 @@ async def primary(files: Files, backups: tuple[Address, Address]) -> None:
             prepare = dumps((_PREPARE, op, [request for request, _ in ordered]))
             for address in backups:
                 bound.sendto(prepare, address)
-            _append(files, prepare)
+            files.append(prepare)
             waiting.append((op, ordered))
         while waiting and waiting[0][0] <= acknowledged:
             for request, client in waiting.pop(0)[1]:

@@ -45,14 +45,17 @@ class FloorCaller(Caller):
 
     def begin(self, now: int) -> None:
         self.began_at = now
-        self.socket.send(_REQUEST)
+        self._send()
 
     def receive(self, now: int) -> bool:
         return bool(self.socket.recv(65_536))
 
     def tick(self, now: int) -> None:
         if self.began_at and now - self.began_at > _RETRY_NS:
-            self.socket.send(_REQUEST)
+            self._send()
+
+    def _send(self) -> None:
+        self.socket.send(_REQUEST)
 
     def sent(self) -> tuple[int, int]:
         return 0, 0
@@ -69,6 +72,11 @@ class Files(NamedTuple):
     socket: socket.socket
     journal: int
 
+    def append(self, batch: bytes) -> None:
+        """Write and sync."""
+        os.write(self.journal, batch)
+        _sync(self.journal)
+
 
 def open_files(port: int, journal: str) -> Files:
     """The socket and the journal of one process."""
@@ -81,12 +89,11 @@ def open_files(port: int, journal: str) -> Files:
 
 def backup(files: Files, primary: Address) -> None:
     """Append, sync, acknowledge; all that waits at once."""
-    bound, journal = files
+    bound = files.socket
     while True:
         waiting = [bound.recv(65_536)]
         waiting += drain(bound, _BATCH)
-        os.write(journal, b"".join(waiting))
-        _sync(journal)
+        files.append(b"".join(waiting))
         bound.sendto(waiting[-1][: _ACKNOWLEDGED.size] + _ACK_PADDING, primary)
 
 
@@ -103,7 +110,7 @@ def drain(bound: socket.socket, limit: int) -> list[bytes]:
 
 def primary_unbatched(files: Files, backups: tuple[Address, Address]) -> None:
     """One request at a time."""
-    bound, journal = files
+    bound = files.socket
     number = 0
     while True:
         request, client = bound.recvfrom(65_536)
@@ -113,8 +120,7 @@ def primary_unbatched(files: Files, backups: tuple[Address, Address]) -> None:
         entry = _ACKNOWLEDGED.pack(number) + _FRAME[8:] + request[:ENTRY_BYTES]
         for address in backups:
             bound.sendto(entry, address)
-        os.write(journal, entry)
-        _sync(journal)
+        files.append(entry)
         while True:
             acknowledgement, sender = bound.recvfrom(65_536)
             if sender in backups and _ACKNOWLEDGED.unpack_from(acknowledgement)[0] >= number:
@@ -124,7 +130,7 @@ def primary_unbatched(files: Files, backups: tuple[Address, Address]) -> None:
 
 def primary_batched(files: Files, backups: tuple[Address, Address]) -> None:
     """Turn by turn: drain the socket, forward, sync, reply to all that one backup has acknowledged."""
-    bound, journal = files
+    bound = files.socket
     bound.setblocking(False)
     poll = select.poll()
     poll.register(bound, select.POLLIN)
@@ -149,8 +155,7 @@ def primary_batched(files: Files, backups: tuple[Address, Address]) -> None:
             blob = _ACKNOWLEDGED.pack(number) + _FRAME[8:] + b"".join(entries)
             for address in backups:
                 bound.sendto(blob, address)
-            os.write(journal, blob)
-            _sync(journal)
+            files.append(blob)
             waiting.append((number, clients))
         while waiting and waiting[0][0] <= acknowledged:
             for client in waiting.pop(0)[1]:

@@ -1,7 +1,7 @@
 """`python -m bench.load`: the process that loads a cluster, told by one JSON object, answering with one.
 
-`kind` is "viewstamp" (independent clients), "shared" (many tasks on one client) "floor" or "bare_primary"; a load of 0
-seconds goes on until the standard input has a line.
+`kind` is "viewstamp" (independent clients), "shared" (many tasks on one client), "floor" or "bare_primary"; a load of
+0 seconds goes on until the standard input has a line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from viewstamp.shell.callers import Callers
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """What a load process is to do. `target` is a cluster file, or the port of the floor's or the bare primary.
+    """What a load process is to do. `target` is a cluster file, or the port of the floor's primary or of the bare one.
 
     `operation`: "increment", "put" or "get", or what `list_of` gives, for calls alone. `clients`: independent ones, or
     with "shared" tasks on one client.
