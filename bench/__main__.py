@@ -112,7 +112,7 @@ def main() -> None:
     stem.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
     written = [stem.with_suffix(".json")]
     if find_spec("matplotlib") is None:
-        console.print("no chart: matplotlib is missing; pip install 'viewstamp[bench]'")
+        console.print("no chart: matplotlib is missing; pip install 'viewstamp[bench]'", markup=False)
     else:
         from bench.chart import draw  # an optional extra
 

@@ -66,7 +66,7 @@ def print_case(console: Console, case: Case, table: Table) -> None:
     if table.rows:
         console.print(grid)
     for system, why in table.missing.items():
-        console.print(f"  {system} is missing: {why}", highlight=False)
+        console.print(f"  {system} is missing: {why}", highlight=False, markup=False)
     for line in goal_lines(case.goals, table):
         console.print(f"  {line}", highlight=False)
 

@@ -132,4 +132,4 @@ class Bench:
     def failed(self, table: Table, system: str, error: Exception) -> None:
         """A measurement broke; say so, and go on with the others."""
         table.missing[system] = f"failed: {error}"
-        self._console.print(f"[red]{system}: {error}")
+        self._console.print(f"{system}: {error}", style="red", markup=False)

@@ -33,7 +33,7 @@ class Absent(System):
     name = "absent"
 
     def start(self, folder: Path, machine: str) -> Running:
-        raise MissingError("not installed: get it")
+        raise MissingError("not installed: pip install 'all[it]'")
 
 
 def tiny_bench(folder: Path) -> tuple[Bench, StringIO]:
@@ -51,12 +51,12 @@ def test_a_tiny_comparison_from_processes_to_json(tmp_path: Path) -> None:
         systems = [Viewstamp("vsr"), Floor(), BarePrimary(), Absent()]
         bench.compare(table, systems, "counter", {"2 clients": TINY})
     assert set(table.rows) == {(system, "2 clients") for system in ("vsr", "floor", "bare primary")}
-    assert table.missing == {"absent": "not installed: get it"}
+    assert table.missing == {"absent": "not installed: pip install 'all[it]'"}
     figures = table.rows["vsr", "2 clients"].figures
     assert figures["datagrams_per_command"][0] > 1
     assert {"p50_us", "p999_us", "primary_mb", "generator_cores", "syncs_per_command"} <= set(figures)
     print_case(Console(file=screen, width=250), case, table)
-    assert "absent is missing: not installed: get it" in screen.getvalue()
+    assert "absent is missing: not installed: pip install 'all[it]'" in screen.getvalue()
     assert "vsr / floor, per second" in screen.getvalue()
     kept = json.loads(json.dumps(as_json(case, table)))
     assert kept["ratios"][0]["ratio"] > 0
