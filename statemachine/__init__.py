@@ -3,6 +3,7 @@
 from statemachine.command import (
     MAXIMUM_COMMAND_BYTES,
     MAXIMUM_COMMANDS,
+    MAXIMUM_GATHERED,
     BoundCommand,
     Call,
     Command,
@@ -12,6 +13,7 @@ from statemachine.command import (
     decode_command,
     decode_list,
     encode_command,
+    encode_gathered,
     encode_list,
     query,
 )
@@ -59,6 +61,7 @@ from statemachine.values import Value, decode_value, encode_value
 __all__ = [
     "MAXIMUM_COMMANDS",
     "MAXIMUM_COMMAND_BYTES",
+    "MAXIMUM_GATHERED",
     "MAXIMUM_REPLY_BYTES",
     "MAXIMUM_SESSIONS",
     "WINDOW",
@@ -108,6 +111,7 @@ __all__ = [
     "decode_outcome",
     "decode_value",
     "encode_command",
+    "encode_gathered",
     "encode_list",
     "encode_outcome",
     "encode_value",

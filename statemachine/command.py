@@ -1,7 +1,8 @@
 """Commands and queries: typed handles on the methods of a state machine, and their encoding.
 
 A command travels by name with positional arguments: canonical CBOR of [name, *arguments]. Several commands in one
-entry are an array of byte strings, each the encoding of one command.
+entry are an array of byte strings, each the encoding of one command: a list that one caller made, or, with a null in
+front, what several callers of one session asked for at the same time.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ R_co = TypeVar("R_co", covariant=True)
 MAXIMUM_COMMAND_BYTES = 1024 * 1024
 MAXIMUM_COMMANDS = 1 << 16
 """How many commands a list may hold: as many of the smallest ones as fit into 256 KiB. They run in one go."""
+MAXIMUM_GATHERED = 64
+"""How many commands of several callers may travel together."""
 UNBOUNDED = 1 << 30
 _BODY_DEPTH = MAXIMUM_DEPTH + 1
 
@@ -78,6 +81,11 @@ def encode_list(commands: Sequence[bytes], maximum_bytes: int = MAXIMUM_COMMAND_
     return body
 
 
+def encode_gathered(commands: Sequence[bytes]) -> bytes:
+    """The body of an entry that holds these commands of several callers, two at least, MAXIMUM_GATHERED at most."""
+    return dump([None, *commands])
+
+
 def decode_command(body: bytes) -> Call:
     """Read back what `encode_command` wrote.
 
@@ -101,7 +109,7 @@ def decode_parts(body: bytes) -> list[Any]:
 
 
 def decode_list(body: bytes) -> list[bytes]:
-    """Read back what `encode_list` wrote; what each of them is has not been looked at.
+    """Read back what `encode_list` or `encode_gathered` wrote; what each of them is has not been looked at.
 
     Raises:
       ValueDecodingError: it is something else. Nothing else is raised, whatever the bytes.
@@ -109,11 +117,14 @@ def decode_list(body: bytes) -> list[bytes]:
     parts = decode_body(body)
     if type(parts[0]) is bytes:
         return parts
+    if parts[0] is None:
+        return parts[1:]
     raise ValueDecodingError("one command, where a list of them is expected")
 
 
 def decode_body(body: bytes) -> list[Any]:
-    """As `decode_parts`, or of several commands the encodings, a list of bytes. It is never empty.
+    """As `decode_parts`, or of several commands the encodings, a list of bytes, None in front of it where they were
+    gathered. It is never empty.
 
     Raises:
       ValueDecodingError: it is neither. Nothing else is raised, whatever the bytes.
@@ -146,6 +157,8 @@ def _parts_of(body: Value) -> list[Any] | None:
     if type(body) is list and body:
         first = type(body[0])
         if first is str or (first is bytes and len(body) <= MAXIMUM_COMMANDS and set(map(type, body)) == {bytes}):
+            return body
+        if body[0] is None and 1 < len(body) <= 1 + MAXIMUM_GATHERED and set(map(type, body[1:])) == {bytes}:
             return body
     return None
 

@@ -8,28 +8,41 @@ from random import Random
 from statemachine.errors import NoContextError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_POSITION_BITS = 16  # for the longest list
+_SEED_STEP = 0x9E3779B97F4A7C15  # odd: no two of an entry's seeds are equal
+_SEED_MASK = (1 << 64) - 1
 
 
 class Context:
-    """The agreed time, randomness and place of the entry whose command is running.
+    """The agreed time and place of the entry whose command is running, and randomness for that command.
+
+    Several commands may be in one entry: a list, or calls that tasks of one client made at the same time. They share
+    what is the entry's: `op`, `session` and the time. Each has a `token`, a `seed` and `random` numbers of its own.
 
     Asking the machine's own clock or random numbers instead would make replicas diverge (VRR section 4.4). It may
     be kept, but answers only while a command runs, and raises NoContextError at any other time, in queries too.
     """
 
-    __slots__ = ("_entry", "_random")
+    __slots__ = ("_entry", "_position", "_random")
 
     def __init__(self) -> None:
         self._entry: tuple[int, int, int, int] | None = None
+        self._position = 0
         self._random: Random | None = None
 
     def begin(self, op: int, session: int, time_ns: int, seed: int) -> None:
-        """A command starts. Called by the executor; a test that calls commands by hand may call it too."""
+        """An entry's first command starts. Called by the executor; a test that calls commands by hand may, too."""
         self._entry = (op, session, time_ns, seed)
+        self._position = 0
+        self._random = None
+
+    def go_on(self) -> None:
+        """The next command of the entry starts."""
+        self._position += 1
         self._random = None
 
     def end(self) -> None:
-        """The command ended."""
+        """The last command ended."""
         self._entry = None
         self._random = None
 
@@ -40,11 +53,16 @@ class Context:
 
     @property
     def op(self) -> int:
-        """The op-number of the entry: unique, growing with each command. Makes a good fencing token.
-
-        The commands of one list share it, as they do the time, the seed and the random numbers.
-        """
+        """The op-number of the entry, growing from one to the next. Commands of one entry share it: see `token`."""
         return self._now()[0]
+
+    @property
+    def token(self) -> int:
+        """A number of this command's own, greater than that of any executed before it: a good fencing token.
+
+        It fits into 63 bits: the op-number, and in the lower 16 bits which command of its entry this is.
+        """
+        return self._now()[0] << _POSITION_BITS | self._position
 
     @property
     def session(self) -> int:
@@ -63,16 +81,16 @@ class Context:
 
     @property
     def seed(self) -> int:
-        """The agreed 64 random bits of the entry."""
-        return self._now()[3]
+        """64 agreed random bits of this command's own."""
+        return self._now()[3] + self._position * _SEED_STEP & _SEED_MASK
 
     @property
     def random(self) -> Random:
-        """A generator seeded with `seed`, the same one throughout the entry.
+        """A generator seeded with `seed`, the same one throughout the command.
 
         Not for secrets. Of its methods, `random` and `getrandbits` give the same numbers in each version of Python.
         """
-        seed = self._now()[3]
+        seed = self.seed
         if self._random is None:
             self._random = Random(seed)
         return self._random

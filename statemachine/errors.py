@@ -113,6 +113,9 @@ class NotExecutedReason(IntEnum):
     """The body is not a command."""
     WRONG_ARGUMENTS = 3
     """Too few or too many arguments for the command."""
+    NO_ROOM = 4
+    """The replies of those it was gathered with left no room for its own. Its session asks again, for it alone has to
+    know: no caller ever sees this."""
 
 
 class UnknownReason(IntEnum):
@@ -127,7 +130,8 @@ class UnknownReason(IntEnum):
     """The request is further above the mark than the window allows. This copy was not executed, another copy that
     arrives after the mark has risen may be. A client that keeps to its window never sees this."""
     REPLY_DROPPED = 4
-    """The request was executed, once; its large reply was dropped because too many replies were held."""
+    """The request was executed, once; its reply was dropped because too many large ones were held. It was large, or
+    had come in one with those of other calls of its client."""
     CLOSED = 5
     """The caller's own client or replica was closed while the call was under way; never in a recorded reply."""
 

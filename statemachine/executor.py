@@ -17,6 +17,7 @@ from statemachine.machine import StateMachine, commands_of, queries_of
 from statemachine.outcome import (
     MALFORMED_REPLY,
     MAXIMUM_REPLY_BYTES,
+    NO_ROOM_REPLY,
     NOTHING_REPLY,
     RAISED,
     TOO_LARGE_REPLY,
@@ -52,6 +53,11 @@ _BODY: Final = 9
 # In the reply to a list: what the reply of each command may take at least, and the head in front of it at most.
 _SHARE_BYTES = len(TOO_LARGE_REPLY)
 _HEAD_BYTES = 5
+
+# Gathered commands are executed as long as their replies take no more than that, and no more than this part of the
+# room that there is for large replies. Each may have a reply as long as if it were alone.
+_GATHERED_REPLY_BYTES = 64 * 1024
+_GATHERED_PART = 16
 
 # function, least and most arguments, atomic
 _Operation = tuple[Callable[..., object], int, int, bool]
@@ -102,11 +108,11 @@ class Executor:
     def apply(self, entries: Sequence[AgreedEntry]) -> list[bytes]:
         """Apply the next entries, in order, and return their replies, to be read with `decode_outcome`.
 
-        Kind 1 is a command, or a list of them which are executed one after the other, each whatever became of those
-        before, with one reply for all, in one context whose randomness goes on along the list. Kind 2 opens a session
-        whose number, of its op and the request's number as nonce, the reply returns; any other changes nothing. What a
-        command raises is its reply, as is a body that is no command: entries are agreed, and each replica must get past
-        them, equally.
+        Kind 1 is a command, or several which are executed one after the other, each whatever became of those before,
+        with one reply for all; gathered ones (see `encode_gathered`) only as long as there is room. Kind 2 opens a
+        session whose number, of its op and the request's number as nonce, the reply returns; any other changes nothing.
+        What a command raises is its reply, as is a body that is no command: entries are agreed, and each replica must
+        get past them, equally.
 
         Raises:
           ApplyOrderError: an op is not the one after `applied`.
@@ -207,10 +213,10 @@ class Executor:
             return MALFORMED_REPLY
         if type(parts[0]) is str:
             return self._call(self._commands, parts, MAXIMUM_REPLY_BYTES)
-        return self._run_list(parts)
+        return self._run_list(parts) if parts[0] is not None else self._run_gathered(parts[1:])
 
     def _run_list(self, encodings: list[bytes]) -> bytes:
-        call, commands = self._call, self._commands
+        call, commands, go_on = self._call, self._commands, self._context.go_on
         # Each reply has its share, so that there is room for that of the last one; longer ones take from the rest.
         rest = MAXIMUM_REPLY_BYTES - 1 - _HEAD_BYTES - len(encodings) * (_HEAD_BYTES + _SHARE_BYTES)
         replies = []
@@ -222,6 +228,22 @@ class Executor:
                 else:
                     rest -= len(reply) - _SHARE_BYTES
             replies.append(reply)
+            go_on()
+        return encode_listed(replies)
+
+    def _run_gathered(self, encodings: list[bytes]) -> bytes:
+        """None of them may fare worse than alone: the replies of the others must not take the room of its own."""
+        call, commands, go_on = self._call, self._commands, self._context.go_on
+        room = min(_GATHERED_REPLY_BYTES, self.sessions.max_reply_bytes // _GATHERED_PART)
+        replies = []
+        for parts in decode_each_command(encodings):
+            if room < 0:
+                replies.append(NO_ROOM_REPLY)
+                continue
+            reply = MALFORMED_REPLY if parts is None else call(commands, parts, MAXIMUM_REPLY_BYTES)
+            room -= len(reply)
+            replies.append(reply)
+            go_on()
         return encode_listed(replies)
 
     def _call(self, table: dict[str, _Operation], parts: list[Any], maximum_bytes: int) -> bytes:

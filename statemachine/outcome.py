@@ -4,6 +4,10 @@ A reply is one byte for the kind of outcome and a canonical CBOR value.
 
 Executed for certain: `Returned`, `Raised`, `Failed`. Certainly not executed, and never will be: `NotExecuted`.
 `Listed` has one of these for each command of a list. Anything else says nothing about that: `Unknown`.
+
+Of gathered commands, whose callers do not know of each other, the reply is split (`replies_of`) before it is read. If
+it had to make room, and the last of them had not been executed, then what is left (`what_is_left`) is the number of
+those that were: in front a kind of its own, 6.
 """
 
 from __future__ import annotations
@@ -42,8 +46,8 @@ from statemachine.values import (
 
 MAXIMUM_REPLY_BYTES = 2 * 1024 * 1024
 
-_RETURNED, RAISED, _FAILED, _NOT_EXECUTED, _UNKNOWN, _LISTED = range(6)
-_RETURNED_BYTE, _LISTED_BYTE = bytes([_RETURNED]), bytes([_LISTED])
+_RETURNED, RAISED, _FAILED, _NOT_EXECUTED, _UNKNOWN, _LISTED, _CUT = range(7)
+_RETURNED_BYTE, _LISTED_BYTE, _CUT_BYTE = bytes([_RETURNED]), bytes([_LISTED]), bytes([_CUT])
 # A reply may wrap a value as deep as an argument can be: in a list of fields, or in what a store says of it.
 _REPLY_DEPTH = MAXIMUM_DEPTH + 2
 
@@ -136,6 +140,39 @@ def encode_failed(name: str) -> bytes:
 def encode_listed(replies: list[bytes]) -> bytes:
     """The reply of a list of commands that have these replies."""
     return _LISTED_BYTE + dump(replies)
+
+
+def replies_of(reply: bytes, count: int) -> list[bytes]:
+    """Of the reply to an entry with so many gathered commands, that of each; what befell all of them, for each.
+
+    Raises:
+      ValueDecodingError: it is neither.
+    """
+    if not reply.startswith((_LISTED_BYTE, _CUT_BYTE)):
+        return [reply] * count
+    value = decode_value(reply[1:], depth=1)
+    if isinstance(value, list):
+        replies = [each for each in value if isinstance(each, bytes)]
+        if len(replies) == count and value == replies:
+            return replies
+    elif reply[0] == _CUT and isinstance(value, int) and 0 <= value <= count:
+        return [REPLY_DROPPED_REPLY] * value + [NO_ROOM_REPLY] * (count - value)
+    raise ValueDecodingError(f"the reply to {count} gathered commands does not hold theirs")
+
+
+def what_is_left(reply: bytes) -> bytes:
+    """What is recorded in the place of a large reply that has to make room: of gathered commands that were not
+    executed it must still say so, for they are asked for again."""
+    if reply.startswith(_LISTED_BYTE) and reply.endswith(NO_ROOM_REPLY):
+        replies = decode_value(reply[1:], depth=1)
+        if isinstance(replies, list) and replies[-1] == NO_ROOM_REPLY:
+            return _CUT_BYTE + dump(replies.index(NO_ROOM_REPLY))
+    return REPLY_DROPPED_REPLY
+
+
+def is_cut(reply: bytes) -> bool:
+    """Whether this is what is left of a reply."""
+    return reply == REPLY_DROPPED_REPLY or reply.startswith(_CUT_BYTE)
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -288,5 +325,6 @@ REPLY_DROPPED_REPLY = encode_outcome(Unknown(UnknownReason.REPLY_DROPPED))
 UNKNOWN_COMMAND_REPLY = encode_outcome(NotExecuted(NotExecutedReason.UNKNOWN_COMMAND))
 MALFORMED_REPLY = encode_outcome(NotExecuted(NotExecutedReason.MALFORMED))
 WRONG_ARGUMENTS_REPLY = encode_outcome(NotExecuted(NotExecutedReason.WRONG_ARGUMENTS))
+NO_ROOM_REPLY = encode_outcome(NotExecuted(NotExecutedReason.NO_ROOM))
 TOO_LARGE_REPLY = encode_failed(ReplyTooLargeError.__name__)
 NOTHING_REPLY = encode_outcome(Returned(None))

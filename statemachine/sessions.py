@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
 from statemachine.errors import SnapshotError
-from statemachine.outcome import BEYOND_WINDOW_REPLY, EXPIRED_REPLY, REPLY_DROPPED_REPLY, STALE_REPLY
+from statemachine.outcome import BEYOND_WINDOW_REPLY, EXPIRED_REPLY, STALE_REPLY, what_is_left
 from statemachine.values import decode_value, dump, encode_value
 
 MAXIMUM_SESSIONS = 1024
@@ -137,7 +137,7 @@ class Sessions:
                 (oldest_session, oldest_request), _ = self._large.popitem(last=False)
                 replies = self._table[oldest_session].replies
                 self.reply_bytes -= len(replies[oldest_request])
-                replies[oldest_request] = REPLY_DROPPED_REPLY
+                replies[oldest_request] = what_is_left(replies[oldest_request])
 
     def _raise_mark(self, session: int, found: _Session, mark: int) -> None:
         old, found.mark = found.mark, mark

@@ -9,9 +9,10 @@ from typing import Any
 
 import statemachine.executor as executor_module
 import statemachine.sessions as sessions_module
-from statemachine.command import decode_body, decode_each_body, encode_list
+from statemachine.command import decode_body, decode_each_body, decode_list, encode_list
 from statemachine.executor import Executor
 from statemachine.outcome import (
+    NO_ROOM_REPLY,
     NOTHING_REPLY,
     REPLY_DROPPED_REPLY,
     Listed,
@@ -19,17 +20,19 @@ from statemachine.outcome import (
     encode_listed,
     encode_outcome,
     encode_returned,
+    is_cut,
 )
 from statemachine.sessions import Sessions
 from tests.simulation.changes import Change, after
-from viewstamp.client import ClientSession
-from viewstamp.client.session import Completion
+from viewstamp.client import Backlog, ClientSession, Completion
+from viewstamp.client.pace import Sent
 
 Bugs = tuple[tuple[str, str, tuple[Change, ...]], ...]
 
 _RAISED, _FAILED, _LISTED = 1, 2, 5
 
 _record, _restore, _run_list, _call = Sessions.record, Sessions._restore, Executor._run_list, Executor._call
+_run_gathered, _answered = Executor._run_gathered, Backlog.answered
 _client_call, _take_completions = ClientSession.call, ClientSession.take_completions
 
 
@@ -56,7 +59,7 @@ def _record_the_beginning(self: Sessions, session: int, request: int, reply: byt
 
 def _forget_the_dropped(self: Sessions, session: int, request: int, reply: bytes) -> None:
     for found in self._table.values():
-        for number in [number for number, known in found.replies.items() if known == REPLY_DROPPED_REPLY]:
+        for number in [number for number, known in found.replies.items() if is_cut(known)]:
             del found.replies[number]
 
 
@@ -108,15 +111,16 @@ def _undo_everything(self: Any, table: dict[str, Any], parts: list[Any], maximum
     return _call(self, atomic if table is self._commands else table, parts, maximum_bytes)
 
 
-def _call_in_halves(self: Any, body: bytes, now: int) -> int:
+def _call_in_halves(self: Any, body: bytes, now: int, *, is_list: bool = False) -> int:
     """A list goes out as two, and what they return is put together."""
-    parts = decode_body(body)
-    if len(parts) < 2 or type(parts[0]) is not bytes:
-        return _client_call(self, body, now)
+    parts = decode_list(body) if is_list else []
+    if len(parts) < 2:
+        return _client_call(self, body, now, is_list=is_list)
     middle = len(parts) // 2
-    first = _client_call(self, encode_list(parts[:middle]), now)
-    self.__dict__.setdefault("halves", {})[first] = _client_call(self, encode_list(parts[middle:]), now)
-    return first
+    first, second = encode_list(parts[:middle]), encode_list(parts[middle:])
+    handle = _client_call(self, first, now, is_list=True)
+    self.__dict__.setdefault("halves", {})[handle] = _client_call(self, second, now, is_list=True)
+    return handle
 
 
 def _take_both_halves(self: Any) -> Iterator[Completion] | list[Completion]:
@@ -139,6 +143,36 @@ def _take_both_halves(self: Any) -> Iterator[Completion] | list[Completion]:
                 one = other
             taken.append(one._replace(handle=first))
     return taken
+
+
+def _execute_without_room(self: Any, encodings: list[bytes]) -> bytes:
+    reply = _run_gathered(self, encodings)
+    executed = decode_body(reply[1:])
+    if NO_ROOM_REPLY in executed:
+        _run_gathered(self, encodings[executed.index(NO_ROOM_REPLY) :])
+    return reply
+
+
+def _end_without_room(self: Backlog, sent: Sent, outcome: bytes, now: int) -> list[tuple[int, bytes]]:
+    answers = dict(_answered(self, sent, outcome, now))
+    for handle in sent.handles:
+        self.discard(handle)
+    return [(handle, answers.get(handle, encode_returned(1))) for handle in sent.handles]
+
+
+def _answer_in_turn(self: Backlog, sent: Sent, outcome: bytes, now: int) -> list[tuple[int, bytes]]:
+    answers = list(_answered(self, sent, outcome, now))
+    replies = [reply for _, reply in answers]
+    return [(handle, reply) for (handle, _), reply in zip(answers, replies[1:] + replies[:1], strict=True)]
+
+
+def _call_the_rest_again(self: Backlog, sent: Sent, outcome: bytes, now: int) -> list[tuple[int, bytes]]:
+    """What is left of a reply is taken to speak of the first command only."""
+    for handle, body in zip(sent.handles[1:], decode_list(sent.body)[1:] if sent.handles[1:] else (), strict=True):
+        if is_cut(outcome):
+            self.add(handle, body, is_list=False)
+    answers = list(_answered(self, sent, outcome, now))
+    return answers[:1] if is_cut(outcome) else answers
 
 
 SHARED: Bugs = (
@@ -165,7 +199,7 @@ SHARED: Bugs = (
     (
         "dropped-replies-are-nothing",
         "A retry of a command whose large reply made room is told that it returned nothing.",
-        ((sessions_module, "REPLY_DROPPED_REPLY", NOTHING_REPLY),),
+        ((sessions_module, "what_is_left", lambda _: NOTHING_REPLY),),
     ),
     (
         "dropped-replies-forgotten",
@@ -206,6 +240,31 @@ SHARED: Bugs = (
         "list-in-two",
         "A client sends a list as two: what others call comes between them.",
         ((ClientSession, "call", _call_in_halves), (ClientSession, "take_completions", _take_both_halves)),
+    ),
+    (
+        "gathered-without-room-executed",
+        "Gathered commands that found no room for their replies were executed all the same.",
+        ((Executor, "_run_gathered", _execute_without_room),),
+    ),
+    (
+        "gathered-without-room-answered",
+        "Gathered commands that found no room, and were not executed, are answered.",
+        ((Backlog, "answered", _end_without_room),),
+    ),
+    (
+        "gathered-replies-forgotten",
+        "A large reply to gathered commands that makes room takes with it that the last were not executed.",
+        ((sessions_module, "what_is_left", lambda _: REPLY_DROPPED_REPLY),),
+    ),
+    (
+        "gathered-answers-exchanged",
+        "Of gathered commands each is answered with what the next one returned.",
+        ((Backlog, "answered", _answer_in_turn),),
+    ),
+    (
+        "gathered-called-again",
+        "Where the reply to gathered commands made room, all but the first are called again.",
+        ((Backlog, "answered", _call_the_rest_again),),
     ),
     (
         "atomic-not-undone",

@@ -27,7 +27,10 @@ class Restless(StateMachine):
     @command
     def place(self) -> list[object]:
         context = self.context
-        return [context.op, context.session, context.time_ns, context.seed, context.random.getrandbits(64)]
+        return [
+            *(context.op, context.session, context.time_ns),
+            *(context.token, context.seed, context.random.getrandbits(64)),
+        ]
 
     @command
     def refuse(self, text: str) -> None:

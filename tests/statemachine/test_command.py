@@ -195,9 +195,13 @@ def test_the_context_answers_only_while_a_command_runs() -> None:
     with pytest.raises(NoContextError):
         machine.place()
     machine.context.begin(op=7, session=3, time_ns=1_700_000_000_123_456_789, seed=9)
-    assert machine.place()[:4] == [7, 3, 1_700_000_000_123_456_789, 9]
+    assert machine.place()[:5] == [7, 3, 1_700_000_000_123_456_789, 7 << 16, 9]
     assert machine.context.time.isoformat() == "2023-11-14T22:13:20.123456+00:00"
     assert machine.context.random is machine.context.random
+    machine.context.go_on()
+    assert machine.context.op == 7
+    assert machine.context.token == (7 << 16) + 1
+    assert machine.context.seed != 9
     machine.context.end()
     with pytest.raises(NoContextError):
         machine.context.time  # noqa: B018  # it raises

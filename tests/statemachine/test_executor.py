@@ -76,7 +76,7 @@ def test_a_command_sees_the_agreed_context_and_nothing_remains_of_it() -> None:
     outcome = first.entry(Restless.place.bind())
     assert isinstance(outcome, Returned)
     assert isinstance(outcome.value, list)
-    assert outcome.value[:4] == [2, 1, 1002, 77]
+    assert outcome.value[:5] == [2, 1, 1002, 2 << 16, 77]
     assert second.entry(Restless.place.bind()) == outcome
     assert decode_outcome(first.executor.query(Restless.read_context.bind())) == Failed("NoContextError")
 

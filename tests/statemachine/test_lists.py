@@ -180,17 +180,26 @@ def test_commands_run_in_order_within_one_entry_whatever_becomes_of_others() -> 
     assert executor.applied == 2
 
 
-def test_a_list_has_one_context_whose_randomness_goes_on() -> None:
+def test_commands_of_a_list_share_the_place_of_their_entry_and_have_token_and_randomness_of_their_own() -> None:
     place = Restless.place.bind()
-    outcome = run(Restless(), place, place)
+    outcome = run(Restless(), place, place, place)
     assert isinstance(outcome, Listed)
-    first, second = (member.value for member in outcome.outcomes if isinstance(member, Returned))
-    assert isinstance(first, list)
-    assert isinstance(second, list)
-    assert first[:4] == second[:4] == [2, 1, 1002, 77]
-    assert first[4] != second[4]
-    assert run(Restless(), place, place) == outcome
-    assert run(Restless(), place) == Listed([Returned(first)])
+    places = [member.value for member in outcome.outcomes if isinstance(member, Returned)]
+    entry, tokens, seeds, numbers = [], [], [], []
+    for each in places:
+        assert isinstance(each, list)
+        *shared, token, seed, number = each
+        entry.append(shared)
+        tokens.append(token)
+        seeds.append(seed)
+        numbers.append(number)
+    assert entry == [[2, 1, 1002]] * 3
+    assert tokens == [(2 << 16) + position for position in range(3)]
+    assert seeds[0] == 77
+    assert len(set(seeds)) == len(set(numbers)) == 3
+    assert all(isinstance(seed, int) and 0 <= seed < 1 << 64 for seed in seeds)
+    assert run(Restless(), place, place, place) == outcome
+    assert run(Restless(), place) == Listed([Returned(places[0])])
 
 
 def test_a_duplicate_of_a_list_gets_the_recorded_reply() -> None:

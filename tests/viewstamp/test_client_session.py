@@ -49,6 +49,7 @@ def test_a_reply_completes_its_call_once() -> None:
     session, now = opened()
     session.take_messages()
     handle = session.call(b"second", now)
+    session.take_messages()
     reply = Reply(session.session, 2, 3, 80, b"done")
     session.receive(1, reply, now)
     session.receive(1, reply, now)
@@ -385,6 +386,7 @@ def test_queries_go_home_and_complete_once() -> None:
 
 def test_an_idle_session_wants_no_tick() -> None:
     session, now = opened()
+    session.take_messages()
     session.receive(1, Reply(session.session, 1, 0, 80, b""), now)
     session.tick(session.deadline)
     assert session.deadline == NEVER
@@ -538,6 +540,7 @@ def test_ten_thousand_callers_that_go_away_at_once_do_not_hold_the_loop() -> Non
     session, now = opened(window=8)
     session.take_messages()
     handles = [session.call(b"body", now) for _ in range(20_000)]
+    session.take_messages()
     Random(2).shuffle(handles)
     for handle in handles:
         session.abandon(handle)

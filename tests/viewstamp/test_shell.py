@@ -201,7 +201,7 @@ async def test_a_client_is_shared_by_many_tasks(autojump_clock: MockClock) -> No
             for _ in range(100):
                 nursery.start_soon(work)
         assert sorted(results) == list(range(1, 501))
-        assert client.statistics().messages_out >= 1000
+        assert client.statistics().messages_out > 500  # of the calls some travelled together
 
 
 async def test_more_calls_than_the_window_holds(autojump_clock: MockClock) -> None:

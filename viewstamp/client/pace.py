@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from viewstamp.protocol import MILLISECOND
@@ -11,10 +12,10 @@ LONGEST_RETRY_NS = 1000 * MILLISECOND
 
 @dataclass(slots=True)
 class Sent:
-    """What was sent and not answered yet; `first_at` and `at` are when it was sent first and last, `to` the one member
-    to ask, 0 for any."""
+    """What was sent and not answered yet, and for which handles; `first_at` and `at` are when it was sent first and
+    last, `to` the one member to ask, 0 for any."""
 
-    handle: int
+    handles: Sequence[int]
     body: bytes
     first_at: int
     at: int

@@ -7,41 +7,22 @@ request: one deadline serves all.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
-from enum import StrEnum
+from itertools import chain
 from random import Random
-from typing import NamedTuple, Self
+from typing import Self
 
 from statemachine import session_number
+from viewstamp.client.backlog import Backlog
+from viewstamp.client.completion import Completion, Failure
 from viewstamp.client.pace import LONGEST_RETRY_NS, Pace, Sent
 from viewstamp.cluster import Cluster
-from viewstamp.protocol import MILLISECOND, NEVER, Viewstamp
+from viewstamp.protocol import MILLISECOND, NEVER
 from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
 
 FIRST_RETRY_NS = 100 * MILLISECOND
 _LONGEST_PROBE_NS = 250 * MILLISECOND
-
-
-class Failure(StrEnum):
-    """Why a call completed without an outcome."""
-
-    EXPIRED = "expired"
-    """The session is gone: whether the command was executed is not known."""
-
-
-class Completion(NamedTuple):
-    """A call or query is over: its recorded outcome and the viewstamp of that, or a failure."""
-
-    handle: int
-    outcome: bytes = b""
-    view: int = 0
-    op: int = 0
-    failure: Failure | None = None
-
-    @property
-    def viewstamp(self) -> Viewstamp:
-        return Viewstamp(self.view, self.op)
 
 
 ClientMessage = Register | Request | Query
@@ -61,6 +42,8 @@ class ClientSession:
     many calls wait, it is asked for one of them, until somebody answers that; for all of them no more often than a
     cluster that is silent.
 
+    Calls that wait together, made in one turn or while the window was full, may go as one request (see `Backlog`).
+
     `handle`s number calls and queries alike. Events: `call`, `query`, `abandon`, `receive`, `tick`. Effects:
     `take_messages`, `take_completions`, `deadline`.
     """
@@ -73,12 +56,14 @@ class ClientSession:
         window: int,
         home: int | None = None,
         retry_ns: int = FIRST_RETRY_NS,
+        backlog: Backlog | None = None,
     ) -> None:
         self._members = tuple(members)
         self._first_retry = retry_ns
         self._ask_again_after = max(1, retry_ns // 4)
         self._random = random
         self._window = window
+        self._backlog = backlog if backlog is not None else Backlog()
         self._home = home
         self._target = home if home is not None else random.choice(self._members)
         # Not from 0: a member that was killed asks again under the same identity, and an answer to a read of its
@@ -90,7 +75,7 @@ class ClientSession:
         self.expired = False
         self._mark = 0
         self._next_request = 1
-        self._backlog: OrderedDict[int, bytes] = OrderedDict()  # by handle
+        self._told_at = 0  # when there was a call or a reply last
         self._outstanding: dict[int, Sent] = {}  # by request number
         self._answered: set[int] = set()  # above the mark
         self._queries: dict[int, Sent] = {}  # by handle
@@ -112,10 +97,12 @@ class ClientSession:
         self.deadline = NEVER
 
     @classmethod
-    def of(cls, cluster: Cluster, *, random: Random, home: int | None = None) -> Self:
+    def of(cls, cluster: Cluster, *, random: Random, home: int | None = None, backlog: Backlog | None = None) -> Self:
         """A session with the members of a cluster, as patient as its time-outs say."""
         members, retry_ns = cluster.configuration.members, max(1, cluster.timeouts.suspect // 3)
-        return cls(members, random=random, window=cluster.window, home=home, retry_ns=retry_ns)
+        if backlog is None:
+            backlog = Backlog(cluster.max_command_bytes)
+        return cls(members, random=random, window=cluster.window, home=home, retry_ns=retry_ns, backlog=backlog)
 
     @property
     def target(self) -> int:
@@ -125,29 +112,28 @@ class ClientSession:
     @property
     def in_flight(self) -> int:
         """Calls and queries without an answer, those that wait for room in the window included."""
-        return len(self._outstanding) + len(self._backlog) + len(self._queries)
+        under_way = sum([len(sent.handles) for sent in self._outstanding.values()])
+        return under_way + len(self._backlog) + len(self._queries)
 
-    def call(self, body: bytes, now: int) -> int:
-        """Execute this command once; returns its handle. Waits its turn while the window is full."""
+    def call(self, body: bytes, now: int, *, is_list: bool = False) -> int:
+        """Execute this command, or list of them, once; returns its handle. Waits its turn while the window is full."""
         self._handles += 1
         handle = self._handles
         if self.expired:
             self._completions.append(Completion(handle, failure=Failure.EXPIRED))
             return handle
-        if self.session and self._next_request <= self._mark + self._window:
-            self._issue(handle, body, now)
-        else:
-            self._backlog[handle] = body
-            if not self.session and not self._nonce:
-                self._nonce = self._random.getrandbits(63) + 1
-                self._messages.append((self._target, Register(self._nonce)))
+        self._backlog.add(handle, body, is_list=is_list)
+        if not self._nonce:
+            self._nonce = self._random.getrandbits(63) + 1
+            self._messages.append((self._target, Register(self._nonce)))
+        self._told_at = now
         self._arm(now)
         return handle
 
     def query(self, body: bytes, now: int, member: int = 0) -> int:
         """Read, from that member and no other unless it is 0; returns its handle."""
         self._handles += 1
-        self._queries[self._handles] = Sent(self._handles, body, now, now, member)
+        self._queries[self._handles] = Sent((), body, now, now, member)
         self._messages.append((member or self._reader, Query(self._handles, body)))
         self._arm(now)
         return self._handles
@@ -155,7 +141,7 @@ class ClientSession:
     def abandon(self, handle: int) -> None:
         """The caller went away. A command that was sent stays tracked until it is answered: it may be executed."""
         self._queries.pop(handle, None)
-        self._backlog.pop(handle, None)
+        self._backlog.discard(handle)
 
     def renew(self) -> None:
         """Open a new session for calls made from now on; those of the expired one stay unknown."""
@@ -169,12 +155,6 @@ class ClientSession:
     def _reader(self) -> int:
         """Whom to ask for a read: any member can serve one, so a replica asks itself first."""
         return self._home if self._home is not None else self._target
-
-    def _issue(self, handle: int, body: bytes, now: int) -> None:
-        request = self._next_request
-        self._next_request += 1
-        self._outstanding[request] = Sent(handle, body, now, now)
-        self._messages.append((self._target, (self.session, request, self._mark, body)))
 
     def _arm(self, now: int) -> None:
         if self.deadline == NEVER:
@@ -214,9 +194,9 @@ class ClientSession:
             while self._mark + 1 in self._answered:
                 self._mark += 1
                 self._answered.remove(self._mark)
-            self._completions.append(Completion(sent.handle, outcome, view, op))
-            if self._backlog:
-                self._fill(now)
+            for handle, each in self._backlog.answered(sent, outcome, now):
+                self._completions.append(Completion(handle, each, view, op))
+            self._told_at = now
         self._heard(sender, now)
 
     def _heard(self, sender: int, now: int) -> None:
@@ -241,17 +221,23 @@ class ClientSession:
         if self.session or nonce != self._nonce or self.expired:
             return
         self.session = session_number(op, nonce)
-        self._fill(now)
+        self._told_at = now
         self._arm(now)
 
-    def _fill(self, now: int) -> None:
+    def _issue(self, now: int) -> None:
+        """Send what waits, as far as the window has room."""
+        self._backlog.begin(now, idle=not self._outstanding)
         while self._backlog and self._next_request <= self._mark + self._window:
-            self._issue(*self._backlog.popitem(last=False), now)
+            handles, body = self._backlog.take()
+            request = self._next_request
+            self._next_request += 1
+            self._outstanding[request] = Sent(handles, body, now, now)
+            self._messages.append((self._target, (self.session, request, self._mark, body)))
 
     def expire(self) -> None:
         """The cluster no longer knows this session: what is in flight stays unknown, and nothing new is sent."""
         self.expired = True
-        gone = [*[sent.handle for sent in self._outstanding.values()], *self._backlog]
+        gone = [*chain(*[sent.handles for sent in self._outstanding.values()]), *self._backlog]
         self._outstanding.clear()
         self._backlog.clear()
         self._completions.extend([Completion(handle, failure=Failure.EXPIRED) for handle in gone])
@@ -386,6 +372,8 @@ class ClientSession:
 
     def take_asked(self) -> deque[tuple[int, Register | Query | RequestFields]]:
         """The same, with requests by their fields: for a member that asks itself no message need be made of them."""
+        if self._backlog and self.session:
+            self._issue(self._told_at)
         messages, self._messages = self._messages, deque()
         return messages
 

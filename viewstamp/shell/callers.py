@@ -127,7 +127,7 @@ class Callers:
         if not bodies:
             await trio.lowlevel.checkpoint()
             return []
-        parked = self._park(self._session.call(body, monotonic_ns(self._current_time)))
+        parked = self._park(self._session.call(body, monotonic_ns(self._current_time), is_list=True))
         await trio.lowlevel.wait_task_rescheduled(parked)
         results: list[R | Exception] = self._result(parked)
         return results

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from statemachine import ValueDecodingError, decode_command
+from statemachine import ValueDecodingError, decode_command, decode_list
 from statemachine.command import decode_body
 from viewstamp.protocol import Kind, split_entries
 
@@ -23,7 +23,7 @@ def executed_between(entries: Mapping[int, bytes], agreed: int, last: int) -> st
 
 def _names(body: bytes) -> list[str]:
     try:
-        parts = decode_body(body)
-        return [parts[0]] if isinstance(parts[0], str) else [decode_command(part).name for part in parts]
+        name, *_ = decode_body(body)
+        return [name] if isinstance(name, str) else [decode_command(each).name for each in decode_list(body)]
     except ValueDecodingError:
         return ["something malformed"]

@@ -126,7 +126,8 @@ class Load(ABC):
 
     @abstractmethod
     def check_dropped(self, operation: Operation, *, listed: bool) -> None:
-        """It was executed, and nobody knows its reply, which was a large one, any more. Raises ViolationError."""
+        """It was executed, and nobody knows its reply, which was a large one, any more; `listed` if it may have been
+        together with others'. Raises ViolationError."""
 
     @abstractmethod
     def scan(self, replica: Replica) -> None:
@@ -147,8 +148,8 @@ class Load(ABC):
     def burst(self, client: SimulatedClient, calls: int) -> None:
         """A client calls several times at once."""
         self._surplus += calls
-        for _ in range(calls):
-            self._begin(client, reads=False)
+        for left in reversed(range(calls)):
+            self._begin(client, reads=False, more=left > 0 and self.world.gathered > 1)
 
     def fresh(self) -> None:
         """Every client calls once more."""
@@ -174,7 +175,7 @@ class Load(ABC):
         again()
         return going.clear
 
-    def _begin(self, client: SimulatedClient, *, reads: bool, member: int = 0) -> None:
+    def _begin(self, client: SimulatedClient, *, reads: bool, member: int = 0, more: bool = False) -> None:
         world = self.world
         operation = Operation(client.number, "", "", None, world.now)
         if reads:
@@ -187,7 +188,8 @@ class Load(ABC):
                 self._pinned[client.number, handle] = member
         else:
             self.begun += 1
-            handle = world.call(client, self._body(client, operation))
+            body = self._body(client, operation)
+            handle = world.call(client, body, is_list=bool(operation.parts), more=more)
         self._waiting[client.number, handle] = operation
 
     def _body(self, client: SimulatedClient, operation: Operation) -> bytes:
@@ -280,7 +282,7 @@ class Load(ABC):
             bounded = self.world.max_reply_bytes < MAXIMUM_REPLIES_BYTES
             require(bounded, "answers", "client {} was told that its reply made room, for nothing", client.number)
             for part in operation.parts or (operation,):
-                self.check_dropped(part, listed=bool(operation.parts))
+                self.check_dropped(part, listed=bool(operation.parts) or self.world.gathered > 1)
             self.world.watch.counts["load: replies dropped"] += 1
             self.unknown += 1
             return

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
+from statemachine import MAXIMUM_GATHERED
 from statemachine.sessions import MAXIMUM_REPLIES_BYTES
 from transport.network import LinkFaults
 from viewstamp.protocol import MILLISECOND, Limits, Timeouts
@@ -138,7 +139,8 @@ class Plan:
     """One run. Times in nanoseconds. The defaults are plain ones: what does not matter for a failure gets them.
 
     `store`: the machine is a key-value store, unless the caller says which; a `bulky` one takes several turns to write
-    down. Large replies are recorded up to `reply_bytes` together, the oldest of them go.
+    down. Large replies are recorded up to `reply_bytes` together, the oldest of them go. Of the calls that a client
+    makes at once up to `gathered` make one request.
     """
 
     members: int = 3
@@ -166,6 +168,7 @@ class Plan:
     store: bool = False
     bulky: bool = False
     reply_bytes: int = MAXIMUM_REPLIES_BYTES
+    gathered: int = 1
 
     @property
     def patience(self) -> int:
@@ -237,4 +240,5 @@ def draw_plan(seed: int) -> Plan:
         room_bytes=stored.choice((0, 8_000, 8_000)),
         collect_bytes=stored.choice((1, COLLECT_BYTES)),
         reply_bytes=kinds.choice((0, 300, 2_000, MAXIMUM_REPLIES_BYTES, MAXIMUM_REPLIES_BYTES)),
+        gathered=Random(f"gathered {seed}").choice((1, 1, 1, 5, MAXIMUM_GATHERED)),
     )

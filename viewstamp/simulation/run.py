@@ -100,6 +100,7 @@ class Run:
             max_command_bytes=min(plan.limits.page_bytes, 64 * 1024),
         )
         world.watch.most_sessions = plan.max_sessions
+        world.gathered = plan.gathered
         if script.shell == "heap":  # The Trio shell's replicas have no such option.
             world.max_reply_bytes = plan.reply_bytes
         for node, rate in zip(world.nodes.values(), plan.clock_rates, strict=False):

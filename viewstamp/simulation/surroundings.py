@@ -22,7 +22,7 @@ from transport.codec import CodecError, MessageCodec
 from transport.endpoint import Endpoint
 from transport.frame import Identity
 from transport.network import Network
-from viewstamp.client import ClientSession, Completion
+from viewstamp.client import Backlog, ClientSession, Completion
 from viewstamp.cluster import Cluster
 from viewstamp.protocol import NEVER
 from viewstamp.simulation.inhabitants import Answer, SimulatedClient
@@ -50,6 +50,8 @@ class Surroundings(Timeline):
         self.on_send: Callable[[str, str, bytes], None] | None = None
         self.observer: Observer | None = None
         self.max_reply_bytes = MAXIMUM_REPLIES_BYTES
+        self.gathered = 1
+        """Of a client's calls that wait together, how many may make one request."""
         self._places = Places(self._view_at)
         self._trace = blake2b(digest_size=16)
 
@@ -111,7 +113,8 @@ class Surroundings(Timeline):
         endpoint = Endpoint(identity, datagram_bytes=self.cluster.datagram_bytes)
         for member in self.cluster.members:
             endpoint.set_peer(member.id, f"member-{member.id}")
-        session = ClientSession.of(self.cluster, random=random)
+        backlog = Backlog(self.cluster.max_command_bytes, lasts_ns=NEVER, at_most=self.gathered)
+        session = ClientSession.of(self.cluster, random=random, backlog=backlog)
         client = SimulatedClient(
             len(self.clients), session, endpoint, self._stream(f"calls of client {len(self.clients)}")
         )
@@ -124,14 +127,18 @@ class Surroundings(Timeline):
         """The client's process ends: nobody waits for its answers any more. What it sent is still under way."""
         client.alive = False
 
-    def call(self, client: SimulatedClient, body: bytes) -> int:
-        """A client calls a command; its handle."""
-        handle = client.session.call(body, self.now)
+    def call(self, client: SimulatedClient, body: bytes, *, is_list: bool = False, more: bool = False) -> int:
+        """A client calls a command, or several as a list; its handle. With `more` it does nothing else before it calls
+        again."""
+        handle = client.session.call(body, self.now, is_list=is_list)
         client.started[handle] = self.now
         self._places.begun(client.number, handle)
         if self.observer is not None:
             self.observer.event(client, "call", handle)
-        self._finish_client(client)
+        if not more:
+            self._finish_client(client)
+        elif self.observer is not None:
+            self.observer.client_turned(client, ())
         return handle
 
     def read(self, client: SimulatedClient, body: bytes, member: int = 0) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from statemachine.outcome import BEYOND_WINDOW_REPLY, EXPIRED_REPLY, REPLY_DROPPED_REPLY, STALE_REPLY
+from statemachine.outcome import BEYOND_WINDOW_REPLY, EXPIRED_REPLY, REPLY_DROPPED_REPLY, STALE_REPLY, is_cut
 from viewstamp.client import Completion
 from viewstamp.protocol import Viewstamp
 from viewstamp.simulation.verdict import require
@@ -21,7 +21,7 @@ class Told:
 
     def hear(self, client: int, message: Reply) -> None:
         """A reply arrived. Raises ViolationError."""
-        if message.session and message.outcome not in _NOT_TOLD:
+        if message.session and message.outcome not in _NOT_TOLD and not is_cut(message.outcome):
             first = self._replies.setdefault((message.session, message.request), message.outcome)
             require(
                 first == message.outcome,

@@ -346,8 +346,8 @@ class TrioWorld(SteppedWorld, Surveyor):
         super().remove_client(client)
         self._remotes[client.number].end()
 
-    def call(self, client: SimulatedClient, body: bytes) -> int:
-        """A client calls a command; its handle."""
+    def call(self, client: SimulatedClient, body: bytes, *, is_list: bool = False, more: bool = False) -> int:
+        """A client calls a command, or several as a list; its handle."""
         return self._begin(client, body, reads=False, member=0)
 
     def read(self, client: SimulatedClient, body: bytes, member: int = 0) -> int:

@@ -1,0 +1,198 @@
+"""Calls that wait together travel together: how many, which, and what becomes of each."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from statemachine import (
+    MAXIMUM_GATHERED,
+    Counter,
+    Listed,
+    NotExecuted,
+    NotExecutedReason,
+    Returned,
+    decode_list,
+    encode_gathered,
+    encode_list,
+    encode_outcome,
+    encode_value,
+)
+from statemachine.outcome import EXPIRED_REPLY
+from viewstamp.client import Backlog, ClientSession
+from viewstamp.client.pace import Sent
+from viewstamp.protocol import MILLISECOND, SECOND
+from viewstamp.wire import Register, Reply, Request
+
+ADD = Counter.add.bind(1)
+
+
+def opened(at_most: int = 1) -> ClientSession:
+    """A session that is open."""
+    backlog = Backlog(lasts_ns=5 * MILLISECOND if at_most == 1 else 1 << 62, at_most=at_most)
+    session = ClientSession((1, 2, 3), random=Random(1), window=1024, home=1, backlog=backlog)
+    handle = session.call(ADD, 0)
+    [(_, register)] = session.take_messages()
+    assert isinstance(register, Register)
+    session.abandon(handle)
+    session.receive(1, Reply(0, register.nonce, 0, 77, b""), 1)
+    return session
+
+
+def requests(session: ClientSession) -> list[Request]:
+    return [message for _, message in session.take_messages() if isinstance(message, Request)]
+
+
+def commands(request: Request) -> list[bytes]:
+    return [request.body] if request.body == ADD else decode_list(request.body)
+
+
+def answer(session: ClientSession, request: Request, now: int) -> None:
+    """As a counter would."""
+    outcome = encode_outcome(Returned(0))
+    if request.body != ADD:
+        outcome = encode_outcome(Listed([Returned(number) for number, _ in enumerate(commands(request))]))
+    session.receive(1, Reply(session.session, request.request, 0, 80, outcome), now)
+
+
+def sizes_over(session: ClientSession, now: int, rounds: int, calls: int, lasts: int) -> list[int]:
+    """So many calls at once, each round; all are answered after a while. The largest request of each round."""
+    largest = []
+    for _ in range(rounds):
+        handles = {session.call(ADD, now) for _ in range(calls)}
+        asked = requests(session)
+        largest.append(max(len(commands(request)) for request in asked))
+        now += lasts
+        for request in asked:
+            answer(session, request, now)
+        assert {completion.handle for completion in session.take_completions()} == handles
+    return largest
+
+
+def test_what_is_answered_fast_travels_together_twice_as_many_each_time() -> None:
+    assert sizes_over(opened(), 0, 8, 200, 5 * MILLISECOND) == [1, 2, 4, 8, 16, 32, MAXIMUM_GATHERED, MAXIMUM_GATHERED]
+
+
+def test_commands_that_take_long_are_not_put_together() -> None:
+    """A member does nothing else while it executes a request: not even send the heartbeats."""
+    assert sizes_over(opened(), 0, 10, 20, 200 * MILLISECOND) == [1] * 10
+
+
+def test_an_answer_that_takes_its_time_does_not_stop_what_is_put_together() -> None:
+    """A thousand in a hundred milliseconds are as many as fifty in five, though nothing comes in between."""
+    assert sizes_over(opened(), 0, 8, 1000, 100 * MILLISECOND)[-1] == 50
+
+
+def test_a_pause_tells_nothing() -> None:
+    session = opened()
+    sizes_over(session, 0, 8, 200, 5 * MILLISECOND)
+    assert sizes_over(session, 60 * SECOND, 1, 200, 5 * MILLISECOND) == [MAXIMUM_GATHERED]
+
+
+def test_when_commands_become_slow_the_next_are_fewer() -> None:
+    session = opened()
+    sizes_over(session, 0, 8, 200, 5 * MILLISECOND)
+    assert sizes_over(session, 40 * MILLISECOND, 3, 64, 64 * 10 * MILLISECOND) == [MAXIMUM_GATHERED, 1, 1]
+
+
+def test_nothing_waits_for_others_to_come() -> None:
+    session = opened(at_most=64)
+    session.call(ADD, 5)
+    assert [request.body for request in requests(session)] == [ADD]
+    for _ in range(3):
+        session.call(ADD, 5)
+    assert [request.body for request in requests(session)] == [encode_gathered([ADD] * 3)]
+
+
+def test_a_list_and_what_is_large_go_alone() -> None:
+    session = opened(at_most=64)
+    listed, large = encode_list([ADD, ADD]), bytes(2000)
+    for body in (ADD, ADD, listed, ADD, large, large, ADD, ADD, ADD):
+        session.call(body, 5, is_list=body is listed)
+    assert [request.body for request in requests(session)] == [
+        encode_gathered([ADD, ADD]),
+        listed,
+        ADD,
+        large,
+        large,
+        encode_gathered([ADD] * 3),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 23, 24, 100, 255, 256, 400, 990, 1000])
+def test_what_travels_together_fits_into_a_datagram(size: int) -> None:
+    session = opened(at_most=64)
+    for _ in range(100):
+        session.call(bytes(size), 5)
+    bodies = [request.body for request in requests(session)]
+    assert all(len(body) <= 1000 for body in bodies)
+    assert sum(1 if body == bytes(size) else len(decode_list(body)) for body in bodies) == 100
+
+
+def test_a_small_cluster_takes_no_more_than_it_says() -> None:
+    backlog = Backlog(40, at_most=64)
+    for handle in range(10):
+        backlog.add(handle, bytes(10), is_list=False)
+    while backlog:
+        handles, body = backlog.take()
+        assert len(handles) == 2
+        assert len(body) <= 40
+
+
+def test_what_had_no_room_is_asked_for_again_under_another_number_and_ends_once() -> None:
+    session = opened(at_most=64)
+    bodies = [Counter.add.bind(number) for number in range(5)]
+    handles = [session.call(body, 5) for body in bodies]
+    [first] = requests(session)
+    no_room = NotExecuted(NotExecutedReason.NO_ROOM)
+    outcome = encode_outcome(Listed([Returned(10), Returned(11), no_room, no_room, no_room]))
+    for _ in range(2):  # the second is a duplicate, as after a retry
+        session.receive(1, Reply(session.session, first.request, 0, 80, outcome), 6)
+    done = session.take_completions()
+    assert [(each.handle, each.outcome) for each in done] == [
+        (handles[place], encode_outcome(Returned(10 + place))) for place in range(2)
+    ]
+    assert session.in_flight == 3
+    [second] = requests(session)
+    assert second.request == first.request + 1
+    assert decode_list(second.body) == bodies[2:]
+    answer(session, second, 7)
+    assert [each.handle for each in session.take_completions()] == handles[2:]
+    assert session.in_flight == 0
+
+
+def test_what_befalls_a_request_befalls_each_of_its_calls() -> None:
+    session = opened(at_most=64)
+    handles = [session.call(ADD, 5) for _ in range(3)]
+    [request] = requests(session)
+    session.receive(1, Reply(session.session, request.request, 0, 80, EXPIRED_REPLY), 6)
+    assert [(each.handle, each.outcome) for each in session.take_completions()] == [
+        (handle, EXPIRED_REPLY) for handle in handles
+    ]
+
+
+def test_expiry_ends_each_call_of_what_was_sent_together() -> None:
+    session = opened(at_most=64)
+    handles = [session.call(ADD, 5) for _ in range(3)]
+    session.take_messages()
+    handles.append(session.call(ADD, 5))
+    session.expire()
+    assert [each.handle for each in session.take_completions()] == handles
+    assert session.in_flight == 0
+
+
+def test_a_reply_that_does_not_fit_ends_the_calls_and_nothing_else() -> None:
+    """From a member of another version, say. Whoever decodes it hears that it cannot be read."""
+    outcome = encode_outcome(Listed([]))[:1] + encode_value([b"\0\0"])
+    backlog = Backlog()
+    sent = Sent((4, 5), encode_gathered([ADD, ADD]), 0, 0)
+    assert list(backlog.answered(sent, outcome, 1)) == [(4, b""), (5, b"")]
+
+
+def test_a_call_given_up_before_it_was_sent_is_not_sent() -> None:
+    session = opened(at_most=64)
+    handles = [session.call(ADD, 5) for _ in range(3)]
+    session.abandon(handles[1])
+    [request] = requests(session)
+    assert len(decode_list(request.body)) == 2
