@@ -105,8 +105,10 @@ class Executor:
         """A hash over all entries and replies so far; equal on all replicas at equal `applied`."""
         return self._history.digest
 
-    def apply(self, entries: Sequence[AgreedEntry]) -> list[bytes]:
+    def apply(self, entries: Sequence[AgreedEntry], over: Callable[[], bool] | None = None) -> list[bytes]:
         """Apply the next entries, in order, and return their replies, to be read with `decode_outcome`.
+
+        Only the first one or some, if `over()`, asked behind each, is true: there are as many replies.
 
         Kind 1 is a command, or several which are executed one after the other, each whatever became of those before,
         with one reply for all; gathered ones (see `encode_gathered`) only as long as there is room. Kind 2 opens a
@@ -144,6 +146,8 @@ class Executor:
                     reply = NOTHING_REPLY
                 records += encoded, reply
                 self.applied = op
+                if over is not None and over():
+                    break
         finally:
             self._context.end()
             self._history.extend(records)

@@ -59,7 +59,7 @@ class Ordered:
 
 @pytest.mark.parametrize(
     ("command_us", "turns"),
-    [(0, [1000]), (1, [1000]), (50, [223, 447, 671, 895, 1000]), (1_000, [11, 23, 35]), (10_000, [3, 4, 5])],
+    [(0, [1000]), (1, [1000]), (50, [201, 401, 601, 801, 1000]), (1_000, [11, 21, 31]), (10_000, [2, 3, 4])],
 )
 def test_what_takes_long_is_executed_in_several_turns(command_us: int, turns: list[int]) -> None:
     """A primary whose commands take a third of a millisecond was given up whenever a thousand of them had gathered."""
@@ -78,11 +78,11 @@ def test_what_takes_long_is_executed_in_several_turns(command_us: int, turns: li
         size += applied.advance(core, COUNT, executed)
         assert applied.executor.applied == applied.viewstamp.op == ordered.told == upto
         assert replied == [*range(1, upto + 1)]
-        assert clock.now - began <= max(15 * MILLISECOND, 2 * clock.command_ns)
+        assert clock.now - began <= 10 * MILLISECOND + clock.command_ns
     assert size == sum(len(entry.encoded) for entry in core.entries(1, turns[-1]))
 
 
-def test_commands_that_begin_to_take_long_hold_the_loop_once() -> None:
+def test_one_command_that_takes_long_is_the_last_of_its_turn() -> None:
     """And what took long once, because the system had another thing to do, makes no turn for each of the next."""
     clock = Clock(0)
     applied, core = Applied(Executor(Laborious(clock)), measure=lambda: clock.now), cast("Core", Ordered())
@@ -91,7 +91,7 @@ def test_commands_that_begin_to_take_long_hold_the_loop_once() -> None:
         clock.command_ns = command_us * 1000
         applied.advance(core, min(COUNT, applied.executor.applied + 300), lambda entries, replies: None)
         reached.append(applied.executor.applied)
-    assert reached == [300, 332, 333, 334, 634, 934]
+    assert reached == [300, 301, 302, 303, 603, 903]
 
 
 def test_no_more_is_executed_than_was_asked_for() -> None:

@@ -35,7 +35,6 @@ class Applied:
         self.stamp = 0
         self.restoring: Snapshot | None = None
         self._gives_way_since: int | None = None
-        self._at_once = 1
         if snapshot is not None:
             self.stand_at(snapshot)
 
@@ -69,18 +68,20 @@ class Applied:
         Returns their size in bytes.
         """
         self._gives_way_since = None
-        executor, size = self.executor, 0
-        began = now = self.measure()
+        executor, measure, size = self.executor, self.measure, 0
+        until = measure() + LONG_NS
+
+        def over() -> bool:
+            return measure() >= until
+
         while True:
             first = executor.applied + 1
-            entries = core.entries(first, min(upto, first + self._at_once - 1))
-            executed(entries, executor.apply(entries))
+            entries = core.entries(first, min(upto, first + _AT_ONCE - 1))
+            replies = executor.apply(entries, over)
+            entries = entries[: len(replies)]
+            executed(entries, replies)
             size += sum([len(entry.encoded) for entry in entries])
-            before, now = now, self.measure()
-            # For half of the time there is, or one: thirty-two of ten milliseconds each are a suspect time-out.
-            lasting = len(entries) * LONG_NS // (2 * (now - before) + 1)
-            self._at_once = max(1, min(lasting, 2 * self._at_once, _AT_ONCE))
-            if executor.applied >= upto or now - began >= LONG_NS:
+            if executor.applied >= upto or over():
                 break
         core.executed(executor.applied)
         last = entries[-1]
