@@ -170,7 +170,7 @@ def _call_the_rest_again(self: Backlog, sent: Sent, outcome: bytes, now: int) ->
     """What is left of a reply is taken to speak of the first command only."""
     for handle, body in zip(sent.handles[1:], decode_list(sent.body)[1:] if sent.handles[1:] else (), strict=True):
         if is_cut(outcome):
-            self.add(handle, body, is_list=False)
+            self.add(handle, body, now, is_list=False)
     answers = list(_answered(self, sent, outcome, now))
     return answers[:1] if is_cut(outcome) else answers
 

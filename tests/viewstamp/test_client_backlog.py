@@ -7,7 +7,6 @@ from random import Random
 import pytest
 
 from statemachine import (
-    MAXIMUM_GATHERED,
     Counter,
     Listed,
     NotExecuted,
@@ -71,7 +70,7 @@ def sizes_over(session: ClientSession, now: int, rounds: int, calls: int, lasts:
 
 
 def test_what_is_answered_fast_travels_together_twice_as_many_each_time() -> None:
-    assert sizes_over(opened(), 0, 8, 200, 5 * MILLISECOND) == [1, 2, 4, 8, 16, 32, MAXIMUM_GATHERED, MAXIMUM_GATHERED]
+    assert sizes_over(opened(), 0, 8, 200, 5 * MILLISECOND) == [1, 2, 4, 8, 16, 32, 32, 32]
 
 
 def test_commands_that_take_long_are_not_put_together() -> None:
@@ -80,20 +79,37 @@ def test_commands_that_take_long_are_not_put_together() -> None:
 
 
 def test_an_answer_that_takes_its_time_does_not_stop_what_is_put_together() -> None:
-    """A thousand in a hundred milliseconds are as many as fifty in five, though nothing comes in between."""
-    assert sizes_over(opened(), 0, 8, 1000, 100 * MILLISECOND)[-1] == 50
+    """Four hundred in a hundred milliseconds are as many as twenty in five, though nothing comes in between."""
+    assert sizes_over(opened(), 0, 8, 400, 100 * MILLISECOND)[-1] == 20
+
+
+def test_a_service_that_is_slow_to_call_again_does_not_pause() -> None:
+    """A thousand tasks are told in one turn; it takes 20 ms until all have called again."""
+    session, now = opened(), 0
+    for _ in range(8):
+        for _ in range(1000):
+            session.call(ADD, now)
+            now += 20_000
+        for request in requests(session):
+            answer(session, request, now)
+        largest = len(session.take_completions())
+    for _ in range(1000):
+        session.call(ADD, now)
+    asked = requests(session)
+    assert largest == 1000
+    assert max(len(commands(request)) for request in asked) == 32
 
 
 def test_a_pause_tells_nothing() -> None:
     session = opened()
     sizes_over(session, 0, 8, 200, 5 * MILLISECOND)
-    assert sizes_over(session, 60 * SECOND, 1, 200, 5 * MILLISECOND) == [MAXIMUM_GATHERED]
+    assert sizes_over(session, 60 * SECOND, 1, 200, 5 * MILLISECOND) == [32]
 
 
 def test_when_commands_become_slow_the_next_are_fewer() -> None:
     session = opened()
     sizes_over(session, 0, 8, 200, 5 * MILLISECOND)
-    assert sizes_over(session, 40 * MILLISECOND, 3, 64, 64 * 10 * MILLISECOND) == [MAXIMUM_GATHERED, 1, 1]
+    assert sizes_over(session, 40 * MILLISECOND, 3, 64, 64 * 10 * MILLISECOND) == [32, 1, 1]
 
 
 def test_nothing_waits_for_others_to_come() -> None:
@@ -133,7 +149,7 @@ def test_what_travels_together_fits_into_a_datagram(size: int) -> None:
 def test_a_small_cluster_takes_no_more_than_it_says() -> None:
     backlog = Backlog(40, at_most=64)
     for handle in range(10):
-        backlog.add(handle, bytes(10), is_list=False)
+        backlog.add(handle, bytes(10), 0, is_list=False)
     while backlog:
         handles, body = backlog.take()
         assert len(handles) == 2

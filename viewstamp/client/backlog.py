@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from statemachine import (
     MAXIMUM_COMMAND_BYTES,
-    MAXIMUM_GATHERED,
     ValueDecodingError,
     decode_list,
     encode_gathered,
@@ -17,6 +16,9 @@ from viewstamp.client.pace import Sent
 from viewstamp.protocol import MILLISECOND
 
 LASTS_NS = 5 * MILLISECOND
+_PAUSE_NS = 100 * MILLISECOND
+_MOST = 32
+"""Were each to take ten milliseconds from one moment to the next, they would still be as long as a suspect time-out."""
 _MOST_BYTES = 1000
 _HEAD_BYTES = 5
 """In front of each command among several, and of them all, at most."""
@@ -41,6 +43,8 @@ class Backlog:
         self._lists: set[int] = set()
         self._answers = 0
         self._since = 0
+        self._called_at = 0
+        """When the first of those that wait was called."""
         self._answered_at = 0
 
     def __len__(self) -> int:
@@ -49,8 +53,10 @@ class Backlog:
     def __iter__(self) -> Iterator[int]:
         return iter(self._waiting)
 
-    def add(self, handle: int, body: bytes, *, is_list: bool) -> None:
+    def add(self, handle: int, body: bytes, now: int, *, is_list: bool) -> None:
         """A command, or a list of them, is to be sent."""
+        if not self._waiting:
+            self._called_at = now
         self._waiting[handle] = body
         if is_list:
             self._lists.add(handle)
@@ -68,11 +74,11 @@ class Backlog:
     def begin(self, now: int, *, idle: bool) -> None:
         """Requests are put together now; `idle` if none is under way."""
         lasted = now - self._since
-        if idle and now - self._answered_at >= self._lasts_ns:
+        if idle and self._called_at - self._answered_at >= _PAUSE_NS:
             self._answers, self._since = 0, now  # Nobody asked for a while, and that tells nothing.
         elif self._answers and lasted >= self._lasts_ns:
             lately = self._answers * self._lasts_ns // lasted
-            self._at_most = max(1, min(lately, 2 * self._at_most, MAXIMUM_GATHERED))
+            self._at_most = max(1, min(lately, 2 * self._at_most, _MOST))
             self._answers, self._since = 0, now
 
     def take(self) -> tuple[Sequence[int], bytes]:

@@ -122,7 +122,7 @@ class ClientSession:
         if self.expired:
             self._completions.append(Completion(handle, failure=Failure.EXPIRED))
             return handle
-        self._backlog.add(handle, body, is_list=is_list)
+        self._backlog.add(handle, body, now, is_list=is_list)
         if not self._nonce:
             self._nonce = self._random.getrandbits(63) + 1
             self._messages.append((self._target, Register(self._nonce)))
