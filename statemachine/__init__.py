@@ -18,7 +18,7 @@ from statemachine.command import (
     query,
 )
 from statemachine.context import Context
-from statemachine.counter import Counter
+from statemachine.counter import Counter, NotAnIntegerError, OutOfRangeError
 from statemachine.errors import (
     ApplyOrderError,
     CommandError,
@@ -38,7 +38,15 @@ from statemachine.errors import (
     ValueEncodingError,
 )
 from statemachine.executor import Executor
-from statemachine.key_value import KeyValueStore, NotSwapped, Swapped, Versioned
+from statemachine.key_value import (
+    BadKeyError,
+    BadValueError,
+    CannotAppendError,
+    KeyValueStore,
+    NotSwapped,
+    Swapped,
+    Versioned,
+)
 from statemachine.machine import StateMachine, commands_of, queries_of
 from statemachine.outcome import (
     MAXIMUM_REPLY_BYTES,
@@ -66,8 +74,11 @@ __all__ = [
     "MAXIMUM_SESSIONS",
     "WINDOW",
     "ApplyOrderError",
+    "BadKeyError",
+    "BadValueError",
     "BoundCommand",
     "Call",
+    "CannotAppendError",
     "Command",
     "CommandError",
     "CommandFailedError",
@@ -80,11 +91,13 @@ __all__ = [
     "KeyValueStore",
     "Listed",
     "NoContextError",
+    "NotAnIntegerError",
     "NotExecuted",
     "NotExecutedError",
     "NotExecutedReason",
     "NotSwapped",
     "Operation",
+    "OutOfRangeError",
     "Outcome",
     "OutcomeUnknownError",
     "Query",

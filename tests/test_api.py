@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import trio
@@ -82,6 +82,10 @@ async def _run(
     return (result.stdout or b"").decode()
 
 
+def exported(name: str) -> object:
+    return getattr(viewstamp, name, None) if name in viewstamp.__all__ else None
+
+
 @pytest.mark.parametrize("name", viewstamp.__all__)
 def test_every_exported_name_is_there_and_explained(name: str) -> None:
     found = getattr(viewstamp, name)
@@ -107,6 +111,24 @@ def test_what_a_service_may_have_to_catch_is_exported(name: str) -> None:
     text = "\n".join([inspect.getdoc(part) or "" for part in (found, *members)])
     named = set(re.findall(r"\b[A-Z][A-Za-z]+Error\b", text))
     assert {error for error in named if not hasattr(builtins, error)} <= set(viewstamp.__all__)
+
+
+def test_what_an_error_tells_can_be_matched() -> None:
+    """The types of what it is made with: the reason of a NotExecutedError is to be compared with one."""
+    found = [exported(name) for name in viewstamp.__all__ if name.endswith("Error")]
+    makers = [vars(error)["__init__"] for error in found if isinstance(error, type) and "__init__" in vars(error)]
+    told = {value for maker in makers for value in get_type_hints(maker).values() if isinstance(value, type)}
+    ours = {each for each in told if each.__module__.partition(".")[0] in ("statemachine", "viewstamp")}
+    assert {each.__name__ for each in ours} == {"NotExecutedReason", "UnknownReason"}
+    assert {exported(each.__name__) for each in ours} == ours
+
+
+@pytest.mark.parametrize("machine", [viewstamp.Counter, viewstamp.KeyValueStore])
+def test_what_the_machines_raise_and_return_is_exported(machine: type[viewstamp.StateMachine]) -> None:
+    defined = [each for each in vars(sys.modules[machine.__module__]).values() if isinstance(each, type)]
+    own = [each for each in defined if each.__module__ == machine.__module__]
+    assert any(issubclass(each, viewstamp.CommandError) for each in own)
+    assert all(exported(each.__name__) is each for each in own)
 
 
 @pytest.mark.parametrize(
