@@ -20,11 +20,40 @@ class Defects:
     def __init__(self) -> None:
         self._told: set[tuple[str, str]] = set()
 
-    def tell(self, function: Callable[..., object], error: Exception) -> None:
-        """`function` raised this."""
+    def tell(self, function: Callable[..., object], error: Exception, fault: Exception | None = None) -> None:
+        """`function` raised this; `fault`, raised while that was handled, is why it cannot be told."""
         kind = (function.__qualname__, type(error).__name__)
         if self._is_new(kind):
-            _log.error("%s raised %s: a defect, told here this once; its callers get the name", *kind, exc_info=error)
+            _log.error(
+                "%s raised %s: a defect, told here this once; its callers get the name", *kind, exc_info=fault or error
+            )
+
+    def tell_unlisted(
+        self,
+        function: Callable[..., object],
+        error_class: type[Exception],
+        machine_class: type,
+        known: type[Exception] | None,
+    ) -> None:
+        """`function` raised this, and callers know nothing of this name, or something else: that is what they get."""
+        kind = (function.__qualname__, error_class.__name__)
+        if not self._is_new(kind):
+            return
+        if known is None:
+            _log.warning(
+                "%s raised %s, which callers get as RemoteCommandError: it is neither defined in nor imported into the "
+                "module of %s; list it in %s.errors. Told here this once",
+                *kind,
+                machine_class.__name__,
+                machine_class.__name__,
+            )
+        else:
+            names = [f"{each.__module__}.{each.__qualname__}" for each in (error_class, known)]
+            _log.warning(
+                "%s raised %s, and callers get %s, as errors travel by name: rename one of them. Told here this once",
+                kind[0],
+                *names,
+            )
 
     def tell_unknown(self, machine: str, command: str) -> None:
         """The cluster ordered a command that this class has not, or not with these arguments.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from enum import IntEnum
 from typing import Any, dataclass_transform
 
+# Of BaseException's own attributes: `args` of "abc" would arrive as a list of letters.
+_TAKEN = frozenset({"add_note", "args", "with_traceback"})
+
 
 class DefinitionError(TypeError):
-    """A state machine class is written in a way that cannot be replicated."""
+    """A state machine class is written in a way that cannot be replicated, or an error in one that cannot travel."""
 
 
 class ValueEncodingError(ValueError):
@@ -65,12 +69,16 @@ class CommandError(_TravellingError):
     The fields must be values (see `encode_value`); they are recorded as the command's reply on every replica and
     the caller gets the same class with equal fields, tuples arriving as lists. What a command changed before it
     raised stays changed, unless it is declared atomic.
+
+    A class that cannot be made anew with its fields by name, such as one with an `__init__` that takes others, raises
+    DefinitionError where it is defined.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         # Exceptions are hashed by those who group and chain them, so equality stays identity.
         dataclasses.dataclass(eq=False, repr=False)(cls)
+        _check_fields(cls)
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in fields_of(self).items())
@@ -85,8 +93,31 @@ def fields_of(error: CommandError) -> dict[str, object]:
     return {field.name: getattr(error, field.name) for field in dataclasses.fields(error)}
 
 
+def _check_fields(kind: type[CommandError]) -> None:
+    """What is wrong with them would show at callers alone, who would get a RemoteCommandError instead."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    for name in names:
+        if name in _TAKEN:
+            raise DefinitionError(f"{kind.__qualname__}.{name}: every exception has something else of this name")
+    try:
+        signature = inspect.signature(kind)
+    except (ValueError, NameError):
+        return  # Written in C, or with annotations that cannot be looked up: there is none to look at.
+    try:
+        signature.bind(**dict.fromkeys(names))
+    except TypeError as error:
+        fields = f"its fields ({', '.join(names)})" if names else "its fields, of which it declares none"
+        raise DefinitionError(
+            f"{kind.__qualname__} cannot be made for callers from {fields}: {error}. Declare what it carries as "
+            "annotations of the class, and leave out __init__"
+        ) from error
+
+
 class RemoteCommandError(CommandError):
-    """A command raised a `CommandError` whose class the caller's machine does not know, or knows differently."""
+    """A command raised a `CommandError` whose class the caller's machine does not know, or knows differently.
+
+    What that class said when it was to be made of these fields is its cause.
+    """
 
     name: str
     fields: dict[str, Any]

@@ -11,7 +11,14 @@ from typing import Any, Final, TypeAlias
 from statemachine.command import decode_each_body, decode_each_command, decode_parts
 from statemachine.context import Context
 from statemachine.defects import Defects
-from statemachine.errors import ApplyOrderError, CommandError, SnapshotError, ValueDecodingError
+from statemachine.errors import (
+    ApplyOrderError,
+    CommandError,
+    ReplyTooLargeError,
+    SnapshotError,
+    ValueDecodingError,
+    ValueEncodingError,
+)
 from statemachine.history import History
 from statemachine.machine import StateMachine, commands_of, queries_of
 from statemachine.outcome import (
@@ -19,7 +26,6 @@ from statemachine.outcome import (
     MAXIMUM_REPLY_BYTES,
     NO_ROOM_REPLY,
     NOTHING_REPLY,
-    RAISED,
     TOO_LARGE_REPLY,
     UNKNOWN_COMMAND_REPLY,
     WRONG_ARGUMENTS_REPLY,
@@ -27,6 +33,7 @@ from statemachine.outcome import (
     encode_listed,
     encode_raised,
     encode_returned,
+    known_errors,
 )
 from statemachine.sessions import (
     MAXIMUM_REPLIES_BYTES,
@@ -86,6 +93,7 @@ class Executor:
         """The op-number of the last applied entry."""
         self._history = History()
         self._defects = Defects()
+        self._known: dict[str, type[CommandError]] | None = None  # by name, what callers know; made when one is raised
         self._context = Context()
         machine.context = self._context
         machine_class = type(machine)
@@ -265,15 +273,26 @@ class Executor:
                 return _run_atomically(function, self.machine, parts, maximum_bytes)
             return encode_returned(function(*parts), maximum_bytes)
         except CommandError as error:
-            reply = encode_raised(error)
-            if reply[0] != RAISED:  # its fields cannot travel
-                self._defects.tell(function, error)
-            return reply
+            return self._raised(function, error)
         except (MemoryError, RecursionError):
             raise
         except Exception as error:  # noqa: BLE001  # a defect in a command is its result, or it would stop every replica
             self._defects.tell(function, error)
             return encode_failed(type(error).__name__)
+
+    def _raised(self, function: Callable[..., object], error: CommandError) -> bytes:
+        error_class, machine_class = type(error), type(self.machine)
+        if self._known is None:
+            # Only now: the module of the class may not have come to its end when this was made.
+            self._known = {each.__name__: each for each in reversed([*known_errors(machine_class)])}
+        known = self._known.get(error_class.__name__)
+        if known is not error_class:
+            self._defects.tell_unlisted(function, error_class, machine_class, known)
+        try:
+            return encode_raised(error)
+        except (ValueEncodingError, ReplyTooLargeError) as fault:  # its fields cannot travel
+            self._defects.tell(function, error, fault)
+            return encode_failed(error_class.__name__)
 
     def _tell_unknown(self, table: dict[str, _Operation], name: str) -> None:
         if table is self._commands:  # A query that nobody has changes nothing anywhere.

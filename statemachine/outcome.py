@@ -46,7 +46,7 @@ from statemachine.values import (
 
 MAXIMUM_REPLY_BYTES = 2 * 1024 * 1024
 
-_RETURNED, RAISED, _FAILED, _NOT_EXECUTED, _UNKNOWN, _LISTED, _CUT = range(7)
+_RETURNED, _RAISED, _FAILED, _NOT_EXECUTED, _UNKNOWN, _LISTED, _CUT = range(7)
 _RETURNED_BYTE, _LISTED_BYTE, _CUT_BYTE = bytes([_RETURNED]), bytes([_LISTED]), bytes([_CUT])
 # A reply may wrap a value as deep as an argument can be: in a list of fields, or in what a store says of it.
 _REPLY_DEPTH = MAXIMUM_DEPTH + 2
@@ -123,13 +123,20 @@ def encode_returned(value: object, maximum_bytes: int = MAXIMUM_REPLY_BYTES) -> 
 
 
 def encode_raised(error: CommandError) -> bytes:
-    """The reply of a command that raised `error`; that of a failure if its fields cannot travel."""
-    name = type(error).__name__
+    """The reply of a command that raised `error`.
+
+    Raises:
+      ValueEncodingError: its fields cannot travel, or one was never set.
+      ReplyTooLargeError: they are longer than a reply may be.
+    """
     try:
-        reply = _reply(RAISED, [name, fields_of(error)])
-    except (ValueEncodingError, AttributeError):
-        return encode_failed(name)
-    return reply if len(reply) <= MAXIMUM_REPLY_BYTES else encode_failed(name)
+        fields = fields_of(error)
+    except AttributeError as missing:
+        raise ValueEncodingError(f"a field was never set: {missing}") from missing
+    reply = _reply(_RAISED, [type(error).__name__, fields])
+    if len(reply) > MAXIMUM_REPLY_BYTES:
+        raise ReplyTooLargeError(f"its fields take {len(reply)} bytes, more than {MAXIMUM_REPLY_BYTES}")
+    return reply
 
 
 def encode_failed(name: str) -> bytes:
@@ -181,7 +188,7 @@ def encode_outcome(outcome: Outcome) -> bytes:
         case Returned(value):
             return encode_returned(value)
         case Raised(name, fields):
-            return _reply(RAISED, [name, fields])
+            return _reply(_RAISED, [name, fields])
         case Failed(name):
             return encode_failed(name)
         case NotExecuted(reason):
@@ -231,7 +238,7 @@ def _member(kind: int, value: Value) -> Member:
     match kind, value:
         case 0, _:  # _RETURNED
             return Returned(value)
-        case 1, [str(name), dict(fields)]:  # RAISED
+        case 1, [str(name), dict(fields)]:  # _RAISED
             return Raised(name, fields)
         case 2, str(name):  # _FAILED
             return Failed(name)
@@ -261,7 +268,7 @@ def unwrap(outcome: Outcome, machine_class: type[StateMachine]) -> Value | Resul
         case Unknown(reason):
             raise OutcomeUnknownError(reason)
         case _:
-            raise _error_of(outcome, _known_errors(machine_class))
+            raise _error_of(outcome, known_errors(machine_class))
 
 
 def result_of(reply: bytes, machine_class: type[StateMachine]) -> Value | Results:
@@ -273,7 +280,7 @@ def result_of(reply: bytes, machine_class: type[StateMachine]) -> Value | Result
 
 def _unwrap_each(outcomes: list[Member], machine_class: type[StateMachine]) -> Results:
     # All modules of a machine are searched for its errors: once, however many commands raised one.
-    known = list(_known_errors(machine_class)) if any(type(member) is Raised for member in outcomes) else []
+    known = list(known_errors(machine_class)) if any(type(member) is Raised for member in outcomes) else []
     return [member.value if isinstance(member, Returned) else _error_of(member, known) for member in outcomes]
 
 
@@ -298,17 +305,26 @@ def _reply(kind: int, value: object) -> bytes:
 
 
 def _rebuild(name: str, fields: dict[str, Value], known: Iterable[type[CommandError]]) -> CommandError:
+    remote = RemoteCommandError(name, dict(fields))
     for error_class in known:
         if error_class.__name__ == name:
             try:
-                error = error_class(**fields)
-            except Exception:  # noqa: BLE001  # theirs, from `__post_init__`: it must not pass for what became of the call
-                break  # other fields than ours, or values: the replicas run another version of the machine
-            return error
-    return RemoteCommandError(name, dict(fields))
+                return error_class(**fields)
+            except Exception as refusal:  # noqa: BLE001  # theirs, from `__post_init__`: it is not what became of the call
+                # Other fields than ours, or values: the replicas run another version of the machine. Without our own
+                # frame, which refers to what refers to it.
+                own = refusal.__traceback__
+                remote.__cause__ = refusal.with_traceback(own and own.tb_next)
+                return remote
+    remote.add_note(
+        f"the caller's state machine knows no CommandError named {name}: its class lists in `errors` what is neither "
+        "defined in nor imported into its module"
+    )
+    return remote
 
 
-def _known_errors(machine_class: type[StateMachine]) -> Iterator[type[CommandError]]:
+def known_errors(machine_class: type[StateMachine]) -> Iterator[type[CommandError]]:
+    """Those that a caller with this class knows; of several with one name, the first counts."""
     yield from machine_class.errors
     for base in machine_class.__mro__:
         module = sys.modules.get(base.__module__)

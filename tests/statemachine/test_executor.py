@@ -20,7 +20,6 @@ from statemachine import (
     Failed,
     NotExecuted,
     NotExecutedReason,
-    Outcome,
     Raised,
     Returned,
     SnapshotError,
@@ -36,22 +35,8 @@ from statemachine import (
 from statemachine.defects import Defects
 from statemachine.executor import REGISTER
 from statemachine.outcome import BEYOND_WINDOW_REPLY, EXPIRED_REPLY, STALE_REPLY
-from tests.statemachine.driving import apply
+from tests.statemachine.driving import Driver, apply
 from tests.statemachine.machines import Restless
-
-
-class Driver:
-    """An executor with one session, fed one entry after the other."""
-
-    def __init__(self, machine: StateMachine) -> None:
-        self.executor = Executor(machine)
-        apply(self.executor, 1, REGISTER, 0, 0, 0, 10, 11, b"")
-        self.request = 0
-
-    def entry(self, body: bytes, kind: int = 1) -> Outcome:
-        self.request += 1
-        op = self.executor.applied + 1
-        return decode_outcome(apply(self.executor, op, kind, 1, self.request, 0, 1000 + op, 77, body))
 
 
 def test_commands_return_and_queries_read() -> None:

@@ -165,6 +165,28 @@ def test_an_error_that_refuses_its_fields_at_the_caller_is_remote() -> None:
     assert isinstance(results[1], RemoteCommandError)
 
 
+def test_a_remote_error_says_why_it_is_one() -> None:
+    class Machine(StateMachine):
+        class OddError(CommandError):
+            number: int
+
+            def __post_init__(self) -> None:
+                if not self.number % 2:
+                    raise ValueError("that is even")
+
+    known = unwrap(Listed([Raised("OddError", {"number": 2}), Raised("OddError", {"other": 2})]), Machine)
+    assert isinstance(known, list)
+    refused, unfit = known
+    assert isinstance(refused, RemoteCommandError)
+    assert isinstance(unfit, RemoteCommandError)
+    assert repr(refused.__cause__) == "ValueError('that is even')"
+    assert "unexpected keyword argument 'other'" in str(unfit.__cause__)
+    with pytest.raises(RemoteCommandError) as unknown:
+        unwrap(Raised("StrangeError", {}), Machine)
+    assert unknown.value.__cause__ is None
+    assert "no CommandError named StrangeError" in unknown.value.__notes__[0]
+
+
 def test_the_other_outcomes_raise_what_they_mean() -> None:
     assert unwrap(Returned([1]), Counter) == [1]
     with pytest.raises(CommandFailedError, match="KeyError"):
