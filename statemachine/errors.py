@@ -164,7 +164,7 @@ class UnknownReason(IntEnum):
     """The request was executed, once; its reply was dropped because too many large ones were held. It was large, or
     had come in one with those of other calls of its client."""
     CLOSED = 5
-    """The caller's own client or replica was closed while the call was under way; never in a recorded reply."""
+    """The caller's own client or replica was closed before there was an answer; never in a recorded reply."""
 
 
 class NotExecutedError(_TravellingError):
@@ -176,11 +176,17 @@ class NotExecutedError(_TravellingError):
 
 
 class OutcomeUnknownError(_TravellingError):
-    """The command may or may not have been executed, and what it returned cannot be told."""
+    """The command may or may not have been executed, and what it returned cannot be told.
 
-    def __init__(self, reason: UnknownReason) -> None:
-        super().__init__(f"outcome unknown: {reason.name.lower().replace('_', ' ')}")
+    Where `sent` is False it has never been sent to anybody: it was certainly not executed, and will not be.
+    """
+
+    def __init__(self, reason: UnknownReason, *, sent: bool = True) -> None:
+        super().__init__(
+            f"{'outcome unknown' if sent else 'nothing was sent'}: {reason.name.lower().replace('_', ' ')}"
+        )
         self.reason = reason
+        self.sent = sent
 
 
 class SessionExpiredError(OutcomeUnknownError):
@@ -190,5 +196,5 @@ class SessionExpiredError(OutcomeUnknownError):
     dissertation, section 6.3).
     """
 
-    def __init__(self) -> None:
-        super().__init__(UnknownReason.EXPIRED)
+    def __init__(self, *, sent: bool = True) -> None:
+        super().__init__(UnknownReason.EXPIRED, sent=sent)

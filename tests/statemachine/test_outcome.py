@@ -109,6 +109,7 @@ def test_the_caller_gets_the_error_class_it_knows() -> None:
         NotExecutedError(NotExecutedReason.MALFORMED),
         OutcomeUnknownError(UnknownReason.STALE),
         SessionExpiredError(),
+        SessionExpiredError(sent=False),
     ],
     ids=repr,
 )

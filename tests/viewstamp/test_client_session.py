@@ -321,10 +321,20 @@ def test_expiry_ends_everything_in_flight_and_no_new_session_is_opened_silently(
     assert [c.failure for c in session.take_completions()] == [Failure.EXPIRED] * 2
     session.call(b"third", now)
     assert session.take_messages() == []
-    assert [c.failure for c in session.take_completions()] == [Failure.EXPIRED]
+    assert [c.failure for c in session.take_completions()] == [Failure.NEVER_SENT]
     session.renew()
     session.call(b"fourth", now)
     assert [type(message) for _, message in session.take_messages()] == [Register]
+
+
+def test_what_waited_for_room_in_the_window_is_known_to_be_unsent_when_the_session_expires() -> None:
+    session, now = opened(window=2)
+    handles = [session.call(b"%d" % number, now) for number in range(3)]
+    session.take_messages()
+    assert [session.waits(handle) for handle in handles] == [False, True, True]
+    session.expire()
+    failures = {completion.handle: completion.failure for completion in session.take_completions()}
+    assert [failures[handle] for handle in handles] == [Failure.EXPIRED, Failure.NEVER_SENT, Failure.NEVER_SENT]
 
 
 def test_the_answer_to_an_earlier_registration_opens_no_session() -> None:

@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from statemachine import StateMachine
+from statemachine import OutcomeUnknownError, StateMachine
 from tests.viewstamp.running import HOST, Account, Running, running, unstarted
 from transport.fabric import FabricTransport
 from transport.interface import Address
@@ -20,6 +20,7 @@ from viewstamp.journal import JournalError, StorageFailedError
 from viewstamp.journal.simulated import Operation
 from viewstamp.protocol import MILLISECOND, SECOND, Timeouts
 from viewstamp.shell.callers import Callers, ClosedError
+from viewstamp.shell.client import Client
 from viewstamp.shell.scope import background
 
 
@@ -232,9 +233,51 @@ async def test_closing_with_calls_under_way(autojump_clock: MockClock) -> None:
             await sent.wait()
             await trio.sleep(0.1)
         await trio.sleep(0.1)
-        assert seen == ["outcome unknown: closed"] * 2
+        assert seen == ["outcome unknown: closed", "nothing was sent: closed"]
         with pytest.raises(ClosedError):
             await client.status(1)
+
+
+async def test_a_call_on_what_is_closed_is_certainly_not_executed(autojump_clock: MockClock) -> None:
+    """What has done its part is told from what may have happened, where it can be: it may be done elsewhere."""
+    async with running() as cluster:
+        async with cluster.open_client() as client:
+            pass
+        replica, seen = cluster.replicas[1], list[str]()
+        await cluster.stop(1)
+        for caller in (client, replica):
+            await _expect_closed(caller, trio.Event(), seen)
+        assert seen == ["nothing was sent: closed"] * 4
+        with pytest.raises(OutcomeUnknownError) as refused:
+            await client.call_all([])
+        assert not refused.value.sent
+
+
+async def test_a_call_that_waited_for_a_session_until_the_end_is_certainly_not_executed(
+    autojump_clock: MockClock,
+) -> None:
+    told: list[bool] = []
+
+    async def call(client: Client) -> None:
+        with pytest.raises(ClosedError) as closed:
+            await client.call(Account.deposit, 1)
+        told.append(closed.value.sent)
+
+    async with running() as cluster, trio.open_nursery() as nursery:
+        await _calls_into_nowhere(cluster)
+        async with cluster.open_client() as client:
+            nursery.start_soon(call, client)
+            await trio.sleep(5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == [False]
+        cluster.fabric.network.heal()
+        async with cluster.open_client() as client:
+            assert await client.call(Account.deposit, 1) == 1
+            await _calls_into_nowhere(cluster)
+            nursery.start_soon(call, client)
+            await trio.sleep(5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == [False, True]
 
 
 async def test_cancelling_the_scope_around_releases_those_who_wait_elsewhere(autojump_clock: MockClock) -> None:
@@ -247,7 +290,7 @@ async def test_cancelling_the_scope_around_releases_those_who_wait_elsewhere(aut
             await sent.wait()
             await trio.sleep(0.1)
             await cluster.stop(1)
-        assert seen == ["outcome unknown: closed"] * 2
+        assert seen == ["nothing was sent: closed"] * 2
         with pytest.raises(ClosedError):
             await replica.wait_ready()
 

@@ -50,6 +50,9 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def __contains__(self, handle: object) -> bool:
+        return handle in self._waiting
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._waiting)
 

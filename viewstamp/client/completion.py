@@ -13,6 +13,8 @@ class Failure(StrEnum):
 
     EXPIRED = "expired"
     """The session is gone: whether the command was executed is not known."""
+    NEVER_SENT = "never sent"
+    """The session was gone before the command was sent: it is not executed."""
 
 
 class Completion(NamedTuple):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import chain
 from random import Random
 from typing import Self
 
@@ -117,10 +116,9 @@ class ClientSession:
 
     def call(self, body: bytes, now: int, *, is_list: bool = False) -> int:
         """Execute this command, or list of them, once; returns its handle. Waits its turn while the window is full."""
-        self._handles += 1
-        handle = self._handles
+        handle = self._handles = self._handles + 1
         if self.expired:
-            self._completions.append(Completion(handle, failure=Failure.EXPIRED))
+            self._completions.append(Completion(handle, failure=Failure.NEVER_SENT))
             return handle
         self._backlog.add(handle, body, now, is_list=is_list)
         if not self._nonce:
@@ -142,6 +140,10 @@ class ClientSession:
         """The caller went away. A command that was sent stays tracked until it is answered: it may be executed."""
         self._queries.pop(handle, None)
         self._backlog.discard(handle)
+
+    def waits(self, handle: int) -> bool:
+        """Whether this call waits for room in the window, or for a session: it has never been sent."""
+        return handle in self._backlog
 
     def renew(self) -> None:
         """Open a new session for calls made from now on; those of the expired one stay unknown."""
@@ -237,10 +239,11 @@ class ClientSession:
     def expire(self) -> None:
         """The cluster no longer knows this session: what is in flight stays unknown, and nothing new is sent."""
         self.expired = True
-        gone = [*chain(*[sent.handles for sent in self._outstanding.values()]), *self._backlog]
+        for sent in self._outstanding.values():
+            self._completions += [Completion(handle, failure=Failure.EXPIRED) for handle in sent.handles]
+        self._completions += [Completion(handle, failure=Failure.NEVER_SENT) for handle in self._backlog]
         self._outstanding.clear()
         self._backlog.clear()
-        self._completions.extend([Completion(handle, failure=Failure.EXPIRED) for handle in gone])
 
     def _redirected(self, sender: int, primary: int, now: int) -> None:
         """A member is not the primary, and names it, or knows of none."""

@@ -33,10 +33,14 @@ _EXAMPLES: Mapping[object, str] = {Command: "such as Counter.add", Query: "such 
 
 
 class ClosedError(OutcomeUnknownError):
-    """The replica or client was closed while the call was under way: its outcome is not known."""
+    """The replica or client was closed before there was an answer.
 
-    def __init__(self) -> None:
-        super().__init__(UnknownReason.CLOSED)
+    The outcome of a call that was under way is not known. Where `sent` is False, nothing had been sent: the command was
+    certainly not executed, and will not be.
+    """
+
+    def __init__(self, *, sent: bool = True) -> None:
+        super().__init__(UnknownReason.CLOSED, sent=sent)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +95,8 @@ class Callers:
         Raises:
           CommandError: the command raised it; also CommandFailedError for any other exception it raised.
           NotExecutedError: certainly not executed, such as a command unknown to the cluster.
-          OutcomeUnknownError: the session expired, or this was closed, while the call was under way.
+          OutcomeUnknownError: the session expired (SessionExpiredError), or this was closed (ClosedError), before there
+            was an answer. It was certainly not executed if the error's `sent` is False.
           CommandTooLargeError, ValueEncodingError, TypeError: the arguments; nothing was sent.
         """
         body = self._encoded(Command, command, args, kwargs)
@@ -115,7 +120,8 @@ class Callers:
 
         Raises:
           NotExecutedError: certainly nothing of the list was executed.
-          OutcomeUnknownError: the session expired, or this was closed, while the call was under way.
+          OutcomeUnknownError: the session expired (SessionExpiredError), or this was closed (ClosedError), before there
+            was an answer. It was certainly not executed if the error's `sent` is False.
           CommandTooLargeError: together they are too large for one entry; nothing was sent.
           TypeError: they are not commands with their arguments; nothing was sent.
         """
@@ -182,9 +188,9 @@ class Callers:
     def _result(self, parked: Parked) -> Any:
         handle, completion = parked.handle, parked.completion
         if completion is None:
-            raise ClosedError
-        if completion.failure is Failure.EXPIRED:
-            raise SessionExpiredError
+            raise ClosedError(sent=not parked.session.waits(handle))
+        if completion.failure is not None:
+            raise SessionExpiredError(sent=completion.failure is not Failure.NEVER_SENT)
         if completion.op > self._op:  # What is committed has its views in the order of its ops.
             self._view, self._op = completion.view, completion.op
         try:
@@ -206,7 +212,7 @@ class Callers:
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
-            raise ClosedError
+            raise ClosedError(sent=False)
 
     def _close(self) -> None:
         """Whoever still waits learns that its outcome is not known."""
