@@ -60,7 +60,7 @@ class UdpTransport(Transport):
           TransportError: the name is unknown or the address cannot be bound; the message says which, and why.
         """
         try:
-            family, address = await _look_up(host, port, socket.AF_UNSPEC, socket.AI_PASSIVE)
+            family, address = await look_up(host, port, socket.AF_UNSPEC, socket.AI_PASSIVE)
             bound = socket.socket(family, socket.SOCK_DGRAM)
         except (OSError, ValueError) as error:
             raise _error("cannot bind to", host, port, error) from error
@@ -120,7 +120,7 @@ class UdpTransport(Transport):
         # An IPv6 socket reaches an IPv4 host, where it may, by an address that maps it.
         flags = socket.AI_V4MAPPED if self._family == socket.AF_INET6 else 0
         try:
-            _, address = await _look_up(host, port, self._family, flags)
+            _, address = await look_up(host, port, self._family, flags)
         except (OSError, ValueError) as error:
             raise _error("cannot resolve", host, port, error) from error
         return address
@@ -150,11 +150,23 @@ class UdpTransport(Transport):
             raise trio.ClosedResourceError(f"the transport at {self._address} is closed")
 
 
-async def _look_up(host: str, port: int, family: int, flags: int) -> tuple[int, tuple[Any, ...]]:
-    """The first family and address of this name; ValueError for what cannot be one."""
+async def look_up(host: str, port: int, family: int, flags: int) -> tuple[int, tuple[Any, ...]]:
+    """The first family and address of this name.
+
+    Raises:
+      OSError: it is not known, or nobody can be asked now.
+      ValueError: it cannot be one.
+    """
     if not 0 <= port <= 65_535:  # the system's own look-up takes the lower 16 bits of a larger one
         raise ValueError("a port must lie within 0 to 65535")
-    found = await trio.socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM, flags=flags | socket.AI_NUMERICSERV)
+    flags |= socket.AI_NUMERICSERV
+    try:
+        found = await trio.socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM, flags=flags)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:
+            raise
+        # No thread can be started to ask in. It passes, as when a name server does not answer.
+        raise OSError(errno.EAGAIN, str(error)) from error
     return found[0][0], found[0][4]
 
 

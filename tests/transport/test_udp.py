@@ -6,6 +6,7 @@ import errno
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -92,6 +93,26 @@ async def test_a_name_that_does_not_resolve_is_an_error() -> None:
             await one.resolve("no host", 5)
         with pytest.raises(TransportError, match=r"cannot resolve \[::1\]:5: "):
             await one.resolve("::1", 5)
+
+
+class _NoThreads(trio.abc.HostnameResolver):
+    """As where none can be started to ask in."""
+
+    async def getaddrinfo(self, *arguments: Any, **options: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("can't start new thread")
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
+        raise NotImplementedError
+
+
+async def test_a_name_that_nobody_can_be_asked_for_is_one_that_does_not_resolve() -> None:
+    async with _pair() as (one, _):
+        trio.socket.set_custom_hostname_resolver(_NoThreads())
+        with pytest.raises(TransportError, match="cannot resolve localhost:5: can't start new thread"):
+            await one.resolve("localhost", 5)
+        with pytest.raises(TransportError, match="cannot bind to localhost:5: can't start new thread"):
+            await UdpTransport.open("localhost", 5)
 
 
 async def test_what_cannot_be_sent_is_counted_by_reason() -> None:

@@ -19,7 +19,7 @@ from transport.interface import Address, TransportError
 from viewstamp.cli.demo.members import free_ports
 from viewstamp.cluster import Cluster, Member
 from viewstamp.journal.simulated import SimulatedDisk
-from viewstamp.shell.addresses import Addresses
+from viewstamp.shell.addresses import Addresses, listen_on_ipv6
 from viewstamp.shell.client import _own_host, open_client
 from viewstamp.shell.replica import RunningReplica, open_replica
 
@@ -111,6 +111,16 @@ async def test_a_client_waits_a_while_to_learn_where_members_listen(autojump_clo
     began = trio.current_time()
     assert await _own_host(Cluster.make("named", "vsr", [("one.example", 7000)])) == "0.0.0.0"
     assert trio.current_time() - began == 2
+
+
+async def test_names_that_no_thread_can_be_had_to_look_up_are_names_that_do_not_resolve() -> None:
+    class NoThreads(Names):
+        async def getaddrinfo(self, *arguments: Any, **options: Any) -> list[Any]:
+            await trio.lowlevel.checkpoint()
+            raise RuntimeError("can't start new thread")
+
+    trio.socket.set_custom_hostname_resolver(NoThreads(["::1"]))
+    assert not await listen_on_ipv6(["localhost"])
 
 
 async def call_over(cluster: Cluster) -> None:

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from tests.viewstamp.running import Account, unstarted
 from viewstamp.journal import EntriesRecord, Journal, StorageFailedError
 from viewstamp.journal.simulated import Operation, SimulatedDisk
-from viewstamp.shell.parts import RunSync
+from viewstamp.shell.parts import RunSync, Threads, run_in_thread
 from viewstamp.shell.storage import Storage, Writes
 
 
@@ -46,10 +46,10 @@ def write_of(number: int) -> Writes:
 class Written:
     """A `Storage` and what it reports, in order."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, run_sync: RunSync = run_in_thread) -> None:
         self.finished: list[int] = []
         self._changed = trio.Event()
-        self.storage = Storage(journal, self._wake)
+        self.storage = Storage(journal, self._wake, run_sync)
 
     def _wake(self) -> None:
         number = self.storage.take_finished()
@@ -252,3 +252,45 @@ async def test_a_disk_that_does_not_answer_is_named_while_it_lasts(
         "member 1: its disk has not finished a write for 90.1 s",
         "member 1: its disk took 90.1 s for a write",
     ]
+
+
+async def test_where_no_thread_can_be_had_the_loop_writes_and_says_so(
+    mock_clock: MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member must not end because something else in its process, or on its machine, has taken all threads."""
+    tried = 0
+
+    async def none_left(*arguments: object, **options: object) -> None:
+        nonlocal tried
+        tried += 1
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("can't start new thread")
+
+    disk = SlowDisk(mock_clock)
+    written = Written(open_journal(disk), Threads())
+    disk.sync_s = 0.02
+    written.storage.write(write_of(1))
+    monkeypatch.setattr(trio.to_thread, "run_sync", none_left)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(written.storage.run)
+        for number, seconds in ((2, 0), (3, 59), (4, 2)):
+            mock_clock.jump(seconds)
+            assert written.storage.write(write_of(number)) == 0
+            await written.wait_for(number)
+        nursery.cancel_scope.cancel()
+    assert tried == 3
+    assert disk.threads == [threading.get_ident()] * len(disk.threads)
+    assert [message.split(":")[0] for message in caplog.messages] == ["can't start new thread"] * 2
+
+
+async def test_an_error_of_what_runs_in_a_thread_is_no_lack_of_threads() -> None:
+    calls = 0
+
+    def work() -> None:
+        nonlocal calls
+        calls += 1
+        raise RuntimeError("can't start new thread")
+
+    with pytest.raises(RuntimeError):
+        await Threads()(work)
+    assert calls == 1

@@ -11,6 +11,7 @@ import trio
 
 from transport.endpoint import Endpoint
 from transport.interface import Transport
+from transport.udp import look_up
 from viewstamp.cluster import Cluster
 from viewstamp.protocol import SECOND
 
@@ -94,18 +95,18 @@ async def listen_on_ipv6(hosts: Iterable[str]) -> bool:
     """
     families: list[int] = []
 
-    async def look_up(host: str) -> None:
+    async def ask(host: str) -> None:
         try:
-            found = await trio.socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
+            family, _ = await look_up(host, 0, socket.AF_UNSPEC, socket.AI_PASSIVE)
         except (OSError, ValueError):
             return  # Told when it is resolved to be sent to.
-        families.append(found[0][0])
+        families.append(family)
         nursery.cancel_scope.cancel()
 
     with trio.move_on_after(_LOOK_UP_S):
         async with trio.open_nursery() as nursery:
             for host in hosts:
-                nursery.start_soon(look_up, host)
+                nursery.start_soon(ask, host)
     return socket.AF_INET6 in families[:1]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
@@ -12,6 +14,9 @@ from transport.interface import Transport
 from viewstamp.journal import ROOM_BYTES, SEGMENT_BYTES
 from viewstamp.replica import Replica
 from viewstamp.shell.idle import Idle
+
+_log = logging.getLogger("viewstamp")
+_AGAIN_S = 60.0
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -27,14 +32,47 @@ class RunSync(Protocol):
         ...
 
 
-async def run_in_thread(sync_fn: Callable[[*Ts], R], *args: *Ts, abandon_on_cancel: bool = False) -> R:
-    """`trio.to_thread.run_sync`, but it queues behind nobody.
+class Threads:
+    """`trio.to_thread.run_sync`, but it queues behind nobody, and makes the call itself where no thread can be had.
 
     Trio lends the whole process forty threads unless told otherwise. A service that has as many calls of its own in
     them would hold up this member's disk, and with it what it promises: it would be deposed for it.
+
+    A process at its limit of threads, or a system at its own, is no reason to end: without one the loop is held up for
+    as long as the call takes, which others see as a slow disk.
     """
-    limiter = trio.CapacityLimiter(1)
-    return await trio.to_thread.run_sync(sync_fn, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+
+    def __init__(self) -> None:
+        self._tell_at = -inf
+
+    async def __call__(self, sync_fn: Callable[[*Ts], R], *args: *Ts, abandon_on_cancel: bool = False) -> R:
+        begun = False
+
+        def work() -> R:
+            nonlocal begun
+            begun = True
+            return sync_fn(*args)
+
+        limiter = trio.CapacityLimiter(1)
+        try:
+            return await trio.to_thread.run_sync(work, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        except RuntimeError as error:
+            if begun:
+                raise
+            self._tell(error)
+        return sync_fn(*args)
+
+    def _tell(self, error: RuntimeError) -> None:
+        if trio.current_time() >= self._tell_at:
+            self._tell_at = trio.current_time() + _AGAIN_S
+            _log.warning(
+                "%s: what else goes on waits while files are written and read. Is there a limit of threads (ulimit -u, "
+                "TasksMax of systemd, pids of a container), or no memory left?",
+                error,
+            )
+
+
+run_in_thread = Threads()
 
 
 @dataclass(frozen=True, slots=True)
