@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from viewstamp.cli import main
+from viewstamp.cli.demo.members import free_ports
+from viewstamp.cluster import Cluster
 
 COMMANDS = ("demo", "init", "serve", "call", "read", "status", "inspect", "fuzz", "trace", "soak")
 
@@ -212,3 +214,23 @@ def test_a_machine_that_cannot_be_made_is_one_line(
     assert result.exit_code == 2
     assert said in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("files", [5, 6, 9])
+def test_too_few_files_for_a_member_is_one_line_with_the_limit(files: int, tmp_path: Path) -> None:
+    cluster = tmp_path / "cluster.toml"
+    cluster.write_text(Cluster.make("few", "vsr", [("127.0.0.1", free_ports(1)[0])]).to_toml())
+    program = f"""
+import resource, sys
+from viewstamp.cli import main
+import viewstamp.cli.serve, viewstamp.journal, vsr
+resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))
+main({["serve", "--cluster", str(cluster), "--id", "1", "--data", str(tmp_path / "data")]})
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("viewstamp: error: ")
+    assert done.stderr.endswith(
+        f"Too many open files (this process may have {files}: ulimit -n, or LimitNOFILE of systemd)\n"
+    )
+    assert len(done.stderr.splitlines()) == 1

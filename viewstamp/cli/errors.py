@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from resource import RLIMIT_NOFILE, getrlimit
 from typing import IO, Any
 
 import click
@@ -37,7 +38,8 @@ EXPECTED = (
     SupersededError,
     UnknownProtocolError,
 )
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Of the errors that the system reports by themselves, those that say what to do.
+_MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
 
 
 class Failed(click.ClickException):
@@ -87,17 +89,23 @@ def one_line_errors() -> Iterator[None]:
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx is not None else "viewstamp"
         raise Misused(f"{error.format_message()} (see '{where} --help')") from error
-    except TransportError as error:
-        raise Failed(error.strerror or str(error)) from error  # Without the number that an OSError begins with.
     except EXPECTED as error:
-        raise Failed(str(error)) from error
+        raise Failed(str(error) + _limit_behind(error)) from error
     except OSError as error:
-        if error.errno not in _FULL:
+        if not isinstance(error, TransportError) and error.errno not in _MENDABLE:
             raise
-        raise Failed(error.strerror or str(error)) from error
+        # Without the number that an OSError begins with.
+        raise Failed((error.strerror or str(error)) + _limit_behind(error)) from error
     except KeyboardInterrupt as error:
         raise Interrupted from error
     except BaseExceptionGroup as group:
         if group.split(KeyboardInterrupt)[1] is not None:
             raise
         raise Interrupted from group  # It landed in a nursery, and left that in a group.
+
+
+def _limit_behind(error: Exception) -> str:
+    """What the limit is, where there were too many open files."""
+    if getattr(error, "errno", None) != errno.EMFILE:
+        return ""
+    return f" (this process may have {getrlimit(RLIMIT_NOFILE)[0]}: ulimit -n, or LimitNOFILE of systemd)"
