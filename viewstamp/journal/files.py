@@ -17,11 +17,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import ClassVar
 from weakref import WeakSet
 
 from viewstamp.journal.errors import DirectoryInUseError, StorageFailedError, storage_failed
+from viewstamp.journal.spares import Spares
 
 LOCK_NAME = "lock"
 _NO_ROOM = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
@@ -146,6 +148,7 @@ class RealFiles(Files):
         self._table_lock = threading.Lock()
         self._table: dict[int, _Opened] = {}
         self._last_handle = 0
+        self._spares = Spares()
         self._directory_lock = threading.Lock()
         self._directory_failure: StorageFailedError | None = None
 
@@ -170,6 +173,7 @@ class RealFiles(Files):
             os.close(descriptor)
             raise
         self._lock = descriptor
+        self._spares.keep(self._directory)
         self._directory_failure = None
         _holders.add(self)
 
@@ -193,6 +197,7 @@ class RealFiles(Files):
                     os.close(parent)
 
     def unlock(self) -> None:
+        self._spares.release()
         for handle in list(self._table):
             self.close(handle)
         for descriptor in (self._directory, self._lock):
@@ -214,14 +219,18 @@ class RealFiles(Files):
         if not _exists(self._path):
             return []
         with _reported("listing", str(self._path)):
-            return sorted(entry.name for entry in os.scandir(self._path) if entry.is_file(follow_symlinks=False))
+            with self._spares.opening(lambda: os.scandir(self._path)) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+            self._spares.refill()
+            return names
 
     def size(self, name: str) -> int:
         with _reported("examining", self._full(name)):
             return os.stat(self._path / name).st_size
 
     def read(self, name: str) -> bytes:
-        with _reported("reading", self._full(name)), open(self._path / name, "rb", buffering=0) as file:
+        path = self._path / name
+        with _reported("reading", str(path)), self._spares.opening(lambda: FileIO(path)) as file:
             # After a failed sync, in an earlier life, the cache can show data as clean that never reached the disk.
             # Dropping clean pages makes this read see what a power loss would leave.
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -229,7 +238,7 @@ class RealFiles(Files):
 
     def read_at(self, name: str, offset: int, size: int) -> bytes:
         with _reported("reading", self._full(name)):
-            descriptor = os.open(self._path / name, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._spares.opening(lambda: os.open(self._path / name, os.O_RDONLY | os.O_CLOEXEC))
             try:
                 data = os.pread(descriptor, size, offset)
                 while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
@@ -237,6 +246,7 @@ class RealFiles(Files):
                 return data
             finally:
                 _close(descriptor)
+                self._spares.refill()
 
     def create(self, name: str) -> int:
         return self._open(name, "creating", os.O_WRONLY | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL)
@@ -246,7 +256,7 @@ class RealFiles(Files):
 
     def _open(self, name: str, operation: str, flags: int) -> int:
         with _reported(operation, self._full(name)):
-            descriptor = _no_standard_stream(os.open(self._path / name, flags, 0o600))
+            descriptor = _no_standard_stream(self._spares.opening(lambda: os.open(self._path / name, flags, 0o600)))
             end = os.fstat(descriptor).st_size
         with self._table_lock:
             self._last_handle += 1
@@ -263,6 +273,7 @@ class RealFiles(Files):
         with self._table_lock:
             opened = self._table.pop(handle)
         _close(opened.descriptor)
+        self._spares.refill()
 
     def append(self, handle: int, blob: bytes) -> None:
         opened = self._opened(handle)
