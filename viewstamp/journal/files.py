@@ -14,8 +14,6 @@ import fcntl
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -24,9 +22,9 @@ from weakref import WeakSet
 
 from viewstamp.journal.errors import DirectoryInUseError, StorageFailedError, storage_failed
 from viewstamp.journal.spares import Spares
+from viewstamp.journal.system import close_quietly, exists, is_at, is_removed, no_standard_stream, reported, write_zeros
 
 LOCK_NAME = "lock"
-_NO_ROOM = (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
 
 
 class Files(ABC):
@@ -141,10 +139,13 @@ class RealFiles(Files):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        with _reported("finding", str(path)):
+        with reported("finding", str(path)):
             self._path = Path(path).absolute()
+        self._location = str(self._path)
         self._lock: int | None = None
         self._directory: int | None = None
+        self._told: os.stat_result | None = None
+        """Of the directory, when it was locked; None where the file system gives no numbers to know it by."""
         self._table_lock = threading.Lock()
         self._table: dict[int, _Opened] = {}
         self._last_handle = 0
@@ -154,21 +155,23 @@ class RealFiles(Files):
 
     @property
     def location(self) -> str:
-        return str(self._path)
+        return self._location
 
     def lock(self) -> None:
         if self._lock is not None:
             raise DirectoryInUseError(f"{self._path} is in use by this process already")
         self._make_directory()
         target = str(self._path / LOCK_NAME)
-        with _reported("opening", target):
-            descriptor = _no_standard_stream(os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with reported("opening", target):
+            descriptor = no_standard_stream(os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
-            with _reported("locking", target):
+            with reported("locking", target):
                 self._flock(descriptor)
-            with _reported("opening", str(self._path)):
+            with reported("opening", str(self._path)):
                 directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                self._directory = _no_standard_stream(directory)
+                self._directory = no_standard_stream(directory)
+                told = os.fstat(self._directory)
+                self._told = told if is_at(self._location, told) and os.fstat(descriptor).st_nlink else None
         except (StorageFailedError, DirectoryInUseError):
             os.close(descriptor)
             raise
@@ -185,11 +188,11 @@ class RealFiles(Files):
 
     def _make_directory(self) -> None:
         """Make the directory durably: a member whose whole directory vanished in a power loss would look blank."""
-        missing = [path for path in (self._path, *self._path.parents) if not _exists(path)]
+        missing = [path for path in (self._path, *self._path.parents) if not exists(path)]
         for path in reversed(missing):
-            with _reported("making", str(path)):
+            with reported("making", str(path)):
                 path.mkdir(mode=0o700, exist_ok=True)
-            with _reported("syncing", str(path.parent)):
+            with reported("syncing", str(path.parent)):
                 parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 try:
                     os.fsync(parent)
@@ -202,7 +205,7 @@ class RealFiles(Files):
             self.close(handle)
         for descriptor in (self._directory, self._lock):
             if descriptor is not None:
-                _close(descriptor)
+                close_quietly(descriptor)
         self._directory = self._lock = None
 
     def leave_to_parent(self) -> None:
@@ -212,56 +215,67 @@ class RealFiles(Files):
         the service that forked them has closed it, or was killed.
         """
         if self._lock is not None:
-            _close(self._lock)
+            close_quietly(self._lock)
             self._lock = None
 
     def names(self) -> list[str]:
-        if not _exists(self._path):
+        if self._directory is None and not exists(self._path):
             return []
-        with _reported("listing", str(self._path)):
-            with self._spares.opening(lambda: os.scandir(self._path)) as entries:
+        with reported("listing", str(self._path)), self._directory_lock:
+            with self._spares.opening(lambda: os.scandir(self._directory or self._path)) as entries:
                 names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
             self._spares.refill()
             return names
 
     def size(self, name: str) -> int:
-        with _reported("examining", self._full(name)):
-            return os.stat(self._path / name).st_size
+        with reported("examining", self._full(name)):
+            return os.stat(self._name(name), dir_fd=self._directory).st_size
 
     def read(self, name: str) -> bytes:
-        path = self._path / name
-        with _reported("reading", str(path)), self._spares.opening(lambda: FileIO(path)) as file:
+        with reported("reading", self._full(name)), FileIO(self._open_at(name, os.O_RDONLY)) as file:
             # After a failed sync, in an earlier life, the cache can show data as clean that never reached the disk.
             # Dropping clean pages makes this read see what a power loss would leave.
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return file.readall()
 
     def read_at(self, name: str, offset: int, size: int) -> bytes:
-        with _reported("reading", self._full(name)):
-            descriptor = self._spares.opening(lambda: os.open(self._path / name, os.O_RDONLY | os.O_CLOEXEC))
+        with reported("reading", self._full(name)):
+            descriptor = self._open_at(name, os.O_RDONLY)
             try:
                 data = os.pread(descriptor, size, offset)
                 while len(data) < size and (more := os.pread(descriptor, size - len(data), offset + len(data))):
                     data += more
                 return data
             finally:
-                _close(descriptor)
+                close_quietly(descriptor)
                 self._spares.refill()
 
     def create(self, name: str) -> int:
-        return self._open(name, "creating", os.O_WRONLY | os.O_CLOEXEC | os.O_CREAT | os.O_EXCL)
+        return self._open(name, "creating", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
     def open(self, name: str) -> int:
-        return self._open(name, "opening", os.O_WRONLY | os.O_CLOEXEC)
+        return self._open(name, "opening", os.O_WRONLY)
 
     def _open(self, name: str, operation: str, flags: int) -> int:
-        with _reported(operation, self._full(name)):
-            descriptor = _no_standard_stream(self._spares.opening(lambda: os.open(self._path / name, flags, 0o600)))
+        with reported(operation, self._full(name)):
+            try:
+                descriptor = no_standard_stream(self._open_at(name, flags))
+            except FileNotFoundError:
+                self._refuse_if_gone()
+                raise
             end = os.fstat(descriptor).st_size
         with self._table_lock:
             self._last_handle += 1
             self._table[self._last_handle] = _Opened(descriptor, self._full(name), end)
             return self._last_handle
+
+    def _open_at(self, name: str, flags: int) -> int:
+        at, flags = self._name(name), flags | os.O_CLOEXEC
+        return self._spares.opening(lambda: os.open(at, flags, 0o600, dir_fd=self._directory))
+
+    def _name(self, name: str) -> str:
+        """Within the directory that was locked, wherever that is now: another in its place is not to be touched."""
+        return name if self._directory is not None else self._full(name)
 
     def _opened(self, handle: int) -> _Opened:
         opened = self._table.get(handle)
@@ -272,7 +286,7 @@ class RealFiles(Files):
     def close(self, handle: int) -> None:
         with self._table_lock:
             opened = self._table.pop(handle)
-        _close(opened.descriptor)
+        close_quietly(opened.descriptor)
         self._spares.refill()
 
     def append(self, handle: int, blob: bytes) -> None:
@@ -300,8 +314,19 @@ class RealFiles(Files):
                 opened.is_resized = False
             else:
                 os.fdatasync(opened.descriptor)
+            self._refuse_if_gone(opened.descriptor)
         except OSError as error:
             raise storage_failed(opened.file, "syncing", error.errno) from error
+
+    def _refuse_if_gone(self, descriptor: int | None = None) -> None:
+        """What is synced is promised, and no restart would find it after somebody has moved or removed the directory,
+        all that is in it, or this file."""
+        if self._told is None:
+            return
+        gone = is_at(self._location, self._told) is False
+        if gone or is_removed(self._lock) or is_removed(descriptor):
+            reason = "it was moved, removed or replaced while this member ran"
+            raise StorageFailedError(self._location, "writing to", errno.ENOENT, reason)
 
     def reserve(self, handle: int, size: int) -> None:
         # Zeros, written: into blocks that are only set aside, or not even that, each first write changes where the file
@@ -310,24 +335,25 @@ class RealFiles(Files):
         try:
             before = os.fstat(opened.descriptor).st_size
             opened.is_resized = opened.is_resized or before < size
-            _write_zeros(opened.descriptor, before, size)
+            write_zeros(opened.descriptor, before, size)
         except OSError as error:
             raise storage_failed(opened.file, "extending", error.errno) from error
 
     def truncate(self, handle: int, size: int) -> None:
         opened = self._opened(handle)
-        with _reported("cutting", opened.file):
+        with reported("cutting", opened.file):
             os.ftruncate(opened.descriptor, size)
         opened.end = min(opened.end, size)
         opened.is_resized = True
 
     def rename(self, source: str, target: str) -> None:
-        with _reported("renaming", self._full(source)):
-            os.rename(self._path / source, self._path / target)
+        with reported("renaming", self._full(source)):
+            here = self._directory
+            os.rename(self._name(source), self._name(target), src_dir_fd=here, dst_dir_fd=here)
 
     def remove(self, name: str) -> None:
-        with _reported("removing", self._full(name)):
-            os.unlink(self._path / name)
+        with reported("removing", self._full(name)):
+            os.unlink(self._name(name), dir_fd=self._directory)
 
     def sync_directory(self) -> None:
         if self._directory is None:
@@ -339,53 +365,13 @@ class RealFiles(Files):
                 raise StorageFailedError(failure.file, failure.operation, failure.errno, failure.reason) from failure
             try:
                 os.fsync(self._directory)
+                self._refuse_if_gone()
             except OSError as error:
                 self._directory_failure = storage_failed(str(self._path), "syncing", error.errno)
                 raise self._directory_failure from error
 
     def _full(self, name: str) -> str:
         return str(self._path / name)
-
-
-@contextmanager
-def _reported(operation: str, file: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise storage_failed(file, operation, error.errno) from error
-
-
-def _exists(path: Path) -> bool:
-    """Whether it does. That nobody can tell, as within a directory that may not be searched, is an error as others."""
-    with _reported("looking for", str(path)):
-        return path.exists()
-
-
-def _write_zeros(descriptor: int, start: int, end: int) -> None:
-    position = start
-    try:
-        while position < end and (written := os.pwrite(descriptor, bytes(end - position), position)):
-            position += written
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        os.ftruncate(descriptor, start)  # What is to be written next may fit; if not, writing it will tell.
-
-
-def _no_standard_stream(descriptor: int) -> int:
-    """The same file under a number above 2. Where a service has closed its standard streams, a file that is opened gets
-    the number of one: what is still printed or logged goes to its beginning, and who opens new ones closes it."""
-    if descriptor > 2:
-        return descriptor
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-    finally:
-        _close(descriptor)
-
-
-def _close(descriptor: int) -> None:
-    with suppress(OSError):
-        os.close(descriptor)
 
 
 _holders: WeakSet[RealFiles] = WeakSet()
