@@ -101,8 +101,10 @@ def on_pre_vote(s: Server, sender: int, message: PreVote) -> None:
     if message.term > s.view and _up_to_date(s, message.last_term, message.last_index) and not _sticks(s):
         s.send(sender, PreVoteReply(message.term, granted=True))
     else:
-        # Also to an earlier term: left without an answer, a member that is behind could ask for ever.
-        s.send(sender, PreVoteReply(s.view, granted=False))
+        # Also to an earlier term: left without an answer, a member that is behind could ask for ever. But only a term
+        # that is durable is told, as in any answer (figure 2): a candidate whose disk hangs stands in one after the
+        # other, and each would end the asker's own attempt, though nobody is ever asked to vote in it.
+        s.send(sender, PreVoteReply(s.durable_view, granted=False))
 
 
 def on_pre_vote_reply(s: Server, sender: int, message: PreVoteReply) -> None:

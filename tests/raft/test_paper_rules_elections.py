@@ -367,6 +367,29 @@ def test_d9_6_one_that_is_behind_is_refused_and_learns_the_term() -> None:
     assert (behind.status, behind.view) == ("follower", 7)
 
 
+def test_f2_ours_a_refusal_tells_no_term_that_is_not_durable() -> None:
+    """The disk of a candidate hangs: it stands in one term after the other, asks for no vote, and can never win.
+
+    Were its terms told, each would end what those whose disks work have begun: with two such members of five, the other
+    three had no leader for 19 suspect time-outs.
+    """
+    hangs, asker = restarted(1, 3, eager=False), restarted(2, 3, members=5)
+    hangs.stand()
+    assert (hangs.status, hangs.view) == ("candidate", 4)
+    asker.ask_around()
+    asker.receive(3, PreVoteReply(4, granted=True))
+    question = asker.last(PreVote)
+    hangs.receive(2, question)
+    refusal = hangs.last(PreVoteReply)
+    assert refusal == PreVoteReply(3, granted=False)
+    asker.receive(1, refusal)
+    asker.receive(4, PreVoteReply(4, granted=True))
+    assert (asker.status, asker.view) == ("candidate", 4)
+    hangs.finish_writes()
+    hangs.receive(2, question)
+    assert hangs.last(PreVoteReply) == PreVoteReply(4, granted=False)
+
+
 def test_d9_6_a_cut_off_member_never_raises_its_term() -> None:
     server = restarted(1, 3)
     server.wait(10 * SECOND)

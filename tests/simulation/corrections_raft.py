@@ -8,7 +8,7 @@ from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
 from raft import Raft, election, replication, snapshots
-from raft.messages import Appended, AppendEntries, Installing, InstallSnapshot, Rejected, TimeoutNow
+from raft.messages import Appended, AppendEntries, Installing, InstallSnapshot, PreVote, Rejected, TimeoutNow
 from raft.server import Progress, Role, Server
 from tests.simulation.changes import Change, after, before, early
 from tests.simulation.corrections import Catalogue, in_two_writes, unless, whatever_waits_is_silence
@@ -249,6 +249,21 @@ def _() -> list[Change]:
 )
 def _() -> list[Change]:
     return whatever_waits_is_silence()
+
+
+@_rule(
+    "raft/election.py",
+    "a term that is not durable is told to whoever asks before an election",
+    "test_f2_ours_a_refusal_tells_no_term_that_is_not_durable",
+    needs="two of five members whose disks hang for long, while no leader is known",
+)
+def _() -> list[Change]:
+    def on_pre_vote(s: Server, sender: int, message: PreVote) -> None:
+        with patch.object(s, "durable_view", s.view):
+            original(s, sender, message)
+
+    original = election.on_pre_vote
+    return [(election, "on_pre_vote", on_pre_vote)]
 
 
 # R9: a pre-candidate that votes.
