@@ -59,8 +59,9 @@ def _resend(r: Replica) -> None:
         _send_proposal(r)
     if r.status is Status.VIEW_CHANGE and r.primary_of(r.view) != r.me:
         _send_do_view_change(r)
-    elif r.status is Status.VIEW_CHANGE and not r.proposed:
+    elif r.status is Status.VIEW_CHANGE and not r.proposed and not r.disk_trouble:
         # Whoever is to lead, and still collects, fetches or writes, is heard by all: one that is silent is passed over.
+        # One whose disk hangs begins no view, as it would go on with none: nobody is to wait for it.
         r.broadcast(StartViewChange(r.view, r.durable_view, r.vector))
 
 

@@ -18,6 +18,7 @@ from vsr import ViewstampedReplication, normal, state_transfer, view_change
 from vsr.messages import (
     GetState,
     NewState,
+    StartViewChange,
 )
 from vsr.replica import Acknowledged, Proposal, Purpose, Replica, Status
 
@@ -66,6 +67,22 @@ def _() -> list[Change]:
         r.stalled = 0
 
     return [before(Replica, "restart_suspicion", forget)]
+
+
+@_rule(
+    "18",
+    "whoever is to lead asks for more time although its disk hangs",
+    "test_whoever_is_to_lead_and_has_a_disk_that_hangs_lets_others_pass_it_over",
+    harmless="each of them is passed over after 8 suspect time-outs",
+)
+def _() -> list[Change]:
+    def resend(r: Replica) -> None:
+        original(r)
+        if r.status is Status.VIEW_CHANGE and r.is_primary and not r.proposed and r.disk_trouble:
+            r.broadcast(StartViewChange(r.view, r.durable_view, r.vector))
+
+    original = view_change._resend
+    return [(view_change, "_resend", resend)]
 
 
 # 20: a snapshot is staged with what follows it.

@@ -171,6 +171,26 @@ def test_whoever_is_to_lead_is_heard_by_all_until_its_view_begins() -> None:
     assert not primary.sent(StartViewChange)
 
 
+def test_whoever_is_to_lead_and_has_a_disk_that_hangs_lets_others_pass_it_over() -> None:
+    """It begins no view, and keeps no other from theirs: heard all the while, each was waited for 8 suspect time-outs.
+
+    With two such members of five, whose turns follow one another, three that were well did nothing for 14 of them.
+    """
+    primary = Driven(2, eager=False)
+    suspect = primary.configuration.timeouts.suspect
+    primary.finish_writes()
+    for view in (2, 3, 4):
+        primary.receive(3, StartViewChange(view, view, primary.vector))
+    for hangs_for, said in ((suspect, {4}), (2 * suspect, set[int]())):
+        primary.wait(hangs_for)
+        assert {message.view for _, message in primary.sent(StartViewChange)} == said
+        primary.wait(suspect // 4)
+        primary.forget()
+    primary.finish_writes()
+    primary.wait(suspect // 4)
+    assert {message.view for _, message in primary.sent(StartViewChange)} == {4}
+
+
 def test_a_snapshot_in_hand_that_is_given_up_for_a_newer_one_leaves_no_gap() -> None:
     """The source compacts beyond a snapshot that is in hand, and its newer one is not to be had either.
 
