@@ -25,7 +25,7 @@ from raft.messages import (
     Vote,
     malformed,
 )
-from raft.server import Role, Server
+from raft.server import LONGEST_STALL, Role, Server
 from viewstamp.protocol import (
     NEVER,
     Configuration,
@@ -177,6 +177,13 @@ class Raft(MemberCore):
     def resign(self, now: Time) -> None:
         self._s.now = now
         self.transfer(replication.most_caught_up(self._s), now)
+
+    def give_way(self, reason: str, now: Time) -> None:
+        s = self._s
+        s.now = now
+        if s.role is Role.LEADER and s.others:
+            s.stalled = LONGEST_STALL  # It leaves the election to others, or would win it as before.
+            s.become_follower(s.view, 0, f"leader steps down: {reason}")
 
     def transfer(self, target: int, now: Time) -> None:
         """Hand leadership over to a member; completes or gives up within the suspect time-out (dissertation 3.10)."""

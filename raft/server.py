@@ -17,7 +17,7 @@ from viewstamp.protocol import NEVER, Configuration, Member, ReadHost, Time, Tra
 _MESSAGES_IN_FLIGHT = 64
 _BYTES_IN_FLIGHT = 4 * 1024 * 1024
 
-_LONGEST_STALL = 2
+LONGEST_STALL = 2
 """The election time-out is doubled so many times at most."""
 
 
@@ -137,7 +137,7 @@ class Server(Member, ReadHost):
         out of time makes the next one wait longer, or none would ever be won.
         """
         wait = self.timeouts.suspect + self.random.randint(0, self.timeouts.suspect // 2 + self.timeouts.jitter)
-        self.election_at = self.now.monotonic + (wait << min(self.stalled, _LONGEST_STALL))
+        self.election_at = self.now.monotonic + (wait << min(self.stalled, LONGEST_STALL))
 
     def become_follower(self, term: int, leader: int, reason: str) -> None:
         """Follow `leader` (0: not known) in `term`. A vote is cleared only when the term grows, never within one.

@@ -231,11 +231,14 @@ class ViewstampedReplication(MemberCore):
         self._reads.tick()
 
     def resign(self, now: Time) -> None:
+        self.give_way("this member is about to stop", now)
+
+    def give_way(self, reason: str, now: Time) -> None:
         r = self._r
         r.now = now
         if r.leads and r.others:
-            r.quiet = "stopping"
-            view_change.propose(r, view_change.next_view(r), "this member is about to stop")
+            r.quiet = reason
+            view_change.propose(r, view_change.next_view(r), reason)
 
     def drain(self) -> Effects:
         r = self._r

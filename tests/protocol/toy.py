@@ -115,8 +115,11 @@ class SingleMemberLog(Core):
     def tick(self, now: Time) -> None:
         """Nothing here depends on time."""
 
-    def resign(self, now: Time) -> None:
+    def give_way(self, reason: str, now: Time) -> None:
         """There is nobody to give way to."""
+
+    def resign(self, now: Time) -> None:
+        """As for `give_way`."""
 
     def drain(self) -> Effects:
         effects = Effects(commit=self._log.durable, reads=list(self._reads), transitions=self._transitions)

@@ -367,6 +367,19 @@ def test_d9_6_one_that_is_behind_is_refused_and_learns_the_term() -> None:
     assert (behind.status, behind.view) == ("follower", 7)
 
 
+def test_ours_a_leader_that_gives_way_leaves_the_next_election_to_others() -> None:
+    """Its snapshot files hang. As quick as others to stand again, it would win as it did before."""
+    server = leader(1)
+    server.core.give_way("its files hang", server.now)
+    assert (server.status, server.view, server.core.standing.primary) == ("follower", 1, None)
+    assert server.core.deadline - server.now.monotonic >= 4 * SUSPECT
+    backup = Driven(2)
+    backup.receive(1, heartbeat(1))
+    before = backup.core.deadline
+    backup.core.give_way("its files hang", backup.now)
+    assert (backup.core.standing.primary, backup.core.deadline) == (1, before)
+
+
 def test_f2_ours_a_refusal_tells_no_term_that_is_not_durable() -> None:
     """The disk of a candidate hangs: it stands in one term after the other, asks for no vote, and can never win.
 

@@ -17,6 +17,7 @@ from viewstamp.replica.local import LocalSession
 from viewstamp.replica.requests import Requests
 from viewstamp.replica.serving import Serving
 from viewstamp.replica.snapshots import Snapshots
+from viewstamp.replica.standstill import Standstill
 from viewstamp.replica.taking import Taking
 from viewstamp.wire import Chunk
 
@@ -312,3 +313,13 @@ def _() -> list[Change]:
                 self._core.entry(op)
 
     return [before(Requests, "follow_standing", look)]
+
+
+@_rule(
+    "viewstamp/replica/standstill.py",
+    "a primary whose snapshot files do not answer goes on leading",
+    "test_a_primary_that_cannot_give_its_snapshot_lets_another_lead",
+    needs="files that hang at a primary whose journal works, and a majority that needs its snapshot",
+)
+def _() -> list[Change]:
+    return [(Standstill, "gives_way", lambda *_: False)]

@@ -47,6 +47,7 @@ class Told:
         self.here: list[Snapshot] = []
         self.failed: list[Snapshot] = []
         self.standing = Standing("normal", "backup", 0, 1, False, 1000, 1000)
+        self.leading = -1
 
     def compact(self, snapshot: Snapshot, keep_after: int, now: Time) -> None:
         self.compacted.append((snapshot.op, keep_after))

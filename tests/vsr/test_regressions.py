@@ -191,6 +191,18 @@ def test_whoever_is_to_lead_and_has_a_disk_that_hangs_lets_others_pass_it_over()
     assert {message.view for _, message in primary.sent(StartViewChange)} == {4}
 
 
+def test_a_primary_that_gives_way_proposes_the_next_view() -> None:
+    """Its snapshot files hang, which its protocol does not see."""
+    primary, backup = Driven(1), Driven(2)
+    primary.core.give_way("its files hang", primary.now)
+    assert not primary.leads
+    primary.tick()
+    assert primary.last(StartViewChange).view == 1
+    backup.core.give_way("its files hang", backup.now)
+    backup.wait(backup.configuration.timeouts.suspect // 2)
+    assert not backup.sent(StartViewChange)
+
+
 def test_a_snapshot_in_hand_that_is_given_up_for_a_newer_one_leaves_no_gap() -> None:
     """The source compacts beyond a snapshot that is in hand, and its newer one is not to be had either.
 

@@ -310,6 +310,10 @@ class Core(ABC):
         """This member is about to stop on purpose: a primary gives way at once. Best effort."""
 
     @abstractmethod
+    def give_way(self, reason: str, now: Time) -> None:
+        """This member cannot serve as a primary, for a reason that only its body sees: if it is one, it gives way."""
+
+    @abstractmethod
     def drain(self) -> Effects:
         """All effects since the last call."""
 

@@ -81,6 +81,11 @@ class Serving:
         for member, offset in waiting:
             self._give(member, block, offset, data)
 
+    @property
+    def waits_for(self) -> Block | None:
+        """The block that somebody has waited for longest while it is being read."""
+        return next(iter(self._waiting), None)
+
     def take_reads(self) -> list[ReadBlock]:
         """Hand over the blocks to be read next."""
         reads, self.reads = self.reads, []

@@ -20,6 +20,7 @@ from viewstamp.replica.fetching import DamagedSnapshotError, Fetching
 from viewstamp.replica.file_tasks import FileTask, ReadBlock, RemoveSnapshot, WriteBlock
 from viewstamp.replica.records import record_of
 from viewstamp.replica.serving import Serving
+from viewstamp.replica.standstill import Standstill
 from viewstamp.replica.status import SnapshotStatus, Transfer
 from viewstamp.replica.taking import COLLECT_BYTES, Taking, told
 from viewstamp.replica.turn import Turn, margin_of
@@ -85,6 +86,8 @@ class Snapshots:
         self._fetched: Snapshot | None = None
         self._loading: tuple[Snapshot, ...] = ()  # those whose files are being read, or are to be read next
         self._serving = Serving(send, _PIN_SUSPECTS * cluster.timeouts.suspect)
+
+        self._standstill = Standstill(cluster.timeouts.suspect)
 
         # Whose blocks are being written, and the names that some of them give their files.
         self._blocks: deque[tuple[Taking | Fetching, Snapshot | None]] = deque()
@@ -270,6 +273,11 @@ class Snapshots:
             self._files.append(block)
         if self._older or self._pinned_log or self._serving.asked_at:
             self._let_go(now, turn)
+        asked, loading = self._serving.waits_for, self._applied.restoring
+        if self._core is not None and (asked is not None or loading is not None):
+            turn.more |= self._standstill.gives_way(self._core, asked, loading, self._applied.executor.applied, now)
+        else:
+            self._standstill.over()
         if self._serving.reads:
             self._files += self._serving.take_reads()
         if self._files:
