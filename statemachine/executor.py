@@ -63,7 +63,7 @@ _HEAD_BYTES = 5
 
 # Gathered commands are executed as long as their replies take no more than that, and no more than this part of the
 # room that there is for large replies. Each may have a reply as long as if it were alone.
-_GATHERED_REPLY_BYTES = 64 * 1024
+GATHERED_REPLY_BYTES = 64 * 1024
 _GATHERED_PART = 16
 
 # function, least and most arguments, atomic
@@ -246,7 +246,7 @@ class Executor:
     def _run_gathered(self, encodings: list[bytes]) -> bytes:
         """None of them may fare worse than alone: the replies of the others must not take the room of its own."""
         call, commands, go_on = self._call, self._commands, self._context.go_on
-        room = min(_GATHERED_REPLY_BYTES, self.sessions.max_reply_bytes // _GATHERED_PART)
+        room = min(GATHERED_REPLY_BYTES, self.sessions.max_reply_bytes // _GATHERED_PART)
         replies = []
         for parts in decode_each_command(encodings):
             if room < 0:

@@ -177,6 +177,11 @@ def what_is_left(reply: bytes) -> bytes:
     return REPLY_DROPPED_REPLY
 
 
+def is_listed(reply: bytes) -> bool:
+    """Whether this is the reply to several commands."""
+    return reply.startswith(_LISTED_BYTE)
+
+
 def is_cut(reply: bytes) -> bool:
     """Whether this is what is left of a reply."""
     return reply == REPLY_DROPPED_REPLY or reply.startswith(_CUT_BYTE)

@@ -12,6 +12,7 @@ from statemachine import (
     NotExecuted,
     NotExecutedReason,
     Returned,
+    Value,
     decode_list,
     encode_gathered,
     encode_list,
@@ -21,14 +22,15 @@ from statemachine import (
 from statemachine.outcome import EXPIRED_REPLY
 from viewstamp.client import Backlog, ClientSession
 from viewstamp.client.pace import Sent
+from viewstamp.cluster import Cluster
 from viewstamp.protocol import MILLISECOND, SECOND
-from viewstamp.wire import Register, Reply, Request
+from viewstamp.wire import NotPrimary, Register, Reply, Request
 
 ADD = Counter.add.bind(1)
 
 
-def opened(at_most: int = 1) -> ClientSession:
-    """A session that is open."""
+def opened(at_most: int = 1, *, primary: int = 1) -> ClientSession:
+    """A session that is open, of member 1."""
     backlog = Backlog(lasts_ns=5 * MILLISECOND if at_most == 1 else 1 << 62, at_most=at_most)
     session = ClientSession((1, 2, 3), random=Random(1), window=1024, home=1, backlog=backlog)
     handle = session.call(ADD, 0)
@@ -36,6 +38,7 @@ def opened(at_most: int = 1) -> ClientSession:
     assert isinstance(register, Register)
     session.abandon(handle)
     session.receive(1, Reply(0, register.nonce, 0, 77, b""), 1)
+    session.receive(1, NotPrimary(primary), 1)
     return session
 
 
@@ -47,15 +50,15 @@ def commands(request: Request) -> list[bytes]:
     return [request.body] if request.body == ADD else decode_list(request.body)
 
 
-def answer(session: ClientSession, request: Request, now: int) -> None:
-    """As a counter would."""
-    outcome = encode_outcome(Returned(0))
+def answer(session: ClientSession, request: Request, now: int, value: Value = 0) -> None:
+    """As a counter would, or another machine."""
+    outcome = encode_outcome(Returned(value))
     if request.body != ADD:
-        outcome = encode_outcome(Listed([Returned(number) for number, _ in enumerate(commands(request))]))
-    session.receive(1, Reply(session.session, request.request, 0, 80, outcome), now)
+        outcome = encode_outcome(Listed([Returned(value) for _ in commands(request)]))
+    session.receive(session.target, Reply(session.session, request.request, 0, 80, outcome), now)
 
 
-def sizes_over(session: ClientSession, now: int, rounds: int, calls: int, lasts: int) -> list[int]:
+def sizes_over(session: ClientSession, now: int, rounds: int, calls: int, lasts: int, value: Value = 0) -> list[int]:
     """So many calls at once, each round; all are answered after a while. The largest request of each round."""
     largest = []
     for _ in range(rounds):
@@ -64,7 +67,7 @@ def sizes_over(session: ClientSession, now: int, rounds: int, calls: int, lasts:
         largest.append(max(len(commands(request)) for request in asked))
         now += lasts
         for request in asked:
-            answer(session, request, now)
+            answer(session, request, now, value)
         assert {completion.handle for completion in session.take_completions()} == handles
     return largest
 
@@ -146,6 +149,28 @@ def test_what_travels_together_fits_into_a_datagram(size: int) -> None:
     assert sum(1 if body == bytes(size) else len(decode_list(body)) for body in bodies) == 100
 
 
+@pytest.mark.parametrize(
+    ("datagram_bytes", "body_bytes", "length", "most"),
+    [(1200, 1000, 400, 2), (512, 312, 100, 3), (32_768, 1000, 400, 28), (65_000, 1000, 2000, 28)],
+)
+def test_a_datagram_is_as_large_as_the_cluster_says(
+    datagram_bytes: int, body_bytes: int, length: int, most: int
+) -> None:
+    addresses = [("127.0.0.1", 7401)]
+    backlog = Backlog.of(Cluster.make("small", "vsr", addresses, datagram_bytes=datagram_bytes))
+    for handle in range(1000):
+        backlog.add(handle, bytes(30), 0, is_list=False)
+    sizes = []
+    for turn in range(1, 10):
+        handles, body = backlog.take()
+        assert len(body) <= body_bytes
+        sizes.append(len(handles))
+        for handle in range(1000):
+            list(backlog.answered(Sent((handle,), b"", 0, 0), encode_outcome(Returned(bytes(length))), 1))
+        backlog.begin(turn * 5 * MILLISECOND, idle=False, at_home=False)
+    assert sizes[-1] == most
+
+
 def test_a_small_cluster_takes_no_more_than_it_says() -> None:
     backlog = Backlog(40, at_most=64)
     for handle in range(10):
@@ -170,12 +195,49 @@ def test_what_had_no_room_is_asked_for_again_under_another_number_and_ends_once(
         (handles[place], encode_outcome(Returned(10 + place))) for place in range(2)
     ]
     assert session.in_flight == 3
-    [second] = requests(session)
-    assert second.request == first.request + 1
-    assert decode_list(second.body) == bodies[2:]
-    answer(session, second, 7)
+    asked = requests(session)
+    assert [(request.request - first.request, request.body) for request in asked] == [*enumerate(bodies[2:], 1)]
+    for request in asked:
+        session.receive(1, Reply(session.session, request.request, 0, 81, encode_outcome(Returned(12))), 7)
     assert [each.handle for each in session.take_completions()] == handles[2:]
     assert session.in_flight == 0
+
+
+def test_what_had_no_room_is_asked_for_before_what_was_called_later() -> None:
+    """And never has none again: among sixty-four with long answers it could wait for sixty rounds."""
+    session = opened(at_most=64)
+    for number in range(3):
+        session.call(Counter.add.bind(number), 5)
+    [first] = requests(session)
+    later = [session.call(ADD, 6) for _ in range(3)]
+    session.abandon(later.pop())
+    no_room = NotExecuted(NotExecutedReason.NO_ROOM)
+    outcome = encode_outcome(Listed([Returned(10), no_room, no_room]))
+    session.receive(1, Reply(session.session, first.request, 0, 80, outcome), 7)
+    asked = [Counter.add.bind(1), Counter.add.bind(2), encode_gathered([ADD, ADD])]
+    assert [request.body for request in requests(session)] == asked
+
+
+@pytest.mark.parametrize(("length", "most"), [(10, 32), (30, 28), (100, 9), (400, 2), (2000, 1), (50_000, 1)])
+def test_as_many_travel_together_as_have_answers_that_fit_into_a_datagram(length: int, most: int) -> None:
+    """Alone each would fit into one, and all would arrive at once."""
+    assert sizes_over(opened(primary=2), 0, 10, 1000, 5 * MILLISECOND, bytes(length))[-1] == most
+
+
+def test_how_long_the_answer_to_a_list_is_tells_nothing_of_others() -> None:
+    backlog = Backlog(at_most=64)
+    for number in range(100):
+        outcome = encode_outcome(Listed([Returned(0)] * 900))
+        assert len(list(backlog.answered(Sent((number,), b"", 0, 0), outcome, 1))) == 1
+    backlog.begin(5 * MILLISECOND, idle=False, at_home=False)
+    for handle in range(100):
+        backlog.add(handle, ADD, 0, is_list=False)
+    assert len(backlog.take()[0]) == 32
+
+
+@pytest.mark.parametrize(("length", "most"), [(400, 32), (2000, 32), (5000, 13), (50_000, 1)])
+def test_answers_at_home_do_not_travel_and_only_need_room(length: int, most: int) -> None:
+    assert sizes_over(opened(), 0, 10, 1000, 5 * MILLISECOND, bytes(length))[-1] == most
 
 
 def test_what_befalls_a_request_befalls_each_of_its_calls() -> None:

@@ -100,7 +100,7 @@ class ClientSession:
         """A session with the members of a cluster, as patient as its time-outs say."""
         members, retry_ns = cluster.configuration.members, max(1, cluster.timeouts.suspect // 3)
         if backlog is None:
-            backlog = Backlog(cluster.max_command_bytes)
+            backlog = Backlog.of(cluster)
         return cls(members, random=random, window=cluster.window, home=home, retry_ns=retry_ns, backlog=backlog)
 
     @property
@@ -228,7 +228,7 @@ class ClientSession:
 
     def _issue(self, now: int) -> None:
         """Send what waits, as far as the window has room."""
-        self._backlog.begin(now, idle=not self._outstanding)
+        self._backlog.begin(now, idle=not self._outstanding, at_home=self._target == self._home)
         while self._backlog and self._next_request <= self._mark + self._window:
             handles, body = self._backlog.take()
             request = self._next_request
