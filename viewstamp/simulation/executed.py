@@ -1,4 +1,4 @@
-"""Which commands may be why two members differ, for people."""
+"""Which commands a body or some entries hold, for people: those that may be why two members differ."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ def executed_between(entries: Mapping[int, bytes], agreed: int, last: int) -> st
     for op in range(agreed + 1, last + 1):
         for entry in split_entries(entries[op]):
             if entry.kind is Kind.COMMAND:
-                names.update(_names(entry.body))
-    told = ", ".join(name if times == 1 else f"{name} ({times} times)" for name, times in names.most_common())
-    return f"since op {agreed}, where its replies were last found equal, it has executed {told or 'no command'}"
+                names.update(_names(entry.body) or ["something malformed"])
+    return f"since op {agreed}, where its replies were last found equal, it has executed {_told(names) or 'no command'}"
+
+
+def called(body: bytes) -> str | None:
+    """The command or query in a body, or the commands, by name likewise; None for what is neither."""
+    return _told(Counter(_names(body))) or None
+
+
+def _told(names: Counter[str]) -> str:
+    return ", ".join(name if times == 1 else f"{name} ({times} times)" for name, times in names.most_common())
 
 
 def _names(body: bytes) -> list[str]:
@@ -26,4 +34,4 @@ def _names(body: bytes) -> list[str]:
         name, *_ = decode_body(body)
         return [name] if isinstance(name, str) else [decode_command(each).name for each in decode_list(body)]
     except ValueDecodingError:
-        return ["something malformed"]
+        return []

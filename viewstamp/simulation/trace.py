@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from statemachine import ValueDecodingError, decode_command
 from transport.codec import CodecError
 from transport.endpoint import Endpoint
 from viewstamp.registry import protocol_class
 from viewstamp.replica import Replica
 from viewstamp.replica.turn import Turn
+from viewstamp.simulation.executed import called
 from viewstamp.simulation.inhabitants import Answer, Node, SimulatedClient
 from viewstamp.simulation.trace_format import header, plain, summary, whole
 from viewstamp.simulation.trace_log import LogMirror
@@ -279,10 +279,7 @@ class TraceRecorder:
         message = self._codec.decode(data)
         described: _Record = {"type": type(message).__name__, "fields": summary(message)}
         if isinstance(message, Request | Query):
-            try:
-                described["command"] = decode_command(message.body).name
-            except ValueDecodingError:
-                described["command"] = None
+            described["command"] = called(message.body)
         return described
 
     def _finish(self, actor: _Actor, record: _Record) -> None:
