@@ -27,7 +27,7 @@ FOUND: dict[str, Found] = {
     "raft: a leader that nobody answers goes on leading": Found(level="core", seed=27, property="liveness"),
     "raft: a lost request is never sent again": Found(level="core", seed=0, property="liveness"),
     "raft: a member that lost its disk begins anew under its old identity": Found(
-        level="core", seed=22, property="complete log"
+        level="core", seed=38, property="complete log"
     ),
     "raft: a read is served before the first commit of the term": Found(level="core", seed=19, property="reads"),
     "raft: a read is served without asking a majority": Found(level="core", seed=10, property="reads"),
@@ -50,7 +50,7 @@ FOUND: dict[str, Found] = {
     ),
     "raft: the vote is not in the durable state": Found(level="core", seed=0, property="promises"),
     "raft: votes are counted instead of voters": Found(level="core", seed=38, property="complete log"),
-    "raft: what lies below the commit index counts as a conflict": Found(level="core", seed=118, property="liveness"),
+    "raft: what lies below the commit index counts as a conflict": Found(level="core", seed=76, property="liveness"),
     "vsr: COMMIT carries no round": Found(level="cluster", seed=1, property="service"),
     "vsr: COMMIT is not answered by who has committed everything": Found(level="core", seed=2, property="liveness"),
     "vsr: DOVIEWCHANGE leaves before the view is durable": Found(level="core", seed=0, property="promises"),
