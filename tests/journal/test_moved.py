@@ -14,6 +14,12 @@ from viewstamp.journal import RealFiles, SnapshotFiles, StorageFailedError
 WORDS = "writing to .*data failed: it was moved, removed or replaced while this member ran"
 
 
+@pytest.fixture
+def looks_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each sync, and not only after a while."""
+    monkeypatch.setattr("viewstamp.journal.files.LOOK_AGAIN_S", 0.0)
+
+
 def move(data: Path) -> None:
     data.rename(data.with_name("elsewhere"))
 
@@ -39,6 +45,7 @@ def move_parent(data: Path) -> None:
 
 @pytest.mark.parametrize("happens", [move, replace, put_a_copy, empty, move_parent, shutil.rmtree])
 @pytest.mark.parametrize("segment_bytes", [1, 1 << 20])
+@pytest.mark.usefixtures("looks_always")
 def test_what_is_written_after_it_is_not_acknowledged(
     happens: Callable[[Path], None], segment_bytes: int, tmp_path: Path
 ) -> None:
@@ -56,6 +63,24 @@ def test_what_is_written_after_it_is_not_acknowledged(
     journal.close()
     after = {file.name: file.read_bytes() for file in data.iterdir()} if data.exists() else None
     assert (after or None) == (before or None) or happens is empty
+
+
+def test_it_is_found_out_at_the_first_sync_after_a_tenth_of_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("viewstamp.journal.files.monotonic", lambda: now[0])
+    data = tmp_path / "data"
+    journal = open_journal(RealFiles(data), segment_bytes=1 << 20)
+    first, second, third, *_ = scenario()
+    journal.commit(first)
+    shutil.rmtree(data)
+    now[0] += 0.09
+    journal.commit(second)
+    now[0] += 0.02
+    with pytest.raises(StorageFailedError, match=WORDS):
+        journal.commit(third)
+    journal.close()
 
 
 def test_a_snapshot_does_not_get_its_name_somewhere_else(tmp_path: Path) -> None:

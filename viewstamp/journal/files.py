@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from time import monotonic
 from typing import ClassVar
 from weakref import WeakSet
 
@@ -25,6 +26,7 @@ from viewstamp.journal.spares import Spares
 from viewstamp.journal.system import close_quietly, exists, is_at, is_removed, no_standard_stream, reported, write_zeros
 
 LOCK_NAME = "lock"
+LOOK_AGAIN_S = 0.1
 
 
 class Files(ABC):
@@ -144,6 +146,7 @@ class RealFiles(Files):
         self._location = str(self._path)
         self._lock: int | None = None
         self._directory: int | None = None
+        self._look_at = 0.0
         self._told: os.stat_result | None = None
         """Of the directory, when it was locked; None where the file system gives no numbers to know it by."""
         self._table_lock = threading.Lock()
@@ -314,13 +317,16 @@ class RealFiles(Files):
                 opened.is_resized = False
             else:
                 os.fdatasync(opened.descriptor)
-            self._refuse_if_gone(opened.descriptor)
+            # Not each time: to look takes a tenth of what a lone caller waits for, where caches are cold.
+            if monotonic() >= self._look_at:
+                self._look_at = monotonic() + LOOK_AGAIN_S
+                self._refuse_if_gone(opened.descriptor)
         except OSError as error:
             raise storage_failed(opened.file, "syncing", error.errno) from error
 
     def _refuse_if_gone(self, descriptor: int | None = None) -> None:
         """What is synced is promised, and no restart would find it after somebody has moved or removed the directory,
-        all that is in it, or this file."""
+        all that is in it, or this file. Found out within LOOK_AGAIN_S, it is a disk that was lost so much later."""
         if self._told is None:
             return
         gone = is_at(self._location, self._told) is False
