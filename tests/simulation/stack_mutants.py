@@ -452,8 +452,8 @@ _FIRST = {
     "vsr/read-before-inherited": 30,
     "vsr/read-joins-round": 31,
     "vsr/read-counts-round-before": 31,
+    "vsr/older-file-removed-early": 45,
     "vsr/newer-snapshot-in-hand": 121,
-    "vsr/older-file-removed-early": 311,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from viewstamp.journal.simulated import Crash
+from viewstamp.journal.snapshot_files import snapshot_name
 from viewstamp.protocol import MILLISECOND, SECOND
 from viewstamp.replica import Replica
 from viewstamp.simulation.decay import decay
@@ -19,7 +20,8 @@ class DiskStories(Faults):
             self.world.tell(member, "snapshot", Replica.take_snapshot)
 
     def stumble(self) -> None:
-        """A member with a snapshot of its own was away, is sent another, and ends inside one of its disk operations."""
+        """A member with a snapshot of its own was away, is sent another, and ends inside one of its disk operations; or
+        as soon as the file of its own is gone, or the journal names the other, whichever comes first."""
         draw, world = self.draw, self.world
         away = self.anyone()
         world.tell(away, "snapshot", Replica.take_snapshot)
@@ -39,8 +41,13 @@ class DiskStories(Faults):
         node = world.nodes[away]
         node.hang = draw.choice((0, 0, 10, 30)) * MILLISECOND
         world.run_until(lambda: image.snapshot != held or node.writing, draw.randrange(self.patience))
-        self.plan_crash(away, 1 + draw.randrange(8), draw.choice((Crash.KILLED, Crash.POWER_LOST)))
-        world.run_for(self.patience)
+        if held is not None and draw.randrange(2):
+            name = snapshot_name(held)
+            world.run_until(lambda: image.snapshot != held or name not in node.disk.names(), self.patience)
+            self.strike([away], power=bool(draw.randrange(2)))
+        else:
+            self.plan_crash(away, 1 + draw.randrange(8), draw.choice((Crash.KILLED, Crash.POWER_LOST)))
+            world.run_for(self.patience)
         self.start(away)
 
     def damage_snapshot(self) -> None:
