@@ -20,13 +20,13 @@ _OFTEN = 200
 
 
 async def add_together(client: Client, times: int) -> None:
-    """So many increments, many at once."""
+    """So many increments, many at once, each an entry of its own: a list goes alone, though it is short."""
 
     async def work() -> None:
         nonlocal times
         while times > 0:
             times -= 1
-            await client.call(Counter.add, 1)
+            await client.call_all([Counter.add.bind(1)])
 
     with trio.fail_after(3 * WITHIN_S):
         async with trio.open_nursery() as nursery:
