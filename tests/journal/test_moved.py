@@ -94,6 +94,7 @@ def test_a_snapshot_does_not_get_its_name_somewhere_else(tmp_path: Path) -> None
     assert list((tmp_path / "data").iterdir()) == []
 
 
+@pytest.mark.usefixtures("looks_always")
 def test_one_that_is_where_it_was_again_in_time_is_none_the_worse(tmp_path: Path) -> None:
     data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
     journal = open_journal(RealFiles(data), segment_bytes=600)
@@ -109,6 +110,7 @@ def test_one_that_is_where_it_was_again_in_time_is_none_the_worse(tmp_path: Path
     again.close()
 
 
+@pytest.mark.usefixtures("looks_always")
 def test_a_directory_that_may_not_be_looked_for_any_more_is_no_reason_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,3 +124,6 @@ def test_a_directory_that_may_not_be_looked_for_any_more_is_no_reason_to_stop(
     for records in scenario():
         journal.commit(records)
     journal.close()
+    again = open_journal(RealFiles(tmp_path))
+    assert image_of(again) == images(scenario())[-1]
+    again.close()

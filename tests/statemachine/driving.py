@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 
 from statemachine import Executor, Outcome, StateMachine, decode_outcome
-from statemachine.executor import REGISTER, AgreedEntry
+from statemachine.executor import COMMAND, REGISTER, AgreedEntry
+from statemachine.sessions import MAXIMUM_REPLIES_BYTES
 
 # kind, format version, view, op, session, request, mark, stamp, seed, length of the body
 _HEADER = struct.Struct(">BBQQQQQqQI")
@@ -27,12 +28,24 @@ def apply(
     return reply
 
 
+def opened(machine: StateMachine, max_reply_bytes: int = MAXIMUM_REPLIES_BYTES) -> Executor:
+    """An executor with one session, which is number 1."""
+    executor = Executor(machine, max_reply_bytes=max_reply_bytes)
+    apply(executor, 1, REGISTER, 0, 0, 0, 10, 11, b"")
+    return executor
+
+
+def execute(executor: Executor, body: bytes) -> bytes:
+    """The reply of the next entry: a request of that session, which has all answers before it."""
+    op = executor.applied + 1
+    return apply(executor, op, COMMAND, 1, op, op - 1, 1000 + op, 77, body)
+
+
 class Driver:
     """An executor with one session, fed one entry after the other."""
 
     def __init__(self, machine: StateMachine) -> None:
-        self.executor = Executor(machine)
-        apply(self.executor, 1, REGISTER, 0, 0, 0, 10, 11, b"")
+        self.executor = opened(machine)
         self.request = 0
 
     def entry(self, body: bytes, kind: int = 1) -> Outcome:

@@ -26,7 +26,7 @@ from statemachine import (
     encode_outcome,
     encode_value,
 )
-from statemachine.executor import COMMAND, REGISTER
+from statemachine.executor import COMMAND
 from statemachine.outcome import (
     EXPIRED_REPLY,
     MALFORMED_REPLY,
@@ -40,7 +40,7 @@ from statemachine.outcome import (
     what_is_left,
 )
 from statemachine.sessions import SMALL_REPLY_BYTES
-from tests.statemachine.driving import agreed, apply
+from tests.statemachine.driving import agreed, apply, execute, opened
 from tests.statemachine.machines import Restless
 
 MALFORMED = NotExecuted(NotExecutedReason.MALFORMED)
@@ -57,17 +57,6 @@ commands = st.one_of(
     st.sampled_from([Restless.return_set.bind(), Restless.read.bind(), encode_command("unknown", []), b"", b"\xff"]),
     st.just(_LIST),
 )
-
-
-def opened(machine: Restless | Counter, max_reply_bytes: int = 1 << 26) -> Executor:
-    executor = Executor(machine, max_reply_bytes=max_reply_bytes)
-    apply(executor, 1, REGISTER, 0, 0, 0, 10, 11, b"")
-    return executor
-
-
-def execute(executor: Executor, body: bytes) -> bytes:
-    op = executor.applied + 1
-    return apply(executor, op, COMMAND, 1, op, op - 1, 1000 + op, 77, body)
 
 
 def outcomes(executor: Executor, bodies: list[bytes]) -> list[Outcome]:

@@ -34,9 +34,10 @@ from statemachine import (
     encode_outcome,
     encode_value,
 )
-from statemachine.executor import COMMAND, REGISTER
+from statemachine.executor import COMMAND
 from statemachine.values import decode_each
-from tests.statemachine.driving import agreed, apply
+from tests.statemachine import driving
+from tests.statemachine.driving import agreed, apply, opened
 from tests.statemachine.machines import Restless
 from tests.statemachine.test_values import values
 
@@ -66,15 +67,8 @@ class Keeper(StateMachine):
         return bytes(size)
 
 
-def opened(machine: StateMachine) -> Executor:
-    executor = Executor(machine)
-    apply(executor, 1, REGISTER, 0, 0, 0, 10, 11, b"")
-    return executor
-
-
 def execute(executor: Executor, body: bytes) -> Outcome:
-    op = executor.applied + 1
-    return decode_outcome(apply(executor, op, COMMAND, 1, op, op - 1, 1000 + op, 77, body))
+    return decode_outcome(driving.execute(executor, body))
 
 
 def run(machine: StateMachine, *commands: bytes) -> Outcome:
