@@ -145,8 +145,8 @@ class NotExecutedReason(IntEnum):
     WRONG_ARGUMENTS = 3
     """Too few or too many arguments for the command."""
     NO_ROOM = 4
-    """The replies of those it was gathered with left no room for its own. Its session asks again, for it alone has to
-    know: no caller ever sees this."""
+    """The replies of the commands that it was gathered with left no room for its own. Its session sends it again, under
+    another number: no caller sees this."""
 
 
 class UnknownReason(IntEnum):

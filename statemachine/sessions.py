@@ -57,7 +57,7 @@ class Sessions:
 
     With one too many, the session used least recently in log order expires. With more than `maximum_bytes` in
     replies longer than SMALL_REPLY_BYTES, the oldest of those are dropped; that their requests were executed is not
-    forgotten. All replicas must have the same bounds.
+    forgotten, nor which of several gathered commands were not. All replicas must have the same bounds.
     """
 
     def __init__(

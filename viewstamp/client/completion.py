@@ -14,7 +14,7 @@ class Failure(StrEnum):
     EXPIRED = "expired"
     """The session is gone: whether the command was executed is not known."""
     NEVER_SENT = "never sent"
-    """The session was gone before the command was sent: it is not executed."""
+    """The session was gone before the command was sent, or while it waited again for want of room: not executed."""
 
 
 class Completion(NamedTuple):

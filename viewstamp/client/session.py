@@ -142,7 +142,7 @@ class ClientSession:
         self._backlog.discard(handle)
 
     def waits(self, handle: int) -> bool:
-        """Whether this call waits for room in the window, or for a session: it has never been sent."""
+        """Whether this call waits to be sent, for the first time or because it found no room: it was not executed."""
         return handle in self._backlog
 
     def renew(self) -> None:
