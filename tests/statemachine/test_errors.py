@@ -33,7 +33,7 @@ def test_an_error_with_an_init_that_takes_no_fields_is_refused_where_it_is_defin
             def __init__(self, text: str, key: str) -> None:
                 self.key = key
 
-    with pytest.raises(DefinitionError, match="'key' parameter is positional only"):
+    with pytest.raises(DefinitionError, match=r"'key'.* positional.only|positional.only argument: 'key'"):
 
         class PositionalError(CommandError):
             key: str
