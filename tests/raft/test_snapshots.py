@@ -419,11 +419,12 @@ def test_7_an_offer_of_a_later_term_is_followed() -> None:
         {"size": 1 << 50},
         {"digest": bytes(33)},
         {"digest": b""},
+        {"stamp": 1 << 63},
     ],
     ids=str,
 )
 def test_7_ours_a_malformed_offer_is_ignored(damage: dict[str, Any]) -> None:
-    """Of nothing, of no term, of a later one, of no bytes, of too many, without a digest."""
+    """Of nothing, of no term, of a later one, of no bytes, of too many, without a digest, of no possible time."""
     server = restarted(2, 3, log(1))
     server.receive(1, replace(offer(snapshot(5, 2), 3), **damage))
     assert server.wants is None

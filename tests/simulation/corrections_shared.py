@@ -288,7 +288,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     import viewstamp.protocol.clock as clock_module
 
-    return [(clock_module, "_LATEST", 1 << 90)]
+    return [(clock_module, "LATEST_STAMP", 1 << 90)]
 
 
 # 25: a snapshot's name holds the agreed time.

@@ -328,11 +328,12 @@ def test_5_2_ours_a_second_offer_does_not_restart_a_transfer_under_way() -> None
         {"snapshot_view": 1},
         {"commit": 9},
         {"op": 9},
+        {"stamp": 1 << 63},
     ],
     ids=str,
 )
 def test_5_2_ours_a_malformed_offer_is_ignored(damage: dict[str, Any]) -> None:
-    """No operation, no bytes, too many, no digest, of a later view, not committed, beyond its log."""
+    """No operation, no bytes, too many, no digest, of a later view, not committed, beyond its log, of no time."""
     backup, question = laggard()
     backup.receive(1, replace(offer(question, snapshot(10), 20), **damage))
     assert backup.wants is None

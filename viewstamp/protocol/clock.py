@@ -6,7 +6,7 @@ from viewstamp.protocol.configuration import SECOND, Time
 
 _SLACK = SECOND
 _HOUR = 3600 * SECOND
-_LATEST = (1 << 63) - 1  # in the year 2262: the most that an entry can carry, whatever a clock says
+LATEST_STAMP = (1 << 63) - 1  # in the year 2262: the most that an entry, or a record, can carry, whatever a clock says
 
 
 class AgreedClock:
@@ -46,7 +46,7 @@ class AgreedClock:
             self._anchor = (wanted, now.monotonic)
         stamp, seen = self._anchor
         elapsed = now.monotonic - seen
-        self._last = min(_LATEST, max(self._last, min(wanted, stamp + elapsed + elapsed // 10 + _SLACK)))
+        self._last = min(LATEST_STAMP, max(self._last, min(wanted, stamp + elapsed + elapsed // 10 + _SLACK)))
         if elapsed >= _HOUR and not _lags(self._last, stamp, elapsed):
             # Measured from its beginning, a primary of a hundred days could be ten days ahead at once: a clock that is
             # corrected then stands still for as long. Not at each stamp: the second's slack would be gained each time.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from viewstamp.protocol.clock import LATEST_STAMP
 from viewstamp.protocol.entry import Viewstamp
 
 SNAPSHOT_DIGEST_BYTES = 32
@@ -41,4 +42,6 @@ def misnamed(snapshot: Snapshot, view: int) -> str:
         return "a snapshot of a later view, or of nothing"
     if not 0 < snapshot.size <= LARGEST_SNAPSHOT_BYTES or len(snapshot.digest) != SNAPSHOT_DIGEST_BYTES:
         return "a snapshot of an impossible size"
+    if snapshot.stamp > LATEST_STAMP:
+        return "a snapshot of an impossible time"  # no journal's record of it could be encoded
     return ""
