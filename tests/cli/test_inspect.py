@@ -84,7 +84,10 @@ def test_its_entries_for_people(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "verdict      sound\n" in result.stdout
     assert "founding     complete yes, incarnations 41 42 43\n" in result.stdout
-    assert "op 2 view 1 command session 1 request 1 add(5)\n" in result.stdout
+    _, two, several, unreadable = result.stdout.splitlines()[-4:]
+    assert two == "op 2 view 1 command session 1 request 1 add(5)"
+    assert several.startswith('op 3 view 2 command session 1 request 2 put("colour", "b\'\\\\x00\'"); undecodable: ')
+    assert unreadable.startswith("op 4 view 2 command session 1 request 3 undecodable: ")
 
 
 def write_snapshot(path: Path) -> SnapshotRecord:

@@ -151,12 +151,17 @@ def _line(entry: dict[str, object]) -> str:
     start = "op {op} view {view} {kind}".format_map(entry)
     if entry["request"]:
         start += " session {session} request {request}".format_map(entry)
-    arguments = entry.get("arguments")
+    commands = entry.get("commands")
+    told = "; ".join(map(_told, commands)) if isinstance(commands, list) else _told(entry)
+    return f"{start} {told}" if told else start
+
+
+def _told(command: dict[str, object]) -> str:
+    """One command with its arguments; nothing of an entry that has none."""
+    arguments = command.get("arguments")
     if isinstance(arguments, list):
-        start += f" {entry['command']}({', '.join(json.dumps(item, ensure_ascii=False) for item in arguments)})"
-    elif "undecodable" in entry:
-        start += f" undecodable: {entry['undecodable']}"
-    return start
+        return f"{command['command']}({', '.join(json.dumps(item, ensure_ascii=False) for item in arguments)})"
+    return f"undecodable: {command['undecodable']}" if "undecodable" in command else ""
 
 
 def _shown(value: object) -> str:
