@@ -324,7 +324,8 @@ async def open_replica(
       JournalError: the directory is in use, or another cluster's, member's or protocol's, or one's
         with other members, or damaged.
       SnapshotError: the state machine cannot read the snapshot in it.
-      DataLostError, SupersededError, StorageFailedError, InvariantError: at any time; they end the block.
+      DataLostError, SupersededError, StorageFailedError, InvariantError: at any time; they end the block. So do
+        SnapshotError and JournalCorruptError, of a snapshot that was fetched from another member.
 
     An exception from the block itself leaves as it is.
     """
