@@ -253,6 +253,16 @@ async def test_a_call_on_what_is_closed_is_certainly_not_executed(autojump_clock
         assert not refused.value.sent
 
 
+async def test_a_primary_that_is_closed_is_none_any_more(autojump_clock: MockClock) -> None:
+    """Whoever kept it, and does something as long as it is the primary, stops; another one is by now."""
+    async with running() as cluster:
+        primary = await cluster.wait_primary()
+        replica = cluster.replicas[primary]
+        await cluster.stop(primary)
+        assert not replica.is_primary
+        replica.resign()
+
+
 async def test_a_call_that_waited_for_a_session_until_the_end_is_certainly_not_executed(
     autojump_clock: MockClock,
 ) -> None:

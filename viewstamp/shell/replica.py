@@ -126,8 +126,8 @@ class RunningReplica(Callers, Generic[M_co]):
 
     @property
     def is_primary(self) -> bool:
-        """Whether this member orders commands right now, as far as it knows."""
-        return self._replica.leads
+        """Whether this member orders commands right now, as far as it knows; false once it is closed."""
+        return not self._closed and self._replica.leads
 
     async def wait_ready(self) -> None:
         """Wait until this member takes part in the cluster and knows a primary. While it lasts, the log says why.
@@ -282,11 +282,12 @@ class RunningReplica(Callers, Generic[M_co]):
         return self._replica.silence()
 
     def resign(self) -> None:
-        """Give way to another primary, if this member is one: what a planned stop does first."""
-        now = self._now()
-        self._replica.resign(now)
-        self._carry_out(now)
-        self._idle.wake()  # It may be due earlier now than the loop is to wake.
+        """Give way to another primary, if this member is one and not closed: what a planned stop does first."""
+        if not self._closed:
+            now = self._now()
+            self._replica.resign(now)
+            self._carry_out(now)
+            self._idle.wake()  # It may be due earlier now than the loop is to wake.
 
     def close(self) -> None:
         """The loop has ended: release whoever waits."""
