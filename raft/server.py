@@ -1,7 +1,7 @@
 """The state of one Raft server, and the small steps that every part of the protocol takes on it.
 
-The parts (elections; replication and leadership transfer) are modules of functions over this state; `raft.core`
-dispatches events to them.
+The parts (elections; replication and leadership transfer; snapshots) are modules of functions over this state;
+`raft.core` dispatches events to them.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ class Prepare(Statement):
 class PrepareOk(Promise):
     """Backup to primary (VRR 4.1): everything up to `op` is in my log and durable; I am normal in `view`.
 
-    `round` is the newest read round heard in this view; `wall` is the sender's wall clock in nanoseconds, for people.
+    `round` is the newest read round heard in this view; `wall` is the sender's wall clock in nanoseconds, for people
+    who read traces: no member looks at it.
     """
 
     view: int

@@ -99,7 +99,6 @@ def on_prepare_ok(r: Replica, sender: int, message: PrepareOk) -> None:
         backup.op = max(backup.op, message.op)
         backup.round = max(backup.round, message.round)
         backup.heard = r.now.monotonic
-        backup.wall_skew = message.wall - r.now.wall
         count_commit(r)
 
 

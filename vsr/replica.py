@@ -90,7 +90,6 @@ class Acknowledged:
     round: int = 0
     asked_round: int = -1  # none: its first question shows that it has heard of this view
     heard: int = 0
-    wall_skew: int = 0
 
 
 class Replica(Member):
