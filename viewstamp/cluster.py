@@ -274,6 +274,10 @@ def _check_numbers(cluster: Cluster) -> None:
         # A primary takes no more commands when its log is full: the snapshots that shorten it must come long before.
         expected = f"at least 4 times snapshot_bytes ({cluster.snapshot_bytes})"
         raise ClusterError("limits.log_bytes", expected, str(limits.log_bytes))
+    if limits.log_bytes < 2 * cluster.max_command_bytes:
+        # What lies before a snapshot stays up to an entry beyond its share: one must not fill the log by itself.
+        expected = f"at least twice max_command_bytes ({cluster.max_command_bytes})"
+        raise ClusterError("limits.log_bytes", expected, str(limits.log_bytes))
     if limits.pipeline_bytes < limits.page_bytes:
         expected = f"at least page_bytes ({limits.page_bytes})"
         raise ClusterError("limits.pipeline_bytes", expected, str(limits.pipeline_bytes))

@@ -333,6 +333,11 @@ def test_a_cluster_cannot_be_changed() -> None:
             "pipeline_bytes = 2000",
             "limits.pipeline_bytes: expected at least page_bytes (262144), found 2000",
         ),
+        (
+            "window = 16",
+            "max_command_bytes = 1000000\npage_bytes = 1000000\nsnapshot_bytes = 1024\nlog_bytes = 1999999",
+            "limits.log_bytes: expected at least twice max_command_bytes (1000000), found 1999999",
+        ),
         ("[timeouts]\nheartbeat_ms = 50", "[[timeouts]]", "timeouts: expected a table, found an array of 1"),
         (
             "window = 16",

@@ -217,6 +217,22 @@ async def test_the_log_never_fills_up_while_snapshots_can_be_taken(autojump_cloc
             assert replica.status().snapshot.op > 0
 
 
+@BOTH
+async def test_the_log_is_not_full_after_a_restart(protocol: str, autojump_clock: trio.testing.MockClock) -> None:
+    """The journal goes by whole segments, and has far more of what lies before the snapshot than a log may hold."""
+    options: ClusterOptions = {"limits": Limits(log_bytes=1 << 20), "snapshot_bytes": 1 << 18}
+    async with running(protocol=protocol, options=options) as cluster:
+        with trio.fail_after(60):
+            for _ in range(400):
+                await cluster.replicas[1].call(Account.note, "x" * 4000)
+        await trio.sleep(1)
+        for member in cluster.ids:
+            await cluster.stop(member)
+        await cluster.start_all()
+        with trio.fail_after(10):
+            await cluster.replicas[1].call(Account.note, "")
+
+
 async def test_a_snapshot_that_succeeds_clears_the_failure_before_it(autojump_clock: trio.testing.MockClock) -> None:
     async with running(options=OFTEN, machine=Moody) as cluster:
         await deposit(cluster, 1, 60)

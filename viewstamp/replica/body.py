@@ -136,7 +136,7 @@ class Replica:
             check(record is not None and record.complete, "a journal with a state but without a founding record")
             self._founded = record
             state = cast("State", self._codec.decode(stored.state))
-            self._start(Durable(state, stored.log(self._cluster.snapshot_entries), stored.snapshot))
+            self._start(Durable(state, stored.log(self._cluster), stored.snapshot))
         else:
             self._founding = Founding(self._cluster.configuration.members, self._me, stored.incarnation, record)
 

@@ -23,7 +23,7 @@ from viewstamp.replica.serving import Serving
 from viewstamp.replica.standstill import Standstill
 from viewstamp.replica.status import SnapshotStatus, Transfer
 from viewstamp.replica.taking import COLLECT_BYTES, Taking, told
-from viewstamp.replica.turn import Turn, margin_of
+from viewstamp.replica.turn import Turn, kept_after, margin_of
 from viewstamp.wire import Chunk, GetChunk, NoSnapshot
 
 _LARGEST_SCALE = 8
@@ -198,11 +198,8 @@ class Snapshots:
         follows a snapshot that a member is fetching just now."""
         standing = core.standing
         base = standing.base
-        keep, size = snapshot.op, 0
         lowest = max(base, snapshot.op - margin_of(self._entries_limit))
-        while keep > lowest and size < self._bytes_limit // 4:
-            size += core.size(keep)
-            keep -= 1
+        keep = kept_after(snapshot.op, lowest, self._bytes_limit, core.size)
         # Not for ever: the log in memory has a bound. Whoever is then left behind begins again, with the newest.
         pinned = self._serving.pinned(now) if standing.log_bytes < self._log_limit else []
         kept = min([keep, *[each.op for each in pinned]])

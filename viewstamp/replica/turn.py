@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from statemachine import Executor
 from transport.interface import Address
 from viewstamp.client import Completion
+from viewstamp.cluster import Cluster
 from viewstamp.journal import JournalRecord
 from viewstamp.protocol import Entry, Snapshot, Transition, split_entries
 from viewstamp.replica.file_tasks import FileTask
@@ -45,18 +46,33 @@ class Stored:
     snapshot: Snapshot | None = None
     executor: Executor | None = None
 
-    def log(self, snapshot_entries: int) -> tuple[Entry, ...]:
+    def log(self, cluster: Cluster) -> tuple[Entry, ...]:
         """The entries, but of those before the snapshot only what its margin would have kept.
 
         The journal drops whole segments, and can hold far more.
         """
         entries = split_entries(self.entries)
-        if self.snapshot is None:
+        if self.snapshot is None or not entries:
             return entries
-        first = self.snapshot.op - margin_of(snapshot_entries)
-        return tuple(entry for entry in entries if entry.op > first)
+        first, op = entries[0].op, self.snapshot.op
+        lowest = max(first - 1, op - margin_of(cluster.snapshot_entries))
+        kept = kept_after(op, lowest, cluster.snapshot_bytes, lambda each: len(entries[each - first].encoded))
+        return tuple(entry for entry in entries if entry.op > kept)
 
 
 def margin_of(snapshot_entries: int) -> int:
     """How many entries before a snapshot are kept for members that are a little behind."""
     return snapshot_entries // 4
+
+
+def kept_after(op: int, lowest: int, snapshot_bytes: int, size: Callable[[int], int]) -> int:
+    """The op after which the log keeps what lies before a snapshot at `op`: `lowest`, or later if that is too much.
+
+    `size` is that of an entry. Too much is what reaches a quarter of `snapshot_bytes` without the first of them: a log
+    that its margin alone fills takes no more commands, and so no snapshot would ever shorten it.
+    """
+    kept, held = op, 0
+    while kept > lowest and held < snapshot_bytes // 4:
+        held += size(kept)
+        kept -= 1
+    return kept
