@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from viewstamp.replica.status import ReplicaStatistics, Status
     from viewstamp.shell.callers import ClosedError
     from viewstamp.shell.client import Client, open_client
-    from viewstamp.shell.replica import RunningReplica, open_replica, serve_replica
+    from viewstamp.shell.opening import open_replica, serve_replica
+    from viewstamp.shell.replica import RunningReplica
 
 _HOMES = {
     "statemachine": (
@@ -105,7 +106,8 @@ _HOMES = {
     "viewstamp.replica.status": ("ReplicaStatistics", "Status"),
     "viewstamp.shell.callers": ("ClosedError",),
     "viewstamp.shell.client": ("Client", "open_client"),
-    "viewstamp.shell.replica": ("RunningReplica", "open_replica", "serve_replica"),
+    "viewstamp.shell.opening": ("open_replica", "serve_replica"),
+    "viewstamp.shell.replica": ("RunningReplica",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

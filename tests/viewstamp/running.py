@@ -16,7 +16,8 @@ from viewstamp.cluster import Cluster, ClusterOptions, Member
 from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.protocol import Core
 from viewstamp.shell.client import Client, open_client
-from viewstamp.shell.replica import RunningReplica, open_replica
+from viewstamp.shell.opening import open_replica
+from viewstamp.shell.replica import RunningReplica
 
 HOST = "127.0.0.1"
 EPOCH_NS = 1_700_000_000_000_000_000

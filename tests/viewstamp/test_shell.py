@@ -28,7 +28,8 @@ from viewstamp.cluster import Cluster, UnknownMemberError
 from viewstamp.journal import DirectoryInUseError
 from viewstamp.protocol import Transition, Viewstamp
 from viewstamp.shell.client import open_client
-from viewstamp.shell.replica import RunningReplica, open_replica, serve_replica
+from viewstamp.shell.opening import open_replica, serve_replica
+from viewstamp.shell.replica import RunningReplica
 
 
 async def test_anyone_may_call(autojump_clock: MockClock) -> None:

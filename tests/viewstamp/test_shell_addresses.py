@@ -21,7 +21,8 @@ from viewstamp.cluster import Cluster, Member
 from viewstamp.journal.simulated import SimulatedDisk
 from viewstamp.shell.addresses import Addresses, listen_on_ipv6
 from viewstamp.shell.client import _own_host, open_client
-from viewstamp.shell.replica import RunningReplica, open_replica
+from viewstamp.shell.opening import open_replica
+from viewstamp.shell.replica import RunningReplica
 
 FAMILY = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 

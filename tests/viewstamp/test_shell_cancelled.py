@@ -21,8 +21,9 @@ from viewstamp.cluster import Cluster, Member
 from viewstamp.journal import StorageFailedError
 from viewstamp.journal.simulated import Operation, SimulatedDisk
 from viewstamp.shell.callers import ClosedError
+from viewstamp.shell.opening import open_replica
 from viewstamp.shell.parts import Parts
-from viewstamp.shell.replica import RunningReplica, open_replica
+from viewstamp.shell.replica import RunningReplica
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")

@@ -15,7 +15,7 @@ from tests.viewstamp.running import Account, Running, running, unstarted
 from viewstamp.cluster import Cluster, ClusterOptions
 from viewstamp.journal import EntriesRecord, Journal, MemoryFiles
 from viewstamp.replica import DataLostError
-from viewstamp.shell.replica import open_replica
+from viewstamp.shell.opening import open_replica
 from viewstamp.shell.storage import Storage
 
 MEMORY: ClusterOptions = {"storage": "memory"}

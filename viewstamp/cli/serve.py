@@ -19,8 +19,9 @@ from viewstamp.cli.poll import until
 from viewstamp.cluster import Cluster
 from viewstamp.protocol import Transition
 from viewstamp.shell.callers import ClosedError
+from viewstamp.shell.opening import open_replica
 from viewstamp.shell.reminder import refusals
-from viewstamp.shell.replica import RunningReplica, open_replica
+from viewstamp.shell.replica import RunningReplica
 
 _log = logging.getLogger("viewstamp")
 _GRACE_S = 0.3

@@ -26,8 +26,9 @@ from viewstamp.journal import DirectoryInUseError, JournalError, Recovered, Stor
 from viewstamp.journal.simulated import DeadProcessError, SimulatedCrashError, SimulatedDisk
 from viewstamp.protocol import NEVER, Time, split_entries
 from viewstamp.replica import DataLostError, FileTask, Replica, Stored, Turn, record_of
+from viewstamp.shell.opening import open_replica
 from viewstamp.shell.parts import Parts
-from viewstamp.shell.replica import RunningReplica, open_replica
+from viewstamp.shell.replica import RunningReplica
 from viewstamp.simulation.decay import UNREADABLE, noticed_in_loading, withheld
 from viewstamp.simulation.inhabitants import Answer, Node, SimulatedClient
 from viewstamp.simulation.trio_clients import RemoteClient
