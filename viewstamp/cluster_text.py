@@ -31,12 +31,13 @@ OWN_LIMITS = {
     "datagram_bytes": Number(512, 65_000, "largest UDP payload sent; raise it on loopback or with jumbo frames only"),
     "max_command_bytes": Number(64, 1 << 20, "largest encoded command; the caller of a larger one gets an error"),
     "max_sessions": Number(1, 1_000_000, "client sessions kept; beyond it the least recently used one expires"),
-    "snapshot_bytes": Number(1024, 1 << 30, "bytes of log between snapshots (more if the state is larger)"),
+    "snapshot_bytes": Number(1024, 1 << 27, "bytes of log between snapshots (more if the state is larger)"),
     "snapshot_entries": Number(1, 1 << 30, "log entries between snapshots (more if the state is larger)"),
     "window": Number(1, 1_000_000, "requests that one client session may have in flight"),
 }
 PROTOCOL_LIMITS = {
-    "log_bytes": Number(1 << 20, 1 << 40, "most bytes of log in memory; beyond it a primary takes no more commands"),
+    # A log that is taken over whole is one batch of the journal, which holds 1 GiB at most.
+    "log_bytes": Number(1 << 20, 1 << 29, "most bytes of log in memory; beyond it a primary takes no more commands"),
     "page_bytes": Number(1024, 8 << 20, "most bytes of log entries in one message; at least max_command_bytes"),
     "page_entries": Number(1, 1_000_000, "most log entries in one message"),
     "pipeline_bytes": Number(

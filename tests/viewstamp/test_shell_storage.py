@@ -267,7 +267,7 @@ async def test_where_no_thread_can_be_had_the_loop_writes_and_says_so(
         raise RuntimeError("can't start new thread")
 
     disk = SlowDisk(mock_clock)
-    written = Written(open_journal(disk), Threads())
+    written = Written(open_journal(disk), Threads(trio.current_time))
     disk.sync_s = 0.02
     written.storage.write(write_of(1))
     monkeypatch.setattr(trio.to_thread, "run_sync", none_left)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
+from time import monotonic
 from typing import Protocol, TypeVar, TypeVarTuple
 
 import trio
@@ -42,7 +43,8 @@ class Threads:
     as long as the call takes, which others see as a slow disk.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock  # not Trio's: one object serves the whole process, and each run of Trio has its own time
         self._tell_at = -inf
 
     async def __call__(self, sync_fn: Callable[[*Ts], R], *args: *Ts, abandon_on_cancel: bool = False) -> R:
@@ -63,8 +65,9 @@ class Threads:
         return sync_fn(*args)
 
     def _tell(self, error: RuntimeError) -> None:
-        if trio.current_time() >= self._tell_at:
-            self._tell_at = trio.current_time() + _AGAIN_S
+        now = self._clock()
+        if now >= self._tell_at:
+            self._tell_at = now + _AGAIN_S
             _log.warning(
                 "%s: what else goes on waits while files are written and read. Is there a limit of threads (ulimit -u, "
                 "TasksMax of systemd, pids of a container), or no memory left?",
