@@ -243,6 +243,5 @@ def _load(data: bytes, depth: int) -> Any:
     )
 
 
-_load(
-    b"\x00", 1
-)  # A cbor2 that does not know these arguments is to fail here: their TypeError is taken for bad bytes above.
+# A cbor2 that does not know these arguments is to fail here: above, their TypeError is taken for that of bad bytes.
+_load(b"\x00", 1)

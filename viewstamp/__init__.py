@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         command,
         query,
     )
+    from transport.endpoint_statistics import EndpointStatistics
     from transport.interface import TransportError
     from viewstamp.cluster import Cluster, ClusterError, ClusterFileError, Member, UnknownMemberError
     from viewstamp.journal import (
@@ -48,12 +49,13 @@ if TYPE_CHECKING:
         JournalCorruptError,
         JournalError,
         JournalFormatError,
+        JournalStatistics,
         StorageFailedError,
         WrongJournalError,
     )
     from viewstamp.protocol import InvariantError, Limits, Timeouts, Transition, Viewstamp
     from viewstamp.replica import DataLostError, SupersededError
-    from viewstamp.replica.status import ReplicaStatistics, Status
+    from viewstamp.replica.status import ReplicaStatistics, SnapshotStatus, Status, Transfer
     from viewstamp.shell.callers import ClosedError
     from viewstamp.shell.client import Client, open_client
     from viewstamp.shell.opening import open_replica, serve_replica
@@ -91,6 +93,7 @@ _HOMES = {
         "command",
         "query",
     ),
+    "transport.endpoint_statistics": ("EndpointStatistics",),
     "transport.interface": ("TransportError",),
     "viewstamp.cluster": ("Cluster", "ClusterError", "ClusterFileError", "Member", "UnknownMemberError"),
     "viewstamp.journal": (
@@ -98,12 +101,13 @@ _HOMES = {
         "JournalCorruptError",
         "JournalError",
         "JournalFormatError",
+        "JournalStatistics",
         "StorageFailedError",
         "WrongJournalError",
     ),
     "viewstamp.protocol": ("InvariantError", "Limits", "Timeouts", "Transition", "Viewstamp"),
     "viewstamp.replica": ("DataLostError", "SupersededError"),
-    "viewstamp.replica.status": ("ReplicaStatistics", "Status"),
+    "viewstamp.replica.status": ("ReplicaStatistics", "SnapshotStatus", "Status", "Transfer"),
     "viewstamp.shell.callers": ("ClosedError",),
     "viewstamp.shell.client": ("Client", "open_client"),
     "viewstamp.shell.opening": ("open_replica", "serve_replica"),
@@ -130,10 +134,12 @@ __all__ = [
     "DataLostError",
     "DefinitionError",
     "DirectoryInUseError",
+    "EndpointStatistics",
     "InvariantError",
     "JournalCorruptError",
     "JournalError",
     "JournalFormatError",
+    "JournalStatistics",
     "KeyValueStore",
     "Limits",
     "Member",
@@ -149,12 +155,14 @@ __all__ = [
     "RunningReplica",
     "SessionExpiredError",
     "SnapshotError",
+    "SnapshotStatus",
     "StateMachine",
     "Status",
     "StorageFailedError",
     "SupersededError",
     "Swapped",
     "Timeouts",
+    "Transfer",
     "Transition",
     "TransportError",
     "UnknownMemberError",

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import enum
 import math
+import subprocess
+import sys
 
 import cbor2
 import pytest
@@ -181,3 +183,11 @@ def test_a_tuple_arrives_as_a_list() -> None:
 def test_other_encodings_are_refused(hexadecimal: str) -> None:
     with pytest.raises(ValueDecodingError):
         decode_value(bytes.fromhex(hexadecimal))
+
+
+def test_a_decoder_that_cannot_be_strict_is_an_error_at_import() -> None:
+    """Older ones of cbor2 know none of these arguments. Of each value it would be said that it is none."""
+    program = "import cbor2; cbor2.loads = lambda data, *, tag_hook=None: 0; import statemachine"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "unexpected keyword argument 'max_depth'" in done.stderr

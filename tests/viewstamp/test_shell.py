@@ -49,6 +49,12 @@ async def test_anyone_may_call(autojump_clock: MockClock) -> None:
         assert machine.executed == 3
 
 
+async def test_each_says_what_it_is(autojump_clock: MockClock) -> None:
+    async with running() as cluster, cluster.open_client() as client:
+        assert [replica.id for replica in cluster.replicas.values()] == list(cluster.ids)
+        assert client.cluster == cluster.replicas[1].cluster == cluster.cluster
+
+
 @pytest.mark.parametrize("members", [1, 2, 5])
 async def test_clusters_of_other_sizes(autojump_clock: MockClock, members: int) -> None:
     async with running(members=members) as cluster, cluster.open_client() as client:

@@ -56,6 +56,11 @@ class Client(Callers):
         self._statuses: dict[int, tuple[trio.Event, list[Status]]] = {}
         self.addresses = Addresses(cluster, self._endpoint, transport, 0)
 
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that it is a client of."""
+        return self._cluster
+
     def statistics(self) -> EndpointStatistics:
         """Counts of this client's datagrams since it was opened."""
         return self._endpoint.statistics()

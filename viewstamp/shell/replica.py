@@ -112,6 +112,16 @@ class RunningReplica(Callers, Generic[M_co]):
     # For the service.
 
     @property
+    def id(self) -> int:
+        """Which member of the cluster it is."""
+        return self._member
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster as this member was told of it."""
+        return self._cluster
+
+    @property
     def machine(self) -> M_co:
         """The state machine itself, as far as this member has applied; for looking, never for changing.
 
@@ -121,7 +131,10 @@ class RunningReplica(Callers, Generic[M_co]):
 
     @property
     def is_primary(self) -> bool:
-        """Whether this member orders commands right now, as far as it knows; false once it is closed."""
+        """Whether this member orders commands right now, as far as it knows; false once it is closed.
+
+        It is no lease: another may have replaced it already. What two must not do at once belongs into a command.
+        """
         return not self._closed and self._replica.leads
 
     async def wait_ready(self) -> None:
