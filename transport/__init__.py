@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from transport.codec import CodecError, MessageCodec, decode_strict, encode_strict
+from transport.codec import CodecError, MessageCodec
 from transport.endpoint import DEFAULT_DATAGRAM_BYTES, Endpoint, EndpointLimits
 from transport.endpoint_statistics import EndpointStatistics
 from transport.fragment_format import NEVER, FragmentLimits
@@ -45,8 +45,6 @@ __all__ = [
     "TransportError",
     "TransportStatistics",
     "UdpTransport",
-    "decode_strict",
-    "encode_strict",
     "open_fabric",
 ]
 

@@ -4,6 +4,7 @@ import enum
 import math
 import subprocess
 import sys
+import time
 
 import cbor2
 import pytest
@@ -177,12 +178,43 @@ def test_a_tuple_arrives_as_a_list() -> None:
         "f97e00",  # not a number
         "3bffffffffffffffff",  # -2**64
         "9b7fffffffffffffff",  # a list of that many
+        "bb7fffffffffffffff",  # a dict of that many
+        "5b7fffffffffffffff",  # bytes beyond the end
+        "bfff",  # a dict of indefinite length
+        "5f4161ff",  # bytes of indefinite length
+        "bf0102ff",  # a dict of indefinite length with a key that is no str
+        "a1f501",  # True as a key
+        "a1810102",  # a list as a key
+        "a1f90000f6",  # a float as a key
+        "a101c100",  # a tag behind a key that is no str
+        "61ff",  # text that is no UTF-8
+        "f97c00",  # infinity
+        "c11a514b67b0",  # a date as a number
+        "d9d9f700",  # a value that says it is CBOR
+        "dbffffffffffffffff00",  # a tag that nobody knows
         "",
     ],
 )
 def test_other_encodings_are_refused(hexadecimal: str) -> None:
     with pytest.raises(ValueDecodingError):
         decode_value(bytes.fromhex(hexadecimal))
+
+
+@pytest.mark.parametrize("tag", [*range(300), 1001, 1004, 43_000, 55_799])
+def test_no_tag_is_decoded(tag: int) -> None:
+    head = bytearray(cbor2.dumps(tag))
+    head[0] |= 0xC0
+    for body in (b"\x61a", b"\x01", b"\x82\x01\x02", b"\x41a"):
+        with pytest.raises(ValueDecodingError, match="tag"):
+            decode_value(bytes(head) + body)
+
+
+def test_keys_chosen_to_collide_are_refused_before_they_are_hashed() -> None:
+    keys = b"".join(cbor2.dumps([number, number]) + b"\0" for number in range(50_000))
+    begun = time.process_time()
+    with pytest.raises(ValueDecodingError, match="key"):
+        decode_value(b"\xb9\xc3\x50" + keys)
+    assert time.process_time() - begun < 1.0
 
 
 def test_a_decoder_that_cannot_be_strict_is_an_error_at_import() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from transport.codec import CodecError, decode_strict, encode_strict
+from statemachine import ValueDecodingError, decode_value, encode_value
+from transport.codec import CodecError
 from transport.endpoint_statistics import EndpointStatistics
 from viewstamp.journal import JournalStatistics
 from viewstamp.protocol import Standing
@@ -122,10 +123,9 @@ def make_status(
 
 
 def encode_status(status: Status) -> bytes:
-    """A strict CBOR map by field name."""
+    """A canonical CBOR map by field name."""
     plain = asdict(status)
-    plain["snapshot"]["sending"] = list(plain["snapshot"]["sending"])
-    return encode_strict(plain)
+    return encode_value(plain)
 
 
 def decode_status(data: bytes) -> Status:
@@ -134,13 +134,10 @@ def decode_status(data: bytes) -> Status:
     Raises:
       CodecError: it is not such a map.
     """
-    plain = decode_strict(data)
-    if not isinstance(plain, dict):
-        raise CodecError("a status is a map")
     try:
-        fields: dict[str, Any] = {str(key): value for key, value in plain.items()}
+        fields: Any = decode_value(data)
         return Status(**{**fields, "snapshot": _snapshot_status(fields.get("snapshot", {}))})
-    except (TypeError, AttributeError) as error:
+    except (ValueDecodingError, TypeError, AttributeError) as error:
         raise CodecError(f"not a status: {error}") from error
 
 
