@@ -95,6 +95,18 @@ def test_a_write_that_was_to_begin_a_view_begins_no_other() -> None:
     assert second.sent(StartView) == []
 
 
+def test_a_view_led_before_a_restart_is_not_begun_again_where_nothing_of_it_is_on_disk_either() -> None:
+    """What it ordered was acknowledged by both backups and answered before its own disk had it, and the process ended.
+
+    The DOVIEWCHANGE of then come once more. Were they counted, it would put another op in that place of that view.
+    """
+    second = restarted(2, view=1, last_normal_view=1, log=entries(1, 3))
+    for sender in (1, 3):
+        second.receive(sender, do_view_change(1, 0, 3, 3))
+    assert second.sent(GetState) == []
+    assert (second.status, second.leads) == ("view-change", False)
+
+
 def test_a_view_that_has_begun_ends_the_patience_of_its_backups_too() -> None:
     """Views that did not begin are waited for longer and longer; the next one, after one that did, is not."""
     backup = Driven(3, members=5)
@@ -159,6 +171,20 @@ def test_whoever_did_not_send_the_best_log_is_not_asked_again_in_that_view() -> 
     second.receive(1, DoViewChange(1, 0, 3, 0, second.vector))
     second.receive(3, NewState(1, question.nonce, 1, entries(2, 2), 2, 0))
     assert (second.leads, second.op) == (True, 2)
+
+
+def test_whoever_did_not_send_the_best_log_counts_again_in_the_next_view() -> None:
+    """It may be heard again by then, while the third is away: with it they are a quorum, and without it none."""
+    second, _ = choosing(log=2)
+    second.wait(second.configuration.timeouts.suspect // 2 + second.configuration.timeouts.retry)
+    for sender in (1, 3):
+        propose_view(second, sender, 4)
+    second.forget()
+    second.receive(1, DoViewChange(4, 0, 3, 0, second.vector))
+    [(to, question)] = second.sent(GetState)
+    assert to == 1
+    second.receive(1, NewState(4, question.nonce, 1, entries(2, 3), 3, 0))
+    assert (second.leads, second.view, second.op) == (True, 4, 3)
 
 
 def test_a_best_log_that_comes_slowly_is_waited_for() -> None:
