@@ -141,6 +141,18 @@ def test_tokens_grow_from_command_to_command_whatever_they_travelled_in() -> Non
     assert tokens == sorted(tokens)
 
 
+def test_what_came_before_an_entry_does_not_change_its_tokens_and_random_numbers() -> None:
+    """A member that began from a snapshot, or came back from its disk, has not executed what the others have."""
+    place = Restless.place.bind()
+    executor, other = opened(Restless()), Executor(Restless())
+    for _ in range(3):
+        execute(executor, encode_gathered([place] * 3))
+    other.restore(executor.snapshot())
+    for body in (place, encode_gathered([place] * 2), encode_list([place, place]), place):
+        assert execute(executor, body) == execute(other, body)
+    assert executor.digest == other.digest
+
+
 def test_gathered_entries_between_others_in_one_turn() -> None:
     machine = Counter()
     executor = opened(machine)

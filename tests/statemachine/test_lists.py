@@ -222,6 +222,14 @@ def test_replies_together_are_as_long_as_one_may_be_and_an_atomic_command_withou
     assert machine.kept == [size, size, 100]
 
 
+def test_many_replies_have_together_the_room_of_one() -> None:
+    """What is kept back for each is its own: what it takes beyond that, and no more, it takes from the others."""
+    reply_bytes = 1 + 3 + 1000
+    count = MAXIMUM_REPLY_BYTES // (reply_bytes + 5)
+    outcome = run(Restless(), *[Restless.large.bind(1000)] * count)
+    assert outcome == Listed([Returned(bytes(1000))] * count)
+
+
 @pytest.mark.parametrize("body", [Restless.note.bind("x"), Restless.refuse.bind("r" * 9), Restless.return_set.bind()])
 def test_the_longest_list_has_a_reply_within_the_bound(body: bytes) -> None:
     executor = opened(Restless())
