@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pickle import dumps
 from random import Random
 
 import pytest
@@ -137,6 +138,20 @@ def test_a_list_and_what_is_large_go_alone() -> None:
         large,
         encode_gathered([ADD] * 3),
     ]
+
+
+def test_nothing_is_remembered_of_what_has_its_answer_or_was_given_up() -> None:
+    """A service that calls lists for years is to take no more memory for it."""
+    backlog, sizes = Backlog(), set[int]()
+    for handle in range(1 << 20, (1 << 20) + 100):
+        for each in (handle, -handle):
+            backlog.add(each, encode_list([ADD, ADD]), 0, is_list=True)
+        backlog.discard(-handle)
+        backlog.begin(0, idle=True, at_home=False)
+        handles, body = backlog.take()
+        assert [*backlog.answered(Sent(handles, body, 0, 0), EXPIRED_REPLY, 0)] == [(handle, EXPIRED_REPLY)]
+        sizes.add(len(dumps(backlog)))
+    assert max(sizes) - min(sizes) < 16
 
 
 @pytest.mark.parametrize("size", [1, 23, 24, 100, 255, 256, 400, 990, 1000])

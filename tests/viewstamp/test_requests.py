@@ -239,6 +239,19 @@ def test_promises_leave_when_what_they_promise_is_durable() -> None:
     assert not writes.promised
 
 
+def test_what_is_durable_stays_so_when_something_else_is_written() -> None:
+    """A backup that writes nothing more answers heartbeats: each waits for a write that was done long ago."""
+    writes = Writes()
+    for core_write in (1, 0):
+        writes.issue((), core_write)
+        writes.written(writes.last)
+    promise = PrepareOk(0, 1, 0, 0, (1, 1, 1))
+    writes.promise([SendAfter(1, 1, promise)])
+    sent: list[tuple[int, object]] = []
+    assert writes.send_kept(lambda to, message: sent.append((to, message)))
+    assert sent == [(1, promise)]
+
+
 def test_a_member_knows_when_its_own_callers_ask_it() -> None:
     """Else what they ask would sit there until something else happens."""
     asked: list[object] = []
