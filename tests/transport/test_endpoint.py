@@ -77,6 +77,21 @@ def test_a_client_is_learnt_and_followed() -> None:
     assert server.address_of(CLIENT) is None
 
 
+def test_a_member_is_not_followed_to_where_a_frame_in_its_name_came_from() -> None:
+    """Anyone can write what is in a frame: one datagram would take a member's messages to somebody else, or nowhere."""
+    one, two = _members()
+    two.send(1, b"hello")
+    ((datagram, _),) = two.flush(5)
+    assert not one.speaks_from_elsewhere(2)
+    assert one.receive(datagram, "elsewhere", 6) == [(2, 7, b"hello")]
+    one.send(2, b"welcome")
+    ((_, address),) = one.flush(7)
+    assert address == one.address_of(2) == "two"
+    assert one.speaks_from_elsewhere(2)
+    one.receive(datagram, "two", 8)
+    assert not one.speaks_from_elsewhere(2)
+
+
 def test_members_are_known_by_name_only_and_clients_learn_nobody() -> None:
     one, two = _members()
     one.set_peer(2, "two")
@@ -160,6 +175,18 @@ def test_what_all_clients_hold_together_is_bounded() -> None:
         few.receive(_first_fragments(CLIENT + number, number), "somewhere", 5)
     assert few.statistics().drops == {"fragmenting_full": 7}
     assert few.statistics().held_bytes < 4000
+
+
+def test_clients_that_were_forgotten_with_something_large_under_way_leave_no_trace() -> None:
+    """They are many where clients come and go behind one address. The next with large messages has room, and no part of
+    what was theirs is looked for again: that would end the member."""
+    server = Endpoint(identity(1), limits=EndpointLimits(learnt_peers=4, learnt_fragmenting=3))
+    for number in range(40):
+        assert server.receive(_first_fragments(CLIENT + number, number), "somewhere", 5) == []
+        for other in range(1 + number % 4):
+            assert server.receive(Framer(identity(CLIENT + 100 + other)).wrap(b""), "elsewhere", 5) == []
+    assert server.statistics().learnt_peers == 4
+    assert server.statistics().held_bytes < 4000
 
 
 def test_a_turn_looks_only_at_those_whose_large_messages_are_under_way() -> None:
