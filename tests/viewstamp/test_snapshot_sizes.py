@@ -112,3 +112,23 @@ def test_a_snapshot_of_any_size_comes_over_as_it_is(seed: int) -> None:
         assert transfer.done, f"{size} bytes are never there: {transfer.fetching.received}"
         assert transfer.fetching.next_block() is None
         assert b"".join(target.pieces(record_of(snapshot))) == state + snapshot.digest
+
+
+def test_a_disk_that_takes_long_is_no_silence_of_the_source() -> None:
+    """It asks for nothing meanwhile. Taken for silence, all that has come would be fetched anew, and again."""
+    data = bytes(6 * BLOCK_BYTES)
+    fetching = Fetching(Snapshot(1, 7, 0, len(data), bytes(SNAPSHOT_DIGEST_BYTES)), 1, RETRY_NS, 0)
+    now, patience, block = 0, 10 * RETRY_NS, None
+    for _ in range(3):
+        while questions := fetching.questions(now):
+            for question in questions:
+                fetching.take(Chunk(7, b"", question.offset, data[question.offset :][:CHUNK_BYTES]), now)
+            block = block or fetching.next_block()
+        assert block is not None
+        now += 10 * patience
+        assert not fetching.overdue(patience, now)
+        fetching.written(now)
+        block = fetching.next_block()
+        assert not fetching.overdue(patience, now)
+    assert fetching.questions(now)
+    assert fetching.overdue(patience, now + patience + 1)
