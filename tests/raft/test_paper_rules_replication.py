@@ -387,6 +387,16 @@ def test_ours_what_was_in_the_pipeline_of_an_earlier_term_takes_no_room_in_this_
     assert server.propose("a") == 3
 
 
+def test_ours_what_a_new_leader_takes_over_is_in_its_pipeline() -> None:
+    """Else each term that commits nothing would let the log grow by as much again."""
+    server = Driven(1, configuration=Configuration((1, 2, 3), limits=Limits(pipeline_bytes=400)))
+    server.receive(2, append(1, log(*[1] * 10), 0))
+    server.win()
+    assert server.propose("a") == 0
+    server.acknowledge(2, 11)
+    assert server.propose("a") == 12
+
+
 def test_ours_a_lost_window_is_found_out_by_the_next_heartbeat() -> None:
     ahead, behind = leader(1, configuration=PAGE_OF_ONE), restarted(2, 0)
     ahead.wait(HEARTBEAT)
@@ -475,6 +485,19 @@ def test_d3_10_ours_the_heir_is_one_that_answers() -> None:
         server.acknowledge(2, 1)
     server.core.resign(server.now)
     server.wait(0)
+    assert [to for to, _ in server.sent(TimeoutNow)] == [2]
+
+
+def test_d3_10_ours_nor_is_it_one_that_held_more_and_answers_no_more() -> None:
+    server = leader(1)
+    server.propose("a")
+    server.acknowledge(3, 2)
+    for _ in range(4):
+        server.wait(HEARTBEAT)
+        server.acknowledge(2, 1)
+    server.core.resign(server.now)
+    server.wait(0)
+    server.acknowledge(2, 2)
     assert [to for to, _ in server.sent(TimeoutNow)] == [2]
 
 

@@ -96,8 +96,11 @@ def test_what_was_learned_since_is_not_told_before_it_is_durable_either() -> Non
     assert second.hello(0) == Hello(blank=True, vector=(101, 102, 103))
     second.take_record()
     assert second.hello(0) == Hello(blank=True, vector=(101, 102, 103))
+    second.receive(3, 203, Hello(blank=True, vector=(201, 102, 203)))
     second.saved()
     assert second.hello(0) == Hello(blank=True, vector=(201, 102, 103))
+    save(second)
+    assert second.hello(0) == Hello(blank=True, vector=(201, 102, 203))
 
 
 def test_a_member_that_was_replaced_meanwhile_is_not_founded_with_its_old_incarnation() -> None:

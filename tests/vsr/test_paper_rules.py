@@ -381,6 +381,17 @@ def test_4_1_ours_what_was_in_the_pipeline_of_an_earlier_view_takes_no_room_in_t
     assert primary.propose("a") == 1
 
 
+def test_4_1_ours_what_a_new_primary_takes_over_is_in_its_pipeline() -> None:
+    """Else each view that commits nothing would let the log grow by as much again."""
+    second = Driven(2, configuration=Configuration((1, 2, 3), limits=Limits(pipeline_bytes=400)))
+    second.receive(1, Prepare(0, entries(1, 10), 0, 0))
+    second.receive(3, DoViewChange(1, 0, 0, 0, VECTOR))
+    assert second.leads
+    assert second.propose("a") == 0
+    acknowledge(second, 3, 10, view=1)
+    assert second.propose("a") == 11
+
+
 def test_4_1_ours_no_message_carries_more_than_a_page() -> None:
     primary = Driven(1, configuration=Configuration((1, 2, 3), limits=Limits(page_entries=2)))
     primary.propose("a", "b", "c", "d", "e")
