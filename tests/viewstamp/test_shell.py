@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -267,6 +267,18 @@ async def test_a_stream_of_events_that_was_never_read_leaves_nothing_behind(auto
         async with aclosing(replica.events()):
             pass
         assert not replica._watchers
+
+
+async def test_a_reader_of_events_that_does_not_keep_up_keeps_none_from_others(autojump_clock: MockClock) -> None:
+    async with running(members=1) as cluster, AsyncExitStack() as stack:
+        replica = cluster.replicas[await cluster.wait_primary()]
+        readers = [await stack.enter_async_context(aclosing(replica.events())) for _ in range(9)]
+        event = Transition("normal", "primary", 7, 1, "of the test")
+        quick = readers[4]
+        for _ in range(1100):
+            replica._announce((event,))
+            with trio.fail_after(1):
+                assert await anext(quick) == event
 
 
 async def test_events_begin_with_the_call_and_not_with_the_readers_first_step(autojump_clock: MockClock) -> None:
