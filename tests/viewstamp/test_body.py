@@ -19,7 +19,7 @@ from viewstamp.registry import protocol_class
 from viewstamp.replica import Replica, Turn
 from viewstamp.simulation.inhabitants import Node, SimulatedClient
 from viewstamp.simulation.world import World
-from viewstamp.wire import BODY_MESSAGES, Reply, Request
+from viewstamp.wire import BODY_MESSAGES, Hello, Reply, Request
 
 ADD = Counter.add.bind(1)
 GET = Counter.get.bind()
@@ -291,3 +291,21 @@ def test_a_backup_that_always_has_something_to_write_executes_all_the_same(proto
         deliver(turn, slow, lead)
         backup.written(turn.writes[-1][0], now)
     assert applied_value(backup) > 10
+
+
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
+def test_a_founded_member_answers_those_who_are_blank_and_nobody_else(protocol: str) -> None:
+    """What it tells them comes twice, or late, and finds them founded: two that answered that, too, would do so for
+    ever, as fast as datagrams travel."""
+    world = World(7, members=3, protocol=protocol, machine=Counter)
+    world.start_all()
+    replica = leader(world)
+    other = next(node.replica for number, node in world.nodes.items() if number != world.primary)
+    assert other is not None
+    now = Time(world.now, world.now)
+    for blank in (True, False):
+        other.endpoint.send(world.primary or 0, CODEC.encode(Hello(blank, (1, 1, 1))))
+        sent = replica.statistics().transport.messages_out
+        for datagram, _ in other.endpoint.flush(world.now):
+            replica.receive(datagram, "the other", now)
+        assert replica.statistics().transport.messages_out - sent == blank
