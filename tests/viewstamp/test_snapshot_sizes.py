@@ -132,3 +132,17 @@ def test_a_disk_that_takes_long_is_no_silence_of_the_source() -> None:
         assert not fetching.overdue(patience, now)
     assert fetching.questions(now)
     assert fetching.overdue(patience, now + patience + 1)
+
+
+def test_chunks_that_come_again_or_unasked_are_not_kept() -> None:
+    """As old datagrams do; of a large snapshot they could be many."""
+    data = bytes(30 * CHUNK_BYTES)
+    fetching = Fetching(Snapshot(1, 7, 0, len(data), bytes(SNAPSHOT_DIGEST_BYTES)), 1, RETRY_NS, 0)
+    for _ in range(4):
+        for question in fetching.questions(0):
+            chunk = Chunk(7, b"", question.offset, data[:CHUNK_BYTES])
+            assert fetching.take(chunk, 0)
+            assert not fetching.take(chunk, 0)
+            assert not fetching.take(Chunk(7, b"", 29 * CHUNK_BYTES, data[:CHUNK_BYTES]), 0)
+    assert fetching.received == 20 * CHUNK_BYTES
+    assert not fetching._early
