@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from raft import Appended, AppendEntries, Rejected, TimeoutNow
+from tests.protocol.driven import WALL, entry
 from tests.raft.driven import Driven, append, exchange, heartbeat, leader, log, restarted
 from viewstamp.protocol import MILLISECOND, SECOND, Append, Configuration, Limits, Timeouts, Truncate
 
@@ -511,6 +512,14 @@ def test_ours_agreed_time_is_right_after_catching_up_with_old_entries() -> None:
     server.receive(2, append(1, log(1, 1), 0, commit=2))
     server.win()
     assert server.core.entry(3).stamp == server.now.wall
+
+
+def test_ours_agreed_time_does_not_go_back_behind_what_was_committed_before_it_came() -> None:
+    ahead = WALL + SECOND // 2
+    server = Driven(1)
+    server.receive(2, AppendEntries(1, 0, 0, (entry(1, 1, stamp=ahead),), 1, 0))
+    server.win()
+    assert server.core.entry(2).stamp >= ahead
 
 
 def test_5_3_ours_a_window_that_arrives_in_another_order_goes_back_once() -> None:

@@ -461,6 +461,19 @@ def test_4_4_ours_agreed_time_never_goes_back_at_a_failover() -> None:
     assert second.core.entry(2).stamp >= ahead
 
 
+def test_4_4_ours_nor_behind_what_was_fetched() -> None:
+    """Whoever caught up by pages has heard of no later entry when it is to lead."""
+    ahead = WALL + SECOND // 2
+    third = Driven(3)
+    third.receive(2, Commit(1, 1, 1, 0))
+    asked = third.last(GetState)
+    third.receive(2, NewState(1, asked.nonce, 0, (entry(1, 1, stamp=ahead),), 1, 1))
+    third.receive(1, DoViewChange(2, 1, 1, 0, VECTOR))
+    assert third.leads
+    third.propose("b")
+    assert third.core.entry(2).stamp >= ahead
+
+
 def test_4_4_ours_one_wrong_clock_cannot_run_away_with_agreed_time() -> None:
     primary = Driven(1)
     primary.propose("a")
