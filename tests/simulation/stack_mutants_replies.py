@@ -9,6 +9,7 @@ from typing import Any
 
 import statemachine.executor as executor_module
 import statemachine.sessions as sessions_module
+from statemachine import Context
 from statemachine.command import decode_body, decode_each_body, decode_list, encode_list
 from statemachine.executor import Executor
 from statemachine.outcome import (
@@ -34,6 +35,10 @@ _RAISED, _FAILED, _LISTED = 1, 2, 5
 _record, _restore, _run_list, _call = Sessions.record, Sessions._restore, Executor._run_list, Executor._call
 _run_gathered, _answered = Executor._run_gathered, Backlog.answered
 _client_call, _take_completions = ClientSession.call, ClientSession.take_completions
+
+
+def _begin_further_on(self: Context, op: int, session: int, time_ns: int, seed: int) -> None:
+    self._entry, self._random = (op, session, time_ns, seed), None
 
 
 def _record_no_failures(self: Sessions, session: int, request: int, reply: bytes) -> None:
@@ -265,6 +270,11 @@ SHARED: Bugs = (
         "gathered-called-again",
         "Where the reply to gathered commands made room, all but the first are called again.",
         ((Backlog, "answered", _call_the_rest_again),),
+    ),
+    (
+        "context-goes-on",
+        "A command's place in its entry is counted from that of the last command of the entry before.",
+        ((Context, "begin", _begin_further_on),),
     ),
     (
         "atomic-not-undone",

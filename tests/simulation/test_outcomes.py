@@ -60,6 +60,7 @@ def holds(load: LedgerLoad, *tokens: int) -> None:
 
 def test_a_command_of_the_ledger_fails_by_what_is_there() -> None:
     machine = Ledger()
+    machine.context.begin(op=1, session=1, time_ns=0, seed=0)
     assert [in_turn(token, 0) for token in (1, 2, 3)] == [True, True, False]
     with pytest.raises(NotInTurnError):
         machine.add_in_turn(3)
