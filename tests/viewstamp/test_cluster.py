@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from viewstamp.cluster import Cluster, ClusterError, ClusterFileError, Member, UnknownMemberError
+from viewstamp.cluster_text import PROTOCOL_LIMITS
+from viewstamp.journal.format import MAXIMUM_BATCH_BYTES
 from viewstamp.protocol import MILLISECOND, Limits, Timeouts
 from viewstamp.registry import protocol_names
 
@@ -458,3 +460,8 @@ def test_one_changed_character_is_read_or_explained(place: int, character: str) 
 def test_errors_survive_a_journey_between_processes() -> None:
     for error in (ClusterFileError("f", "k", "a", "b", "c"), ClusterError("k", "a", "b"), UnknownMemberError(4, (1,))):
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_a_log_of_the_largest_size_is_taken_over_as_one_batch() -> None:
+    """A member that joins a view writes the log of that view at once. What is not yet applied may come on top."""
+    assert 2 * PROTOCOL_LIMITS["log_bytes"].highest <= MAXIMUM_BATCH_BYTES

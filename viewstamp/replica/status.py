@@ -124,8 +124,7 @@ def make_status(
 
 def encode_status(status: Status) -> bytes:
     """A canonical CBOR map by field name."""
-    plain = asdict(status)
-    return encode_value(plain)
+    return encode_value(asdict(status))
 
 
 def decode_status(data: bytes) -> Status:

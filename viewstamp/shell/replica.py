@@ -133,7 +133,7 @@ class RunningReplica(Callers, Generic[M_co]):
     def is_primary(self) -> bool:
         """Whether this member orders commands right now, as far as it knows; false once it is closed.
 
-        It is no lease: another may have replaced it already. What two must not do at once belongs into a command.
+        It is no lease: another may have replaced it already. What two must not do at once belongs in a command.
         """
         return not self._closed and self._replica.leads
 
