@@ -15,7 +15,6 @@ import trio
 
 from statemachine import StateMachine
 from viewstamp.cli.options import cluster_option, directory_argument, machine_option
-from viewstamp.cli.poll import until
 from viewstamp.cluster import Cluster
 from viewstamp.protocol import Transition
 from viewstamp.shell.callers import ClosedError
@@ -87,7 +86,8 @@ async def _serve(cluster: Cluster, member: int, data: Path | None, machine: type
             settle_memory()
             received = await anext(signals)
             _log.info("%s: stopping", signal.Signals(received).name)
-            await _give_way(replica)
+            with trio.move_on_after(_GRACE_S):  # Clients then wait for no time-out.
+                await replica.hand_over()
             nursery.cancel_scope.cancel()
 
 
@@ -100,15 +100,6 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-async def _give_way(replica: RunningReplica[StateMachine]) -> None:
-    """Let another member take over before this one is gone: its clients then wait for no time-out."""
-    if not replica.is_primary:
-        return
-    replica.resign()
-    with trio.move_on_after(_GRACE_S):
-        await until(lambda: replica.status().primary not in (0, replica.status().member))
 
 
 async def _log_transitions(events: AsyncGenerator[Transition, None]) -> None:

@@ -186,6 +186,35 @@ class RunningReplica(Callers, Generic[M_co]):
             send.close()
             receive.close()
 
+    def resign(self) -> None:
+        """Give way to another primary, if this member is one and not closed. `hand_over` waits for it, too."""
+        if not self._closed:
+            now = self._now()
+            self._replica.resign(now)
+            self._carry_out(now)
+            self._idle.wake()  # It may be due earlier now than the loop is to wake.
+
+    async def hand_over(self) -> None:
+        """Let another member become primary, and wait until one has: what a planned stop does before its block ends.
+
+        Clients then wait for no time-out. Returns at once at a member that is no primary, or is alone. Without a
+        majority nobody can take over and there is no end: bound it with `trio.move_on_after`. Cancelled, it may have
+        given way or not.
+
+        Raises:
+          ClosedError: the replica was closed first.
+        """
+        await trio.lowlevel.checkpoint()
+        self._refuse_if_closed()
+        if not self.is_primary or len(self._cluster.members) == 1:
+            return
+        while self.status().primary in (0, self._member):
+            if self.is_primary:
+                self.resign()  # Once more, if need be: a Raft leader that found nobody to hand over to goes on leading.
+            with trio.move_on_after(self._cluster.timeouts.suspect / 1e9):
+                await self._changed.wait()
+            self._refuse_if_closed()
+
     # The loop.
 
     async def run(self) -> None:
@@ -288,14 +317,6 @@ class RunningReplica(Callers, Generic[M_co]):
 
     def _replica_silence(self) -> dict[int, int]:
         return self._replica.silence()
-
-    def resign(self) -> None:
-        """Give way to another primary, if this member is one and not closed: what a planned stop does first."""
-        if not self._closed:
-            now = self._now()
-            self._replica.resign(now)
-            self._carry_out(now)
-            self._idle.wake()  # It may be due earlier now than the loop is to wake.
 
     def close(self) -> None:
         """The loop has ended: release whoever waits."""
