@@ -112,10 +112,14 @@ class Network:
         self._mute.discard(source)
         self._deaf.discard(destination)
 
+    def is_cut(self, source: Address, destination: Address) -> bool:
+        """Whether nothing that is sent now passes from one address to another."""
+        return (source, destination) in self._cuts or source in self._mute or destination in self._deaf
+
     def transmit(self, source: Address, destination: Address, datagram: bytes, now_ns: int) -> list[tuple[int, bytes]]:
         """What arrives at `destination`, and when, since this datagram is sent now: none, one or several."""
         link = (source, destination)
-        if link in self._cuts or source in self._mute or destination in self._deaf:
+        if self.is_cut(source, destination):
             self._counts["cut"] += 1
             return []
         faults = self._links.get(link, self.faults)

@@ -9,8 +9,11 @@ import trio
 
 
 @asynccontextmanager
-async def background(run: Callable[[], Awaitable[None]], close: Callable[[], None]) -> AsyncGenerator[None, None]:
-    """Run `run` beside the block. If it fails, the block is cancelled and its error is raised here, as itself.
+async def background(
+    run: Callable[[], Awaitable[None]], close: Callable[[], None] = lambda: None
+) -> AsyncGenerator[None, None]:
+    """Run `run` beside the block, and `close` when either has ended. If it fails, the block is cancelled and its error
+    is raised here, as itself.
 
     An exception from the block also leaves as itself, not in a group. Should both fail, the background's error is
     raised with the block's as its cause, to show both: the block's came of the other.
