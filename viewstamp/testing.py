@@ -25,9 +25,18 @@ from viewstamp.shell.client import Client, open_client
 from viewstamp.shell.opening import open_replica
 from viewstamp.shell.parts import Parts
 from viewstamp.shell.replica import RunningReplica
-from viewstamp.shell.scope import background
+from viewstamp.shell.scope import background, leaves
 
-__all__ = ["Crash", "LinkFaults", "Network", "Operation", "SimulatedDisk", "TestCluster", "open_test_cluster"]
+__all__ = [
+    "Crash",
+    "LinkFaults",
+    "Network",
+    "Operation",
+    "SimulatedCrashError",
+    "SimulatedDisk",
+    "TestCluster",
+    "open_test_cluster",
+]
 
 M = TypeVar("M", bound=StateMachine)
 R = TypeVar("R")
@@ -186,6 +195,8 @@ class TestCluster(Generic[M]):
         Raises:
           UnknownMemberError: the cluster has no such member.
           ValueError: it runs already.
+          JournalError, SnapshotError: it cannot start on what its disk holds.
+          SimulatedCrashError: a crash that was planned on its disk came before it ran.
         """
         self._cluster.member(member)
         if member in self._replicas:
@@ -195,6 +206,8 @@ class TestCluster(Generic[M]):
 
     async def _live(self, member: int, *, task_status: trio.TaskStatus[RunningReplica[M]]) -> None:
         life = self._lives[member] = _Life()
+        crash: BaseException | None = None
+        begun = False
         try:
             with life.scope:
                 async with open_replica(
@@ -209,12 +222,15 @@ class TestCluster(Generic[M]):
                 ) as replica:
                     self._replicas[member] = replica
                     task_status.started(replica)
+                    begun = True
                     await trio.sleep_forever()
-        except* (SimulatedCrashError, DeadProcessError):
-            pass  # It was killed in the middle of what it did.
+        except* (SimulatedCrashError, DeadProcessError) as crashes:
+            crash = next(leaves(crashes))
         finally:
             self._replicas.pop(member, None)
             life.ended.set()
+        if crash is not None and not begun:
+            raise crash  # Whoever starts it is to know that it did not.
 
     async def stop(self, member: int) -> None:
         """A planned stop: it hands over, if it leads and another can, and ends. No matter if it does not run."""

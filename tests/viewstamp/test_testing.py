@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from statemachine import StateMachine, command, query
 from tests.viewstamp.running import Account, InsufficientFunds
 from viewstamp import ClosedError, DataLostError, RunningReplica, StorageFailedError, UnknownMemberError
-from viewstamp.testing import Crash, LinkFaults, Operation, TestCluster, open_test_cluster
+from viewstamp.testing import Crash, LinkFaults, Operation, SimulatedCrashError, TestCluster, open_test_cluster
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["vsr", "raft"])
 
@@ -123,6 +123,9 @@ async def test_a_crash_that_was_planned_ends_a_member_as_kill_does(autojump_cloc
         with pytest.raises(ClosedError):
             await backup.call(Account.deposit, 1)
         await cluster.kill(backup.id)  # It does not run.
+        cluster.disks[backup.id].plan_crash(1, Crash.KILLED)
+        with pytest.raises(SimulatedCrashError):
+            await cluster.start(backup.id)
         await (await cluster.start(backup.id)).wait_ready()
         assert await client.read_from(backup.id, Account.read_balance) == 1
 
