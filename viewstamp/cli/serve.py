@@ -16,6 +16,7 @@ import trio
 from statemachine import StateMachine
 from viewstamp.cli.options import cluster_option, directory_argument, machine_option
 from viewstamp.cluster import Cluster
+from viewstamp.once_a_minute import OnceAMinute
 from viewstamp.protocol import Transition
 from viewstamp.shell.callers import ClosedError
 from viewstamp.shell.opening import open_replica
@@ -27,7 +28,6 @@ _GRACE_S = 0.3
 _STATISTICS_S = 10.0
 _REFUSALS_S = 5.0
 _REFUSALS_AGAIN_S = 600.0
-_REPEATED_S = 60.0
 
 
 @click.command("serve", short_help="Run one member of a cluster.")
@@ -105,14 +105,14 @@ def settle_memory() -> None:
 async def _log_transitions(events: AsyncGenerator[Transition, None]) -> None:
     """What repeats itself is said once a minute: a Raft member that hears nobody gives up an election a few times a
     second, for as long as that lasts."""
-    last, again_at = "", 0.0
+    last, repeated = "", OnceAMinute(trio.current_time)
     async for event in events:
         who = f"primary {event.primary}" if event.primary else "no primary"
         line = f"{event.status}, {event.role}, view {event.view}, {who}: {event.reason}"
-        if line == last and trio.current_time() < again_at:
-            continue
-        last, again_at = line, trio.current_time() + _REPEATED_S
-        _log.info("%s", line)
+        if line != last:
+            last, repeated = line, OnceAMinute(trio.current_time)
+        if repeated.due():
+            _log.info("%s", line)
 
 
 async def _log_refusals(replica: RunningReplica[StateMachine]) -> None:

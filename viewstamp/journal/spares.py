@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from math import inf
 from typing import TypeVar
+
+from viewstamp.once_a_minute import OnceAMinute
 
 T = TypeVar("T")
 
 _log = logging.getLogger("viewstamp")
-_AGAIN_S = 60.0
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE)
 _KEPT = 4
 """A new segment beside the old one; a snapshot that is written; one that another member fetches; the names."""
@@ -33,7 +33,7 @@ class Spares:
         self._lock = threading.Lock()
         self._of: int | None = None
         self._kept: list[int] = []
-        self._tell_at = -inf
+        self._lack = OnceAMinute(time.monotonic)
 
     def keep(self, descriptor: int) -> None:
         """Keep copies of this one, which stays the caller's."""
@@ -69,11 +69,9 @@ class Spares:
                 if not self._kept:
                     raise
                 os.close(self._kept.pop())
-                self._tell(error)
+                if self._lack.due():
+                    _log.warning(
+                        "%s: the journal goes on with descriptors that it has kept. Raise the limit (ulimit -n)",
+                        os.strerror(error.errno),
+                    )
         return attempt()
-
-    def _tell(self, error: OSError) -> None:
-        if time.monotonic() >= self._tell_at:
-            self._tell_at = time.monotonic() + _AGAIN_S
-            why = os.strerror(error.errno or 0)
-            _log.warning("%s: the journal goes on with descriptors that it has kept. Raise the limit (ulimit -n)", why)

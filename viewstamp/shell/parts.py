@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 from time import monotonic
 from typing import Protocol, TypeVar, TypeVarTuple
 
@@ -13,11 +12,11 @@ import trio
 
 from transport.interface import Transport
 from viewstamp.journal import ROOM_BYTES, SEGMENT_BYTES
+from viewstamp.once_a_minute import OnceAMinute
 from viewstamp.replica import Replica
 from viewstamp.shell.idle import Idle
 
 _log = logging.getLogger("viewstamp")
-_AGAIN_S = 60.0
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -44,8 +43,8 @@ class Threads:
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock  # not Trio's: one object serves the whole process, and each run of Trio has its own time
-        self._tell_at = -inf
+        # Not Trio's clock: one object serves the whole process, and each run of Trio has its own time.
+        self._lack = OnceAMinute(clock)
 
     async def __call__(self, sync_fn: Callable[[*Ts], R], *args: *Ts, abandon_on_cancel: bool = False) -> R:
         begun = False
@@ -61,18 +60,13 @@ class Threads:
         except RuntimeError as error:
             if begun:
                 raise
-            self._tell(error)
+            if self._lack.due():
+                _log.warning(
+                    "%s: what else goes on waits while files are written and read. Is there a limit of threads (ulimit "
+                    "-u, TasksMax of systemd, pids of a container), or no memory left?",
+                    error,
+                )
         return sync_fn(*args)
-
-    def _tell(self, error: RuntimeError) -> None:
-        now = self._clock()
-        if now >= self._tell_at:
-            self._tell_at = now + _AGAIN_S
-            _log.warning(
-                "%s: what else goes on waits while files are written and read. Is there a limit of threads (ulimit -u, "
-                "TasksMax of systemd, pids of a container), or no memory left?",
-                error,
-            )
 
 
 run_in_thread = Threads()

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import trio
 
+from viewstamp.once_a_minute import OnceAMinute
 from viewstamp.protocol import SECOND
 from viewstamp.replica.status import Status
 
 _log = logging.getLogger("viewstamp")
 _FIRST_S = 1.0
-_AGAIN_S = 60.0
 
 _NO_ACCIDENT = 3
 """One datagram that was damaged on its way can look like that; who has another file says everything several times."""
@@ -47,15 +47,14 @@ class Reminder:
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self._status = status
-        self._due = trio.current_time() + _FIRST_S
+        self._waiting = OnceAMinute(trio.current_time, trio.current_time() + _FIRST_S)
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
         """Around each step of the wait: ends it when it is time to say something, and says it."""
-        with trio.move_on_at(self._due) as scope:
+        with trio.move_on_at(self._waiting.next) as scope:
             yield
-        if scope.cancelled_caught:
-            self._due = trio.current_time() + _AGAIN_S
+        if scope.cancelled_caught and self._waiting.due():
             status = self._status()
             why = (status.waiting or status.status, *refusals(status))
             _log.info("member %d is not ready: %s", status.member, "; ".join(why))

@@ -17,6 +17,7 @@ from typing import TypeVarTuple
 import trio
 
 from viewstamp.journal import Batch, EntriesRecord, Journal, JournalRecord
+from viewstamp.once_a_minute import OnceAMinute
 from viewstamp.shell.parts import RunSync, run_in_thread
 
 _log = logging.getLogger("viewstamp")
@@ -25,7 +26,6 @@ _QUICK_S = 0.002
 _QUICK_IN_A_ROW = 32
 _BATCH_BYTES = 64 * 1024 * 1024
 _SILENT_S = 1.0
-_AGAIN_S = 60.0
 
 Ts = TypeVarTuple("Ts")
 Writes = Sequence[tuple[int, tuple[JournalRecord, ...]]]
@@ -43,7 +43,7 @@ class Storage:
         self._wanted = trio.Event()
         self._busy = False
         self._began = 0.0  # when what the thread is busy with began
-        self._tell_at = 0.0  # no sooner is it said again how slow the disk is
+        self._slowness = OnceAMinute(self._current_time)
         self._told = False  # that it is silent, and not yet that it has answered
         self._finished = 0
         self._release = 0
@@ -100,19 +100,18 @@ class Storage:
     def _measure(self, took_s: float) -> None:
         if took_s > _SLOW_S:
             self._quick_in_a_row = 0
-            now = self._current_time()
-            if took_s >= _SILENT_S and (self._told or now >= self._tell_at):
-                self._told, self._tell_at = False, now + _AGAIN_S
+            if took_s >= _SILENT_S and (self._slowness.due() or self._told):
+                self._told = False
                 _log.warning("member %d: its disk took %.1f s for a write", self._journal.identity.replica, took_s)
         elif took_s <= _QUICK_S:
             self._quick_in_a_row += 1
 
     def _tell_if_silent(self) -> None:
         """The member goes on as if nothing were the matter, but for what it promises: nothing else would tell."""
-        now = self._current_time()
-        if now - self._began >= _SILENT_S and now >= self._tell_at:
-            self._told, self._tell_at = True, now + _AGAIN_S
-            member, silent_s = self._journal.identity.replica, now - self._began
+        silent_s = self._current_time() - self._began
+        if silent_s >= _SILENT_S and self._slowness.due():
+            self._told = True
+            member = self._journal.identity.replica
             _log.warning("member %d: its disk has not finished a write for %.1f s", member, silent_s)
 
     async def run(self) -> None:
