@@ -199,8 +199,8 @@ class Executor:
             digest = piece
         return digest
 
-    def restore(self, pieces: Iterable[bytes]) -> None:
-        """Replace everything by a snapshot, in pieces cut anywhere.
+    def restore(self, pieces: Iterable[bytes]) -> bytes:
+        """Replace everything by a snapshot, in pieces cut anywhere; returns the digest at its end, which is right.
 
         Raises:
           SnapshotError: it is not a whole, undamaged snapshot of a replica with the same bounds. This executor
@@ -217,8 +217,9 @@ class Executor:
         machine = reader.section()
         self.machine.restore(machine)
         _exhaust(machine, "the state machine")
-        reader.finish()
+        whole = reader.finish()
         self.applied = applied
+        return whole
 
     def _execute(self, parts: list[Any] | None) -> bytes:
         if parts is None:

@@ -86,13 +86,14 @@ class StreamReader:
                 raise SnapshotError("a chunk of the snapshot is damaged")
             yield chunk
 
-    def finish(self) -> None:
-        """Nothing may be left but the digest, and it must be right."""
+    def finish(self) -> bytes:
+        """The digest. Nothing else may be left, and it must be right."""
         expected = self._whole.digest()
         if self._take(DIGEST_BYTES) != expected:
             raise SnapshotError("the snapshot's digest does not match")
         if self._buffer or any(self._pieces):
             raise SnapshotError("bytes follow the snapshot")
+        return expected
 
     def _take(self, count: int) -> bytes:
         buffer = self._buffer

@@ -7,12 +7,12 @@ from typing import cast
 
 import pytest
 
-from statemachine import Executor, StateMachine, command
-from statemachine.sessions import session_number
+from statemachine import Counter, Executor, KeyValueStore, SnapshotError, StateMachine, command
+from statemachine.sessions import MAXIMUM_SESSIONS, WINDOW, session_number
 from tests.protocol.driven import WALL
-from viewstamp.protocol import MILLISECOND, Core, Entry, Kind, Proposal
+from viewstamp.protocol import MILLISECOND, Core, Entry, Kind, Proposal, Snapshot
 from viewstamp.protocol.entry import make_entry
-from viewstamp.replica.applied import Applied
+from viewstamp.replica.applied import Applied, load
 
 NONCE = 7
 COUNT = 1000
@@ -98,3 +98,15 @@ def test_no_more_is_executed_than_was_asked_for() -> None:
     applied = Applied(Executor(Laborious(Clock(0))))
     applied.advance(cast("Core", Ordered()), 70, lambda entries, replies: None)
     assert applied.executor.applied == 70
+
+
+def test_a_file_that_holds_another_snapshot_is_not_taken_for_the_one_that_is_wanted() -> None:
+    """It is whole, and its own digest right: only the name tells."""
+    wanted, other = [list(Executor(machine).snapshot()) for machine in (Counter(), KeyValueStore())]
+    snapshot = Snapshot(1, 7, 0, sum(map(len, wanted)), wanted[-1])
+    bounds = {"max_sessions": MAXIMUM_SESSIONS, "window": WINDOW}
+    assert load(Counter, snapshot, wanted, **bounds).state_digest() == snapshot.digest
+    with pytest.raises(SnapshotError, match="up to op 7 holds another"):
+        load(KeyValueStore, snapshot, other, **bounds)
+    with pytest.raises(SnapshotError, match="up to op 7 cannot be loaded"):
+        load(Counter, snapshot, wanted[:-1], **bounds)

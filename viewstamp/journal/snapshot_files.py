@@ -6,12 +6,11 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
 
 from viewstamp.journal.errors import JournalCorruptError, StorageFailedError
 from viewstamp.journal.files import Files
-from viewstamp.journal.fold import DIGEST_BYTES
 from viewstamp.journal.records import SnapshotRecord
+from viewstamp.journal.snapshot_digest import SnapshotDigest
 from viewstamp.protocol import check
 
 UNFINISHED_NAME = "snapshot.new"
@@ -33,8 +32,6 @@ def is_snapshot_name(name: str) -> bool:
 def snapshot_problem(files: Files, snapshot: SnapshotRecord) -> str | None:
     """What is wrong with a snapshot's file, in words; None if it is whole and its digest right.
 
-    The digest is the file's last 32 bytes, and the BLAKE2b of all before them.
-
     Raises:
       StorageFailedError: the file could not be read, or vanished meanwhile.
     """
@@ -44,34 +41,10 @@ def snapshot_problem(files: Files, snapshot: SnapshotRecord) -> str | None:
     size = files.size(name)
     if size != snapshot.size:
         return f"{name} has {size} bytes, not {snapshot.size}"
-    end = max(size - DIGEST_BYTES, 0)
-    whole = blake2b(digest_size=DIGEST_BYTES)
-    for offset in range(0, end, PIECE_BYTES):
-        whole.update(files.read_at(name, offset, min(PIECE_BYTES, end - offset)))
-    if not files.read_at(name, end, DIGEST_BYTES) == whole.digest() == snapshot.digest:
-        return f"{name} is damaged: its digest is wrong"
-    return None
-
-
-class _Proof:
-    """What was read of one snapshot from its beginning on, and whether it adds up to its digest."""
-
-    def __init__(self, snapshot: SnapshotRecord) -> None:
-        self.snapshot = snapshot
-        self.position = 0
-        self._whole = blake2b(digest_size=DIGEST_BYTES)
-        self._end = b""
-
-    def add(self, data: bytes) -> None:
-        """The next bytes."""
-        self._whole.update(data[: max(0, self.snapshot.size - DIGEST_BYTES - self.position)])
-        self._end = (self._end + data)[-DIGEST_BYTES:]
-        self.position += len(data)
-
-    @property
-    def holds(self) -> bool:
-        """Whether all of it is what its name says."""
-        return self._end == self._whole.digest() == self.snapshot.digest
+    held = SnapshotDigest(size)
+    for offset in range(0, size, PIECE_BYTES):
+        held.add(files.read_at(name, offset, min(PIECE_BYTES, size - offset)))
+    return None if held.matches(snapshot.digest) else f"{name} is damaged: its digest is wrong"
 
 
 class SnapshotFiles:
@@ -92,7 +65,7 @@ class SnapshotFiles:
         """The unfinished file's handle and size. None while a call works on it, so that one that was interrupted
         cannot be gone on from."""
         self._failure: StorageFailedError | None = None
-        self._proof: _Proof | None = None
+        self._proof: tuple[SnapshotRecord, SnapshotDigest] | None = None
 
     @property
     def failure(self) -> StorageFailedError | None:
@@ -161,16 +134,16 @@ class SnapshotFiles:
         data = self.read(snapshot, offset, size)
         if data is None or len(data) != min(size, max(0, snapshot.size - offset)):
             return None
-        proof = self._proof
-        if proof is None or proof.snapshot != snapshot:
-            proof = self._proof = _Proof(snapshot)
-        if offset != proof.position:
+        if self._proof is None or self._proof[0] != snapshot:
+            self._proof = snapshot, SnapshotDigest(snapshot.size)
+        _, held = self._proof
+        if offset != held.received:
             return data
-        proof.add(data)
-        if proof.position < snapshot.size:
+        held.add(data)
+        if held.received < snapshot.size:
             return data
         self._proof = None
-        return data if proof.holds else None
+        return data if held.matches(snapshot.digest) else None
 
     def pieces(self, snapshot: SnapshotRecord, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
         """A whole finished snapshot, in pieces of `piece_bytes`, the last one as long as it is.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from statemachine import Executor, SnapshotError, StateMachine
 from statemachine.sessions import MAXIMUM_REPLIES_BYTES
 from viewstamp.journal import JournalError
-from viewstamp.protocol import MILLISECOND, SNAPSHOT_DIGEST_BYTES, Core, Entry, Snapshot, Viewstamp
+from viewstamp.protocol import MILLISECOND, Core, Entry, Snapshot, Viewstamp
 from viewstamp.replica.taking import told
 
 LONG_NS = 10 * MILLISECOND
@@ -108,7 +108,7 @@ def load(
     """
     executor = Executor(make_machine(), max_sessions=max_sessions, window=window, max_reply_bytes=max_reply_bytes)
     try:
-        executor.restore(_verified(snapshot, pieces))
+        digest = executor.restore(pieces)
     except SnapshotError as error:
         raise SnapshotError(f"the snapshot up to op {snapshot.op} cannot be loaded: {error}") from error
     except (JournalError, MemoryError, RecursionError):
@@ -118,15 +118,6 @@ def load(
             names = type(executor.machine).__name__, type(error).__name__
             _log.error("%s.restore raised %s: a defect", *names, exc_info=error)
         raise SnapshotError(f"the snapshot up to op {snapshot.op} cannot be loaded: {told(error)}") from error
-    return executor
-
-
-def _verified(snapshot: Snapshot, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces, which must end with the digest that names the snapshot; that they match it, the reader verifies."""
-    size, end = 0, b""
-    for piece in pieces:
-        size += len(piece)
-        end = (end + piece)[-SNAPSHOT_DIGEST_BYTES:]
-        yield piece
-    if size != snapshot.size or end != snapshot.digest:
+    if digest != snapshot.digest:
         raise SnapshotError(f"the file of the snapshot up to op {snapshot.op} holds another")
+    return executor

@@ -6,9 +6,8 @@ good when another member that has the same one becomes the source.
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
-from viewstamp.protocol import NEVER, SNAPSHOT_DIGEST_BYTES, Snapshot
+from viewstamp.journal.snapshot_digest import SnapshotDigest
+from viewstamp.protocol import NEVER, Snapshot
 from viewstamp.replica.chunks import BLOCK_BYTES, CHUNK_BYTES
 from viewstamp.replica.file_tasks import WriteBlock
 from viewstamp.wire import Chunk, GetChunk
@@ -28,16 +27,19 @@ class Fetching:
     def __init__(self, snapshot: Snapshot, source: int, retry_ns: int, now: int) -> None:
         self.snapshot = snapshot
         self.source = source
-        self.received = 0
         self.progressed_at = now
         self._retry = retry_ns
         self._early: dict[int, bytes] = {}
         self._asked: dict[int, int] = {}
-        self._digest = blake2b(digest_size=SNAPSHOT_DIGEST_BYTES)
-        self._end = b""  # Not in the buffer: a block may be on disk that holds some of it.
+        self._held = SnapshotDigest(snapshot.size)
         self._buffer = bytearray()
         self._offset = 0
         self._writing = False
+
+    @property
+    def received(self) -> int:
+        """How many bytes have come, without a gap."""
+        return self._held.received
 
     @property
     def complete(self) -> bool:
@@ -86,8 +88,8 @@ class Fetching:
         Raises:
           DamagedSnapshotError: this was the last, and the whole is not what it should be.
         """
-        offset, size = chunk.offset, self.snapshot.size
-        expected = min(CHUNK_BYTES, size - offset)
+        offset = chunk.offset
+        expected = min(CHUNK_BYTES, self.snapshot.size - offset)
         if offset not in self._asked or len(chunk.data) != expected:
             return False
         del self._asked[offset]
@@ -95,18 +97,12 @@ class Fetching:
         if self.received not in self._early:
             return False
         while (data := self._early.pop(self.received, None)) is not None:
-            self._digest.update(data[: max(0, size - SNAPSHOT_DIGEST_BYTES - self.received)])
-            self._end = (self._end + data)[-SNAPSHOT_DIGEST_BYTES:]
+            self._held.add(data)
             self._buffer += data
-            self.received += len(data)
         self.progressed_at = now
-        if self.complete and not self._sound():
+        if self.complete and not self._held.matches(self.snapshot.digest):
             raise DamagedSnapshotError
         return True
-
-    def _sound(self) -> bool:
-        named = self.snapshot
-        return named.size > SNAPSHOT_DIGEST_BYTES and self._digest.digest() == named.digest == self._end
 
     def next_block(self) -> WriteBlock | None:
         """The next block to store, once it is complete and the one before it is written."""
