@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 import trio
@@ -12,9 +13,9 @@ from trio.testing import MockClock
 
 from tests.cli.test_status import status_of
 from transport import DROP_REASONS
-from viewstamp.cli.serve import _log_transitions
+from viewstamp.cli.serve import Lines, _log_transitions
 from viewstamp.protocol import Transition
-from viewstamp.shell.reminder import Reminder, refusals
+from viewstamp.shell.reminder import Reminder, refusals, tell_late
 
 
 async def test_a_transition_that_repeats_itself_is_said_once_a_minute(
@@ -65,3 +66,28 @@ def test_strangers_are_told_of_unless_it_can_have_been_an_accident(reason: str, 
     assert refusals(replace(status, drops={reason: 2})) == ()
     said = f"refused 3 datagrams since its start: their senders {told}"
     assert refusals(replace(status, drops={reason: 3})) == ((said,) if told else ())
+
+
+def test_each_line_names_its_member_once() -> None:
+    log, written = logging.getLogger("viewstamp"), StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(Lines(1))
+    log.addHandler(handler)
+    try:
+        tell_late(1, 2_500_000_000, 17)
+        for said in (
+            "member 1: its disk took 2.5 s for a write",
+            "member 12 is not reached: Name or service not known; trying again",
+            "100 %s, and nobody knows which member",
+        ):
+            log.warning(said)
+        log.error("%s raised %s: a defect", "Bank.restore", "KeyError", exc_info=KeyError("a"))
+    finally:
+        log.removeHandler(handler)
+    late, slow, away, whole, *defect = [line.partition(" WARNING ") for line in written.getvalue().splitlines()]
+    assert late[2].startswith("member 1 took no turn for 2.5 s, held up by")
+    assert slow[2] == "member 1: its disk took 2.5 s for a write"
+    assert away[2] == "member 1: member 12 is not reached: Name or service not known; trying again"
+    assert whole[2] == "member 1: 100 %s, and nobody knows which member"
+    assert defect[0][0].endswith(" ERROR member 1: Bank.restore raised KeyError: a defect")
+    assert defect[-1][0] == "KeyError: 'a'"

@@ -114,6 +114,7 @@ async def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) 
         if process.stderr is not None:
             await process.stderr.aclose()
     assert f"{number.name}: stopping".encode() in log
+    assert {line.count(b"member 1") for line in log.splitlines()} == {1}
     assert b"Traceback" not in log
 
 

@@ -157,8 +157,8 @@ async def test_a_name_whose_server_does_not_answer_holds_up_no_other(
         assert trio.current_time() - began == 2
         assert sorted(resolved) == [(0, "five.example"), (0, "four.example")]
         assert caplog.messages == [
-            "member 2: two.example has not resolved in 2 s; trying again",
-            "member 3: three.example has not resolved in 2 s; trying again",
+            "member 2 is not reached: two.example has not resolved in 2 s; trying again",
+            "member 3 is not reached: three.example has not resolved in 2 s; trying again",
         ]
         resolved.clear()
         with trio.move_on_after(10):

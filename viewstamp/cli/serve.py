@@ -60,10 +60,25 @@ def serve_command(
     if data is None and cluster.storage == "disk":
         raise click.UsageError("Missing option '--data'")
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format=f"%(asctime)s %(levelname)s member {member}: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines(member))
+    logging.basicConfig(level=level, handlers=[handler])
     trio.run(_serve, cluster, member, data, machine)
+
+
+class Lines(logging.Formatter):
+    """Lines of a log that name their member, once: what a service's own log must tell apart begins with its name."""
+
+    def __init__(self, member: int) -> None:
+        super().__init__(f"%(asctime)s %(levelname)s member {member}: %(message)s")
+        self._named = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+        self._names = (f"member {member} ", f"member {member}: ")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and behind it the traceback, if there is one."""
+        if record.getMessage().startswith(self._names):
+            return self._named.format(record)
+        return super().format(record)
 
 
 async def _serve(cluster: Cluster, member: int, data: Path | None, machine: type[StateMachine]) -> None:

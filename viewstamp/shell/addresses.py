@@ -45,7 +45,8 @@ class Addresses:
             await self._resolve_all()
         for member, where in self._members.items():
             if self._endpoint.address_of(member) is None and member not in self._unresolved:
-                _log.warning("member %d: %s has not resolved in %g s; trying again", member, where.host, _LOOK_UP_S)
+                why = f"{where.host} has not resolved in {_LOOK_UP_S:g} s"
+                _log.warning("member %d is not reached: %s; trying again", member, why)
                 self._unresolved.add(member)
 
     async def _resolve_all(self) -> None:
