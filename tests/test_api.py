@@ -148,3 +148,17 @@ def test_importing_alone_loads_neither_trio_nor_the_journal(module: str) -> None
     program += " or n.startswith(('viewstamp.journal', 'viewstamp.shell', 'transport', 'statemachine'))])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout == "[]\n"
+
+
+def test_a_client_loads_nothing_of_what_a_member_is_made_of() -> None:
+    """It runs where a journal cannot: `fcntl` is what Windows has not, and Trio does without it there."""
+    program = """
+import sys
+sys.modules["fcntl"] = None
+from viewstamp import open_client
+loaded = {name for name in sys.modules if name.startswith("viewstamp.")}
+assert {"viewstamp.shell.client", "viewstamp.status"} <= loaded
+print(sorted(name for name in loaded if name.split(".")[1] in ("journal", "replica")))
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout == "[]\n"

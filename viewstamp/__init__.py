@@ -55,11 +55,12 @@ if TYPE_CHECKING:
     )
     from viewstamp.protocol import InvariantError, Limits, Timeouts, Transition, Viewstamp
     from viewstamp.replica import DataLostError, SupersededError
-    from viewstamp.replica.status import ReplicaStatistics, SnapshotStatus, Status, Transfer
+    from viewstamp.replica.status import ReplicaStatistics
     from viewstamp.shell.callers import ClosedError
     from viewstamp.shell.client import Client, open_client
     from viewstamp.shell.opening import open_replica, serve_replica
     from viewstamp.shell.replica import RunningReplica
+    from viewstamp.status import SnapshotStatus, Status, Transfer
 
 _HOMES = {
     "statemachine": (
@@ -107,11 +108,12 @@ _HOMES = {
     ),
     "viewstamp.protocol": ("InvariantError", "Limits", "Timeouts", "Transition", "Viewstamp"),
     "viewstamp.replica": ("DataLostError", "SupersededError"),
-    "viewstamp.replica.status": ("ReplicaStatistics", "SnapshotStatus", "Status", "Transfer"),
+    "viewstamp.replica.status": ("ReplicaStatistics",),
     "viewstamp.shell.callers": ("ClosedError",),
     "viewstamp.shell.client": ("Client", "open_client"),
     "viewstamp.shell.opening": ("open_replica", "serve_replica"),
     "viewstamp.shell.replica": ("RunningReplica",),
+    "viewstamp.status": ("SnapshotStatus", "Status", "Transfer"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

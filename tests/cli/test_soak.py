@@ -18,8 +18,8 @@ from viewstamp.cli.soak.proxy import CONTROL, KeptTransport, Proxy, open_proxy
 from viewstamp.cli.soak.result import Result
 from viewstamp.cli.soak.watch import Watch
 from viewstamp.cli.soak.weather import CALM, Parties, Weather
-from viewstamp.replica.status import Status
 from viewstamp.simulation.history import Operation
+from viewstamp.status import Status
 
 
 def add(out: int | None, *, ok: bool | None = True, key: str = "counter-0-0") -> Operation:

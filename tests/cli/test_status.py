@@ -21,8 +21,8 @@ from viewstamp.cli.demo.members import free_ports
 from viewstamp.cli.poll import Sighting, primary_of
 from viewstamp.cli.status import differences
 from viewstamp.cluster import Cluster
-from viewstamp.replica.status import Status
 from viewstamp.shell.client import Client
+from viewstamp.status import Status
 
 
 def status_of(member: int, *, view: int, primary: int, waiting: str = "") -> Status:

@@ -8,8 +8,8 @@ from time import perf_counter_ns, time_ns
 
 import trio
 
-from viewstamp.replica.status import Status
 from viewstamp.shell.client import Client
+from viewstamp.status import Status
 
 _STEP_S = 0.02
 

@@ -20,9 +20,9 @@ from viewstamp.cli.options import Span, cluster_option, json_option
 from viewstamp.cli.poll import Sighting, poll, primary_of
 from viewstamp.cluster import Cluster
 from viewstamp.protocol import SECOND
-from viewstamp.replica.status import SnapshotStatus, Status, Transfer
 from viewstamp.shell.client import open_client
 from viewstamp.shell.reminder import refusals
+from viewstamp.status import SnapshotStatus, Status, Transfer
 
 _MILLISECOND = 1_000_000
 _PLAIN_WIDTH = 160

@@ -42,10 +42,11 @@ from viewstamp.replica.local import LocalSession
 from viewstamp.replica.records import journal_records
 from viewstamp.replica.requests import Requests
 from viewstamp.replica.snapshots import Snapshots
-from viewstamp.replica.status import ReplicaStatistics, Status, encode_status, founding_standing, make_status
+from viewstamp.replica.status import ReplicaStatistics, founding_standing, make_status
 from viewstamp.replica.taking import COLLECT_BYTES
 from viewstamp.replica.turn import Stored, Turn
 from viewstamp.replica.writes import Writes
+from viewstamp.status import Status, encode_status
 from viewstamp.wire import (
     FIRST_CLIENT_ID,
     Chunk,
@@ -364,8 +365,7 @@ class Replica:
 
     def status(self) -> Status:
         """How this member sees itself and the others."""
-        waiting = self._founding.waiting if self._founding is not None else ""
-        standing = self._core.standing if self._core is not None else founding_standing(waiting)
+        standing = self._core.standing if self._core is not None else founding_standing(self._founding)
         return make_status(
             self._me,
             self._core_class.name,

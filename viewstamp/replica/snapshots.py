@@ -21,9 +21,9 @@ from viewstamp.replica.file_tasks import FileTask, ReadBlock, RemoveSnapshot, Wr
 from viewstamp.replica.records import record_of
 from viewstamp.replica.serving import Serving
 from viewstamp.replica.standstill import Standstill
-from viewstamp.replica.status import SnapshotStatus, Transfer
 from viewstamp.replica.taking import COLLECT_BYTES, Taking, told
 from viewstamp.replica.turn import Turn, kept_after, margin_of
+from viewstamp.status import SnapshotStatus, Transfer
 from viewstamp.wire import Chunk, GetChunk, NoSnapshot
 
 _LARGEST_SCALE = 8

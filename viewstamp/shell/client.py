@@ -17,11 +17,11 @@ from transport.interface import Transport
 from transport.udp import UdpTransport
 from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
-from viewstamp.replica.status import Status, decode_status
 from viewstamp.shell.addresses import Addresses, listen_on_ipv6
 from viewstamp.shell.callers import Callers, P, R
 from viewstamp.shell.idle import Idle, monotonic_ns
 from viewstamp.shell.scope import background
+from viewstamp.status import Status, decode_status
 from viewstamp.wire import (
     BODY_MESSAGES,
     FIRST_CLIENT_ID,

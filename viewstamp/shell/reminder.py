@@ -10,7 +10,7 @@ import trio
 
 from viewstamp.once_a_minute import OnceAMinute
 from viewstamp.protocol import SECOND
-from viewstamp.replica.status import Status
+from viewstamp.status import Status
 
 _log = logging.getLogger("viewstamp")
 _FIRST_S = 1.0

@@ -19,7 +19,7 @@ from viewstamp.journal import Journal
 from viewstamp.journal.files import Files
 from viewstamp.protocol import MILLISECOND, NEVER, Core, Time, Transition
 from viewstamp.replica import IncarnationTooOldError, Replica, Stored, snapshot_of
-from viewstamp.replica.status import ReplicaStatistics, Status
+from viewstamp.replica.status import ReplicaStatistics
 from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.callers import Callers
 from viewstamp.shell.idle import WallClock, read_clock
@@ -28,6 +28,7 @@ from viewstamp.shell.reminder import Reminder, tell_late
 from viewstamp.shell.scope import leaves
 from viewstamp.shell.snapshot_work import SnapshotWork
 from viewstamp.shell.storage import Storage
+from viewstamp.status import Status
 
 M_co = TypeVar("M_co", bound=StateMachine, covariant=True)
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from viewstamp.cli.demo.load import Load
 from viewstamp.cli.demo.members import FROZEN, KILLED, RUNNING, Members
-from viewstamp.replica.status import Status
+from viewstamp.status import Status
 
 _FRAME_S = 0.1
 _SECOND = 1_000_000_000

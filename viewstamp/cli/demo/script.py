@@ -12,8 +12,8 @@ from viewstamp.cli.demo.display import Display
 from viewstamp.cli.demo.load import Load, largest_gap_ns
 from viewstamp.cli.demo.members import RUNNING, Members
 from viewstamp.cli.poll import poll, primary_of, until
-from viewstamp.replica.status import Status
 from viewstamp.shell.client import Client
+from viewstamp.status import Status
 
 _MILLISECOND = 1_000_000
 _STEP_S = 0.02

@@ -9,8 +9,8 @@ import trio
 
 from viewstamp.cli.poll import until
 from viewstamp.cli.soak.findings import LIVENESS, SAFETY, Finding
-from viewstamp.replica.status import Status
 from viewstamp.shell.client import Client
+from viewstamp.status import Status
 
 _EVERY_S = 0.1
 _PATIENCE_S = 0.5
