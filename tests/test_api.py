@@ -19,6 +19,7 @@ from trio.testing import MockClock
 import viewstamp
 from viewstamp.cli.demo.members import free_ports
 from viewstamp.cluster import Cluster
+from viewstamp.testing import open_test_cluster
 
 ROOT = Path(__file__).parent.parent
 WITHIN_S = 20.0
@@ -99,6 +100,17 @@ def test_exports_are_sorted_and_complete() -> None:
     assert sorted(viewstamp.__all__) == list(viewstamp.__all__)
     assert set(viewstamp.__all__) == set(viewstamp._HOME_OF)
     assert not hasattr(viewstamp, "nothing")
+
+
+CALLS = {"call", "call_all", "cluster", "read", "renew_session", "statistics", "status", "viewstamp"}
+OF_A_REPLICA = {"events", "hand_over", "id", "is_primary", "machine", "resign", "take_snapshot", "wait_ready"}
+
+
+async def test_a_service_has_nothing_of_the_loops_that_serve_it(autojump_clock: MockClock) -> None:
+    """Whoever closed a replica by hand had its callers refused, and a member that went on leading."""
+    async with open_test_cluster(viewstamp.Counter) as cluster, cluster.open_client() as client:
+        for held, more in ((cluster.replicas[1], OF_A_REPLICA), (client, {"read_from"})):
+            assert {name for name in dir(held) if not name.startswith("_")} == CALLS | more
 
 
 @pytest.mark.parametrize(

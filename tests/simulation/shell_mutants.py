@@ -11,15 +11,14 @@ from typing import Any
 
 import trio
 
-from statemachine import StateMachine
 from tests.simulation.changes import Change
 from tests.simulation.stack_mutants import Mutant
 from viewstamp.client import Completion
 from viewstamp.journal import Journal, StorageFailedError
 from viewstamp.protocol import NEVER
-from viewstamp.shell.callers import Callers, Parked
 from viewstamp.shell.idle import Idle
-from viewstamp.shell.replica import RunningReplica
+from viewstamp.shell.parking import Parked, Parking
+from viewstamp.shell.replica_loop import ReplicaLoop
 from viewstamp.shell.snapshot_work import SnapshotWork
 from viewstamp.shell.storage import Storage, Writes, _records
 
@@ -147,7 +146,7 @@ def _forget_others(self: Parked, raise_cancel: object) -> trio.lowlevel.Abort:
     return trio.lowlevel.Abort.SUCCEEDED
 
 
-def _last_answer_for_all(self: Callers, completions: list[Completion]) -> None:
+def _last_answer_for_all(self: Parking, completions: list[Completion]) -> None:
     for completion in completions:
         parked = self._parked.pop(completion.handle, None)
         if parked is not None:
@@ -155,8 +154,8 @@ def _last_answer_for_all(self: Callers, completions: list[Completion]) -> None:
             trio.lowlevel.reschedule(parked.task)
 
 
-def _close_silently(self: Callers) -> None:
-    self._closed = True
+def _close_silently(self: Parking) -> None:
+    self.closed = True
 
 
 CALLERS = (
@@ -169,12 +168,12 @@ CALLERS = (
     _mutant(
         "all callers of a turn get the last one's answer",
         "an answer is another call's",
-        (Callers, "_deliver", _last_answer_for_all),
+        (Parking, "deliver", _last_answer_for_all),
     ),
     _mutant(
         "a client that is closed releases nobody",
         "whoever waits, in another task, waits for ever",
-        (Callers, "_close", _close_silently),
+        (Parking, "close", _close_silently),
         first=8,
     ),
 )
@@ -200,15 +199,15 @@ def _wake_softly(self: Idle) -> None:
     self._woken = True
 
 
-_run = RunningReplica.run
+_run = ReplicaLoop.run
 
 
-async def _run_on(self: RunningReplica[StateMachine]) -> None:
+async def _run_on(self: ReplicaLoop) -> None:
     with trio.CancelScope(shield=True):
         await _run(self)
 
 
-async def _writer_lives_on(self: RunningReplica[StateMachine]) -> None:
+async def _writer_lives_on(self: ReplicaLoop) -> None:
     trio.lowlevel.spawn_system_task(self._storage.run)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(self._snapshots.run)
@@ -235,12 +234,12 @@ LOOP = (
     _mutant(
         "a replica that is stopped goes on",
         "two processes of one member write one journal",
-        (RunningReplica, "run", _run_on),
+        (ReplicaLoop, "run", _run_on),
     ),
     _mutant(
         "the writer outlives its replica",
         "what was never reported is written to a journal that was closed",
-        (RunningReplica, "run", _writer_lives_on),
+        (ReplicaLoop, "run", _writer_lives_on),
         first=2,
     ),
     _mutant(

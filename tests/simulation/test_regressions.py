@@ -14,7 +14,7 @@ from transport.network import LinkFaults
 from viewstamp.client import ClientSession
 from viewstamp.cluster_text import OWN_LIMITS, PROTOCOL_LIMITS
 from viewstamp.protocol import LARGEST_INCARNATION, SECOND, AgreedClock, Limits, Time
-from viewstamp.shell.replica import new_incarnation
+from viewstamp.shell.replica_loop import new_incarnation
 from viewstamp.simulation.ledger_load import ADD, LedgerLoad
 from viewstamp.simulation.world import World
 from viewstamp.wire import Hello, Query, QueryReply

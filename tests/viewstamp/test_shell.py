@@ -266,7 +266,7 @@ async def test_a_stream_of_events_that_was_never_read_leaves_nothing_behind(auto
         replica = cluster.replicas[await cluster.wait_primary()]
         async with aclosing(replica.events()):
             pass
-        assert not replica._watchers
+        assert not replica._loop.announcer._watchers
 
 
 async def test_a_reader_of_events_that_does_not_keep_up_keeps_none_from_others(autojump_clock: MockClock) -> None:
@@ -276,7 +276,7 @@ async def test_a_reader_of_events_that_does_not_keep_up_keeps_none_from_others(a
         event = Transition("normal", "primary", 7, 1, "of the test")
         quick = readers[4]
         for _ in range(1100):
-            replica._announce((event,))
+            replica._loop.announcer.announce((event,))
             with trio.fail_after(1):
                 assert await anext(quick) == event
 

@@ -339,7 +339,7 @@ async def test_a_flood_without_end_does_not_stop_the_timers(
         transport = FloodedTransport(cluster.fabric, cluster.address(1), 10)
         async with cluster.open_member(1, transport=transport) as replica:
             await trio.testing.wait_all_tasks_blocked()
-            monkeypatch.setattr(replica._replica, "tick", lambda now: ticks.append(now.monotonic))
+            monkeypatch.setattr(replica._loop.replica, "tick", lambda now: ticks.append(now.monotonic))
             transport.flooded = True
             transport.arrive(b"rubbish", (HOST, 1))
             autojump_clock.jump(10)
@@ -361,7 +361,9 @@ async def test_after_a_pause_all_that_arrived_is_taken_before_any_timer(
         async with cluster.open_member(1, transport=transport) as replica:
             await trio.testing.wait_all_tasks_blocked()
             statistics = replica.statistics
-            monkeypatch.setattr(replica._replica, "tick", lambda _: ticks.append(statistics().transport.datagrams_in))
+            monkeypatch.setattr(
+                replica._loop.replica, "tick", lambda _: ticks.append(statistics().transport.datagrams_in)
+            )
             for _ in range(1000):
                 transport.arrive(b"rubbish", (HOST, 1))
             autojump_clock.jump(10)

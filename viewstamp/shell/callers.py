@@ -1,9 +1,8 @@
-"""What a replica and a client have in common for their callers: calls and reads, each parked until it is over."""
+"""What a replica and a client have in common for their callers: calls and reads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 import trio
@@ -21,9 +20,10 @@ from statemachine import (
     encode_list,
     result_of,
 )
-from viewstamp.client import ClientSession, Completion, Failure
+from viewstamp.client import Failure
 from viewstamp.protocol import Viewstamp
-from viewstamp.shell.idle import Idle, monotonic_ns
+from viewstamp.shell.idle import monotonic_ns
+from viewstamp.shell.parking import Parked, Parking
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,40 +43,15 @@ class ClosedError(OutcomeUnknownError):
         super().__init__(UnknownReason.CLOSED, sent=sent)
 
 
-@dataclass(slots=True, eq=False)
-class Parked:
-    """A task that waits until its call is over, and then what came of it. Calling this ends the wait: Trio does, when
-    the task is cancelled.
-
-    With what it holds, a function in its place would be four objects, and tens of thousands may wait: the garbage
-    collector looks at them all.
-    """
-
-    task: trio.lowlevel.Task
-    handle: int
-    session: ClientSession
-    parked: dict[int, Parked]
-    completion: Completion | None = None
-
-    def __call__(self, raise_cancel: object) -> trio.lowlevel.Abort:
-        del self.parked[self.handle]
-        self.session.abandon(self.handle)
-        return trio.lowlevel.Abort.SUCCEEDED
-
-
 class Callers:
-    """Tasks that wait for calls and queries of one session, whose loop sleeps in `idle`."""
+    """Calls and queries of one session, by as many tasks as like."""
 
-    def __init__(
-        self, machine_class: type[StateMachine], maximum_body_bytes: int, session: ClientSession, idle: Idle
-    ) -> None:
+    def __init__(self, machine_class: type[StateMachine], maximum_body_bytes: int, parking: Parking) -> None:
         self._machine_class = machine_class
         self._maximum_body_bytes = maximum_body_bytes
-        self._session = session
-        self._idle = idle
+        self._session = parking.session
+        self._parking = parking
         self._current_time = trio.lowlevel.current_clock().current_time
-        self._parked: dict[int, Parked] = {}
-        self._closed = False
         self._newest = 0
         self._renewed_after = 0
         self._view = self._op = 0  # of the newest answer
@@ -180,10 +155,8 @@ class Callers:
         return body
 
     def _park(self, handle: int) -> Parked:
-        self._idle.wake()
         self._newest = handle
-        parked = self._parked[handle] = Parked(trio.lowlevel.current_task(), handle, self._session, self._parked)
-        return parked
+        return self._parking.park(handle)
 
     def _result(self, parked: Parked) -> Any:
         handle, completion = parked.handle, parked.completion
@@ -200,23 +173,9 @@ class Callers:
             # of the first may have renewed already: the second's news is of the old session, not of the new one.
             if handle > self._renewed_after:
                 self._session.expire()
-                self._deliver(self._session.take_completions())
+                self._parking.deliver(self._session.take_completions())
             raise
 
-    def _deliver(self, completions: Sequence[Completion]) -> None:
-        for completion in completions:
-            parked = self._parked.pop(completion.handle, None)
-            if parked is not None:
-                parked.completion = completion
-                trio.lowlevel.reschedule(parked.task)
-
     def _refuse_if_closed(self) -> None:
-        if self._closed:
+        if self._parking.closed:
             raise ClosedError(sent=False)
-
-    def _close(self) -> None:
-        """Whoever still waits learns that its outcome is not known."""
-        self._closed = True
-        parked, self._parked = self._parked, {}
-        for each in parked.values():
-            trio.lowlevel.reschedule(each.task)

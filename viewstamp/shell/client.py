@@ -9,61 +9,33 @@ from random import Random, SystemRandom
 import trio
 
 from statemachine import Query, StateMachine
-from transport.codec import CodecError, MessageCodec
-from transport.endpoint import Endpoint
 from transport.endpoint_statistics import EndpointStatistics
-from transport.frame import Identity
 from transport.interface import Transport
 from transport.udp import UdpTransport
-from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
-from viewstamp.shell.addresses import Addresses, listen_on_ipv6
-from viewstamp.shell.callers import Callers, P, R
-from viewstamp.shell.idle import Idle, monotonic_ns
+from viewstamp.shell.addresses import listen_on_ipv6
+from viewstamp.shell.callers import Callers, ClosedError, P, R
+from viewstamp.shell.client_loop import ClientLoop
+from viewstamp.shell.idle import monotonic_ns
 from viewstamp.shell.scope import background
-from viewstamp.status import Status, decode_status
-from viewstamp.wire import (
-    BODY_MESSAGES,
-    FIRST_CLIENT_ID,
-    NotPrimary,
-    QueryReply,
-    Reply,
-    StatusReply,
-    StatusRequest,
-    post,
-)
-
-_TURN_DATAGRAMS = 256
-_STATUS_RETRY_S = 0.2
+from viewstamp.status import Status
 
 
 class Client(Callers):
     """A session with a cluster. Made by `open_client`; calls of many tasks share it, each executed once."""
 
-    def __init__(
-        self, machine_class: type[StateMachine], cluster: Cluster, transport: Transport, random: Random
-    ) -> None:
-        session = ClientSession.of(cluster, random=random)
-        super().__init__(machine_class, cluster.max_command_bytes, session, Idle(transport))
-        self._cluster = cluster
-        self._codec = MessageCodec(BODY_MESSAGES, {})
-        sender = FIRST_CLIENT_ID + random.getrandbits(62)
-        identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, sender, 1)
-        self._endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
-        self._transport = transport
-        self._random = random
-        self._heard: dict[int, int] = {}
-        self._statuses: dict[int, tuple[trio.Event, list[Status]]] = {}
-        self.addresses = Addresses(cluster, self._endpoint, transport, 0)
+    def __init__(self, machine_class: type[StateMachine], loop: ClientLoop) -> None:
+        super().__init__(machine_class, loop.cluster.max_command_bytes, loop.parking)
+        self._loop = loop
 
     @property
     def cluster(self) -> Cluster:
         """The cluster that it is a client of."""
-        return self._cluster
+        return self._loop.cluster
 
     def statistics(self) -> EndpointStatistics:
         """Counts of this client's datagrams since it was opened."""
-        return self._endpoint.statistics()
+        return self._loop.statistics()
 
     async def read_from(self, member: int, query: Query[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """A linearizable read as `read`, but served by this member from its own state; waits until it answers.
@@ -73,7 +45,7 @@ class Client(Callers):
         Raises:
           UnknownMemberError: the cluster has no such member; and what `read` does.
         """
-        self._cluster.member(member)
+        self.cluster.member(member)
         body = self._encoded(Query, query, args, kwargs)
         self._refuse_if_closed()
         parked = self._park(self._session.query(body, monotonic_ns(self._current_time), member))
@@ -88,70 +60,12 @@ class Client(Callers):
           UnknownMemberError: the cluster has no such member.
           ClosedError: this client was closed first.
         """
-        self._cluster.member(member)
+        self.cluster.member(member)
         self._refuse_if_closed()
-        nonce = self._random.getrandbits(62)
-        arrived, statuses = trio.Event(), list[Status]()
-        self._statuses[nonce] = (arrived, statuses)
-        try:
-            while not statuses:
-                self._refuse_if_closed()
-                self._endpoint.send(member, self._codec.encode(StatusRequest(nonce)))
-                self._idle.wake()
-                with trio.move_on_after(_STATUS_RETRY_S):
-                    await arrived.wait()
-        finally:
-            del self._statuses[nonce]
-        return statuses[0]
-
-    async def run(self) -> None:
-        """Turn after turn. Ends only by cancellation."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.addresses.keep_fresh, self._silence)
-            await self._idle.between(self._turn)
-
-    def _turn(self) -> int | None:
-        now = monotonic_ns(self._current_time)
-        arrived = self._transport.receive(_TURN_DATAGRAMS)
-        for datagram, address in arrived:
-            for sender, _, data in self._endpoint.receive(datagram, address, now):
-                self._dispatch(sender, data, now)
-        session = self._session
-        if now >= session.deadline and len(arrived) < _TURN_DATAGRAMS:
-            session.tick(now, self._endpoint.heard_part_at(session.target))
-        for to, message in session.take_messages():
-            post(self._endpoint, self._codec, to, message)
-        for datagram, address in self._endpoint.flush(now):
-            self._transport.send(datagram, address)
-        self._deliver(session.take_completions())
-        return min(session.deadline, self._endpoint.deadline) if len(arrived) < _TURN_DATAGRAMS else None
-
-    def _dispatch(self, sender: int, data: bytes, now: int) -> None:
-        try:
-            message = self._codec.decode(data)
-        except CodecError:
-            return
-        self._heard[sender] = now
-        if isinstance(message, Reply | QueryReply | NotPrimary):
-            self._session.receive(sender, message, now)
-        elif isinstance(message, StatusReply) and message.nonce in self._statuses:
-            arrived, statuses = self._statuses[message.nonce]
-            try:
-                statuses.append(decode_status(message.body))
-            except CodecError:
-                return
-            arrived.set()
-
-    def _silence(self) -> dict[int, int]:
-        if not self._session.in_flight and not self._statuses:
-            # Who is asked nothing says nothing. A thousand clients that wait for work are not to ask a name server.
-            return {member.id: 0 for member in self._cluster.members}
-        now = monotonic_ns(self._current_time)
-        return {member: now - heard for member, heard in self._heard.items()}
-
-    def close(self) -> None:
-        """The loop has ended: release whoever waits."""
-        self._close()
+        status = await self._loop.status(member)
+        if status is None:
+            raise ClosedError(sent=False)
+        return status
 
 
 @asynccontextmanager
@@ -177,12 +91,11 @@ async def open_client(
     machine_class = machine if isinstance(machine, type) else type(machine())
     opened = transport if transport is not None else await UdpTransport.open(await _own_host(cluster), 0)
     try:
-        client = Client(
-            machine_class, cluster, opened, random if random is not None else Random(SystemRandom().getrandbits(256))
-        )
-        await client.addresses.resolve_all()
-        async with background(client.run, client.close):
-            yield client
+        seeded = random if random is not None else Random(SystemRandom().getrandbits(256))
+        loop = ClientLoop(cluster, opened, seeded)
+        await loop.addresses.resolve_all()
+        async with background(loop.run, loop.close):
+            yield Client(machine_class, loop)
     finally:
         opened.close()  # At once: a checkpoint here would hide what a block that was cancelled raises.
 

@@ -23,7 +23,8 @@ from viewstamp.registry import protocol_class
 from viewstamp.replica import snapshot_of
 from viewstamp.shell.idle import WallClock
 from viewstamp.shell.parts import REAL, Parts, RunSync
-from viewstamp.shell.replica import RunningReplica, new_incarnation
+from viewstamp.shell.replica import RunningReplica
+from viewstamp.shell.replica_loop import ReplicaLoop, new_incarnation
 from viewstamp.shell.scope import background
 from viewstamp.shell.snapshot_work import load_snapshot
 
@@ -81,13 +82,13 @@ async def open_replica(
         )
         try:
             executor = await _restore(journal, directory, machine, cluster, parts.run_sync)
-            running = RunningReplica(
+            loop = ReplicaLoop(
                 machine, cluster, id, core_class, journal, directory, executor, opened, seeded, wall_clock, parts
             )
             journal.release_recovered()
-            await running.addresses.resolve_all()
-            async with background(running.run, running.close):
-                yield running
+            await loop.addresses.resolve_all()
+            async with background(loop.run, loop.close):
+                yield RunningReplica(loop)
         finally:
             journal.close()
     finally:
