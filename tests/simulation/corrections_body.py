@@ -16,6 +16,7 @@ from viewstamp.replica.body import Replica as Body
 from viewstamp.replica.fetching import DamagedSnapshotError, Fetching
 from viewstamp.replica.local import LocalSession
 from viewstamp.replica.requests import Requests
+from viewstamp.replica.retention import Retention
 from viewstamp.replica.serving import Serving
 from viewstamp.replica.snapshots import Snapshots
 from viewstamp.replica.standstill import Standstill
@@ -161,9 +162,9 @@ def _() -> list[Change]:
     harmless="a member a little behind needs the whole state",
 )
 def _() -> list[Change]:
-    import viewstamp.replica.snapshots as snapshots_module
+    import viewstamp.replica.retention as retention_module
 
-    return [(snapshots_module, "margin_of", lambda snapshot_entries: 0)]
+    return [(retention_module, "margin_of", lambda snapshot_entries: 0)]
 
 
 @_rule(
@@ -184,8 +185,8 @@ def _() -> list[Change]:
 )
 def _() -> list[Change]:
     def let_go(self: Snapshots, owner: Any, snapshot: Any, now: Time) -> None:
-        if self._recording is not None and self._recording[1] == snapshot and self._current is not None:
-            gone, self._current = self._current, None
+        if self._recording is not None and self._recording[1] == snapshot and self._kept.newest is not None:
+            gone, self._kept.newest = self._kept.newest, None
             self._remove(gone)
 
     return [after(Snapshots, "_file_finished", let_go)]
@@ -279,16 +280,16 @@ def _() -> list[Change]:
 
 
 @_rule(
-    "viewstamp/replica/snapshots.py",
+    "viewstamp/replica/retention.py",
     "the log waits for a member that fetches its snapshot, for however long that takes",
     "test_the_log_waits_for_nobody_once_it_comes_near_its_bound",
     harmless="nobody fetches for so long",
 )
 def _() -> list[Change]:
-    def unbounded(self: Snapshots, *_: object, **__: object) -> None:
-        self._log_limit = 1 << 62
+    def unbounded(self: Retention, *_: object, **__: object) -> None:
+        self._patient_below = 1 << 62
 
-    return [after(Snapshots, "__init__", unbounded)]
+    return [after(Retention, "__init__", unbounded)]
 
 
 @_rule(

@@ -25,7 +25,7 @@ from viewstamp.journal.opening import prepare
 from viewstamp.journal.reading import segment_names
 from viewstamp.journal.snapshot_files import UNFINISHED_NAME, snapshot_name
 from viewstamp.protocol import Reads
-from viewstamp.replica.snapshots import Snapshots
+from viewstamp.replica.retention import Retention
 from vsr import normal, recovery, state_transfer, view_change
 from vsr.messages import PrepareOk, RecoveryResponse
 from vsr.reads import Rounds
@@ -285,7 +285,7 @@ def _snapshot_lazily(self: Sessions) -> Iterator[bytes]:
     yield from _snapshot_of_sessions(self)
 
 
-def _let_all_go(self: Snapshots, *_: object) -> None:
+def _let_all_go(self: Retention, *_: object) -> None:
     self._older = dict.fromkeys(self._older, 0)
 
 
@@ -298,7 +298,7 @@ SHARED: Bugs = (
     (
         "older-file-removed-early",
         "The file of the snapshot before goes when another is installed, and not when the journal names that.",
-        (before(Snapshots, "_let_go", _let_all_go),),
+        (before(Retention, "let_go", _let_all_go),),
     ),
     (
         "reread-not-synced",

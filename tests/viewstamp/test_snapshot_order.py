@@ -350,8 +350,9 @@ def test_a_large_state_is_written_less_often_but_before_the_log_comes_to_its_bou
     taker = Taker()
     taker.take(1)
     taker.journal()
-    assert taker.snapshots._current is not None
-    taker.snapshots._current = replace(taker.snapshots._current, size=100 * taker.cluster.snapshot_bytes)
+    kept = taker.snapshots._kept
+    assert kept.newest is not None
+    kept.newest = replace(kept.newest, size=100 * taker.cluster.snapshot_bytes)
     taker.come_to(2 + ENTRIES)
     taker.turn()
     assert taker.tasks == []

@@ -1,7 +1,7 @@
-"""The snapshots of one replica: when one is taken, which are kept, and how one comes from a peer.
+"""The snapshots of one replica: when one is taken, and how one comes from a peer.
 
 Both protocols use it. A protocol says what it needs (`Effects.wanted`) and what it has put in the place of its log
-(`Effects.restore`), and is told what is durable here.
+(`Effects.restore`), and is told what is durable here. What of all this is kept, and how long, `Retention` knows.
 
 Order kept: a snapshot's file is durable before the record that names it, and that before the log it stands for goes.
 """
@@ -19,10 +19,11 @@ from viewstamp.replica.applied import Applied
 from viewstamp.replica.fetching import DamagedSnapshotError, Fetching
 from viewstamp.replica.file_tasks import FileTask, ReadBlock, RemoveSnapshot, WriteBlock
 from viewstamp.replica.records import record_of
+from viewstamp.replica.retention import Retention
 from viewstamp.replica.serving import Serving
 from viewstamp.replica.standstill import Standstill
 from viewstamp.replica.taking import COLLECT_BYTES, Taking, told
-from viewstamp.replica.turn import Turn, kept_after, margin_of
+from viewstamp.replica.turn import Turn
 from viewstamp.status import SnapshotStatus, Transfer
 from viewstamp.wire import Chunk, GetChunk, NoSnapshot
 
@@ -64,19 +65,14 @@ class Snapshots:
         self._log_limit = cluster.limits.log_bytes // 2
         self._least_entries = self._entries_limit + self._stagger
         self._least_bytes = min(self._bytes_limit, self._log_limit // 2)
-        self._pinned_log = False  # the log is longer than its margin, for a member that is fetching
         self._retry = cluster.timeouts.retry
         self._patience = _PATIENCE_SUSPECTS * cluster.timeouts.suspect
         self._core: Core | None = None
 
-        self._current = stored
-        self._current_op = stored.op if stored is not None else 0
-        self._naming_write = 0  # from when it is durable on, the journal names the current one
-        self._older: dict[Snapshot, int] = {}  # and the write after which its file may go
-        self._written = 0
+        self._serving = Serving(send, _PIN_SUSPECTS * cluster.timeouts.suspect)
+        self._kept = Retention(cluster, stored, self._serving, self._under_way)
         self._log_bytes = 0  # applied since the last one was taken
         self._demanded = False
-        self._decayed = False  # the file of the current one is missing or damaged
         self._taking: Taking | None = None
         self._recording: tuple[int, Snapshot] | None = None  # the write of its record, and the snapshot
         self._retry_at = 0
@@ -84,9 +80,6 @@ class Snapshots:
         self.fetching = False
         """Whether chunks are on their way, or to be asked for again."""
         self._fetched: Snapshot | None = None
-        self._loading: tuple[Snapshot, ...] = ()  # those whose files are being read, or are to be read next
-        self._serving = Serving(send, _PIN_SUSPECTS * cluster.timeouts.suspect)
-
         self._standstill = Standstill(cluster.timeouts.suspect)
 
         # Whose blocks are being written, and the names that some of them give their files.
@@ -105,8 +98,7 @@ class Snapshots:
     def receive(self, sender: int, message: GetChunk | Chunk | NoSnapshot, now: Time) -> bool:
         """A peer asks for a chunk, or answers; False if that was not asked for."""
         if isinstance(message, GetChunk):
-            available = [*self._older, self._current] if self._current and not self._decayed else [*self._older]
-            self._serving.ask(sender, message, available, now.monotonic)
+            self._serving.ask(sender, message, self._kept.offered, now.monotonic)
             return True
         fetching, core = self._fetching, self._core
         if fetching is None or core is None or fetching.source != sender:
@@ -134,7 +126,7 @@ class Snapshots:
         """A task was carried out; `data` is what was read, None if there is no such file, or a damaged one."""
         if isinstance(task, ReadBlock):
             self._serving.read(task, data)
-            if data is None and task.snapshot == self._current:
+            if data is None and task.snapshot == self._kept.newest:
                 self._replace(task.snapshot)
         elif isinstance(task, WriteBlock):
             owner, _ = self._blocks.popleft()
@@ -144,9 +136,9 @@ class Snapshots:
 
     def _replace(self, snapshot: Snapshot) -> None:
         """The disk has decayed below the snapshot that this member would restart from, and that others need."""
-        if not self._decayed:
+        if not self._kept.decayed:
             _log.error("the file of the snapshot up to op %d is missing or damaged: taking it again", snapshot.op)
-        self._decayed = True
+        self._kept.decayed = True
 
     def _file_finished(self, owner: Taking | Fetching, snapshot: Snapshot, now: Time) -> None:
         if owner is self._taking:
@@ -163,54 +155,29 @@ class Snapshots:
 
     def written(self, write: int, now: Time) -> None:
         """Write number `write` of this replica is durable, and all before it."""
-        self._written = write
+        self._kept.durable_write = write
         core = self._core
         if self._recording is None or write < self._recording[0] or core is None:
             return
         snapshot, self._recording = self._recording[1], None
-        if snapshot == self._current:
-            self._decayed = False  # It was taken again.
-            return
-        if self._current is not None and snapshot.op < self._current.op:
-            # A newer one was installed meanwhile. Until its record is durable, a restart begins from this one.
-            self._older[snapshot] = self._naming_write
-            return
-        self._failure = ""
-        self._supersede(snapshot, write)
-        self._compact(core, snapshot, now)
+        if self._kept.recorded(snapshot, write):
+            self._failure = ""
+            self._compact(core, snapshot, now)
 
     def _compact(self, core: Core, snapshot: Snapshot, now: Time) -> None:
         """Drop the log that a durable snapshot stands for, up to what is kept."""
-        keep_after = self._keep_after(core, snapshot, now.monotonic)
+        keep_after = self._kept.log_after(core, snapshot, now.monotonic)
         core.compact(snapshot, keep_after, now)
         self._release = keep_after
 
-    def _supersede(self, snapshot: Snapshot, write: int) -> None:
-        if self._current is not None:
-            self._older[self._current] = write
-        self._older.pop(snapshot, None)
-        self._current, self._naming_write = snapshot, write
-        self._current_op = snapshot.op
-        self._decayed = False
-
-    def _keep_after(self, core: Core, snapshot: Snapshot, now: int) -> int:
-        """What the log keeps from before its snapshot: a margin, so that a member a little behind needs none, and what
-        follows a snapshot that a member is fetching just now."""
-        standing = core.standing
-        base = standing.base
-        lowest = max(base, snapshot.op - margin_of(self._entries_limit))
-        keep = kept_after(snapshot.op, lowest, self._bytes_limit, core.size)
-        # Not for ever: the log in memory has a bound. Whoever is then left behind begins again, with the newest.
-        pinned = self._serving.pinned(now) if standing.log_bytes < self._log_limit else []
-        kept = min([keep, *[each.op for each in pinned]])
-        self._pinned_log = kept < keep
-        return max(base, kept)
-
     def _remove(self, snapshot: Snapshot) -> None:
-        # What is taken while the last block of the same one, fetched and given up, is being written gets that name too.
-        in_use = (self._current, self._fetched, *self._older, *(named for _, named in self._blocks))
-        if snapshot not in in_use and (self._recording is None or snapshot != self._recording[1]):
+        if self._kept.may_go(snapshot):
             self._files.append(RemoveSnapshot(snapshot))
+
+    def _under_way(self) -> tuple[Snapshot | None, ...]:
+        """What is being finished or recorded, or waits to be installed."""
+        recording = self._recording[1] if self._recording is not None else None
+        return (self._fetched, recording, *(named for _, named in self._blocks))
 
     # The turn's end.
 
@@ -224,11 +191,7 @@ class Snapshots:
             check(installed == self._fetched, "the snapshot up to op {} was installed and is not here", installed.op)
             self._taking = self._fetched = None
             self._log_bytes = 0
-            # The log begins anew behind it. What the journal has of the old one stays until another snapshot is taken:
-            # to drop it now, before the record of this one is durable, would leave neither.
-            self._pinned_log = False
-            self._supersede(installed, write)
-            self._loading = (*self._loading, installed)
+            self._kept.install(installed, write)
             self._applied.restoring = turn.restore = installed
         self.fetching = effects.wanted is not None
         if effects.wanted is not None and self._core is not None:
@@ -257,9 +220,9 @@ class Snapshots:
 
     def close(self, now: Time, turn: Turn) -> None:
         """Take a snapshot if it is time, and hand over what is to be done with files."""
-        since = self._applied.executor.applied - self._current_op
+        since = self._applied.executor.applied - self._kept.newest_op
         perhaps = self._log_bytes >= self._least_bytes or since >= self._least_entries
-        if (perhaps or self._demanded or self._decayed) and self._due(since):
+        if (perhaps or self._demanded or self._kept.decayed) and self._due(since):
             self._begin()
         block = self._collect(turn) if self._taking is not None else None
         if self._taking is None and self._fetching is not None:
@@ -268,7 +231,7 @@ class Snapshots:
                 self._blocks.append((self._fetching, block.finished))
         if block is not None:
             self._files.append(block)
-        if self._older or self._pinned_log or self._serving.asked_at:
+        if self._kept.keeps_more:
             self._let_go(now, turn)
         asked, loading = self._serving.waits_for, self._applied.restoring
         if self._core is not None and (asked is not None or loading is not None):
@@ -283,15 +246,12 @@ class Snapshots:
             turn.release, self._release = self._release, 0
 
     def _let_go(self, now: Time, turn: Turn) -> None:
-        """What was kept for members that were fetching, and are no more."""
-        pinned = self._serving.pinned(now.monotonic)
-        if self._pinned_log and self._core is not None and self._current is not None and not pinned:
-            self._compact(self._core, self._current, now)
+        """What was kept for members that were fetching, and are no more, or until the journal named the next."""
+        newest, core = self._kept.newest, self._core
+        if newest is not None and core is not None and self._kept.log_may_go(now.monotonic):
+            self._compact(core, newest, now)
             turn.more = True
-        for snapshot in [each for each in self._older if each not in pinned]:
-            if self._older[snapshot] <= self._written and snapshot not in self._loading:
-                del self._older[snapshot]
-                self._remove(snapshot)
+        self._files += [RemoveSnapshot(each) for each in self._kept.let_go(now.monotonic)]
 
     # Taking.
 
@@ -302,16 +262,16 @@ class Snapshots:
     def _due(self, since: int) -> bool:
         """Whether to take one, so many entries after the newest."""
         busy = self._taking is not None or self._recording is not None or self._applied.restoring is not None
-        needless = since <= 0 and not self._decayed
+        needless = since <= 0 and not self._kept.decayed
         if self._core is None or needless or busy or (self.fetching and self._fetching is not None):
             return False
         if self._demanded:
             return True
-        if self._decayed:
+        if self._kept.decayed:
             return self._applied.executor.applied >= self._retry_at
         # A large state is written less often: what it costs is to be in proportion to the commands between. But a log
         # that grows towards its bound must not reach it: nothing would be taken any more, and so no snapshot either.
-        size = self._current.size if self._current is not None else 0
+        size = self._kept.newest.size if self._kept.newest is not None else 0
         scale = min(max(1, size // self._bytes_limit), _LARGEST_SCALE)
         enough = since >= self._entries_limit * scale + self._stagger
         enough |= self._log_bytes >= min(self._bytes_limit * scale, self._log_limit // 2)
@@ -361,8 +321,7 @@ class Snapshots:
 
     def restored(self, snapshot: Snapshot) -> bool:
         """This one is loaded, and none that was installed before it will be; whether it is the newest of all."""
-        if snapshot in self._loading:
-            self._loading = self._loading[self._loading.index(snapshot) + 1 :]
+        self._kept.loaded(snapshot)
         if self._applied.restoring != snapshot:
             return False
         self._applied.restoring = None
@@ -378,15 +337,15 @@ class Snapshots:
     @property
     def status(self) -> SnapshotStatus:
         """What there is and what is under way."""
-        current, fetching, taking = self._current, self._fetching, self._taking
+        newest, fetching, taking = self._kept.newest, self._fetching, self._taking
         receiving = None
         if fetching is not None and self.fetching:
             snapshot = fetching.snapshot
             receiving = Transfer(fetching.source, snapshot.op, fetching.received, snapshot.size)
         sending = [Transfer(m, s.op, offset, s.size) for m, (s, offset) in sorted(self._serving.progress.items())]
         return SnapshotStatus(
-            op=current.op if current is not None else 0,
-            size=current.size if current is not None else 0,
+            op=newest.op if newest is not None else 0,
+            size=newest.size if newest is not None else 0,
             taking=taking.op if taking is not None else 0,
             loading=self._applied.restoring.op if self._applied.restoring is not None else 0,
             pause_ns=self._pause_ns,

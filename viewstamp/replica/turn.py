@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from statemachine import Executor
@@ -12,6 +12,7 @@ from viewstamp.cluster import Cluster
 from viewstamp.journal import JournalRecord
 from viewstamp.protocol import Entry, Snapshot, Transition, split_entries
 from viewstamp.replica.file_tasks import FileTask
+from viewstamp.replica.retention import kept_after, margin_of
 
 
 class Turn:
@@ -58,21 +59,3 @@ class Stored:
         lowest = max(first - 1, op - margin_of(cluster.snapshot_entries))
         kept = kept_after(op, lowest, cluster.snapshot_bytes, lambda each: len(entries[each - first].encoded))
         return tuple(entry for entry in entries if entry.op > kept)
-
-
-def margin_of(snapshot_entries: int) -> int:
-    """How many entries before a snapshot are kept for members that are a little behind."""
-    return snapshot_entries // 4
-
-
-def kept_after(op: int, lowest: int, snapshot_bytes: int, size: Callable[[int], int]) -> int:
-    """The op after which the log keeps what lies before a snapshot at `op`: `lowest`, or later if that is too much.
-
-    `size` is that of an entry. Too much is what reaches a quarter of `snapshot_bytes` without the first of them: a log
-    that its margin alone fills takes no more commands, and so no snapshot would ever shorten it.
-    """
-    kept, held = op, 0
-    while kept > lowest and held < snapshot_bytes // 4:
-        held += size(kept)
-        kept -= 1
-    return kept
