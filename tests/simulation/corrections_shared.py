@@ -13,9 +13,10 @@ import vsr.messages
 from statemachine.outcome import BEYOND_WINDOW_REPLY, STALE_REPLY
 from statemachine.sessions import Sessions
 from tests.simulation.changes import Change, after, before
-from tests.simulation.corrections import Catalogue, unless
+from tests.simulation.corrections import Catalogue
 from viewstamp.client import ClientSession
 from viewstamp.client.pace import Pace
+from viewstamp.client.target import Again, Resend, Target
 from viewstamp.protocol import AgreedClock, Founded, Reads, SendAfter, Time
 from viewstamp.protocol.member import Member
 from viewstamp.replica.founding import Founding, FoundingRecord
@@ -350,15 +351,11 @@ def _() -> list[Change]:
     harmless="more messages, and nothing else",
 )
 def _() -> list[Change]:
-    def to_all(self: ClientSession, now: int) -> None:
-        target = self._target
-        for member in self._members:
-            self._target = member
-            self._resend(now, now, now)
-        self._target = target
+    def to_all(self: Target, now: int) -> Again:
         self.deadline = now + self._retry_ns
+        return [Resend(member, now, now) for member in self._members]
 
-    return [(ClientSession, "_doubt", to_all)]
+    return [(Target, "_doubt", to_all)]
 
 
 @_rule(
@@ -368,12 +365,16 @@ def _() -> list[Change]:
     needs="a client whose member is cut off from all others, for long",
 )
 def _() -> list[Change]:
-    def knows_none(self: ClientSession, sender: int, primary: int, now: int) -> bool:
-        if sender == self._target and primary not in self._members:
-            self._heard_at = now  # It has answered.
-        return primary not in self._members
+    original = Target.redirected
 
-    return [unless(ClientSession, "_redirected", knows_none)]
+    def redirected(self: Target, sender: int, primary: int, now: int) -> Again:
+        if primary in self._members:
+            return original(self, sender, primary, now)
+        if sender == self.member:
+            self._heard_at = now  # It has answered.
+        return ()
+
+    return [(Target, "redirected", redirected)]
 
 
 @_rule(
@@ -383,7 +384,7 @@ def _() -> list[Change]:
     needs="three that are cut off from the rest, of which two name the third",
 )
 def _() -> list[Change]:
-    return [(ClientSession, "_next_in_turn", lambda self, other_than: self._after(other_than))]
+    return [(Target, "_next_in_turn", lambda self, other_than: self._after(other_than))]
 
 
 @_rule(
@@ -393,12 +394,12 @@ def _() -> list[Change]:
     harmless="more messages, and nothing else",
 )
 def _() -> list[Change]:
-    original = ClientSession._turn_to
+    original = Target._turn_to
 
-    def turn_to(self: ClientSession, member: int, now: int, *, at_once: bool) -> None:
-        original(self, member, now, at_once=True)
+    def turn_to(self: Target, member: int, now: int, *, at_once: bool) -> Again:
+        return original(self, member, now, at_once=True)
 
-    return [(ClientSession, "_turn_to", turn_to)]
+    return [(Target, "_turn_to", turn_to)]
 
 
 @_rule(
@@ -408,12 +409,12 @@ def _() -> list[Change]:
     harmless="each call waits for a probe of its own, and is answered",
 )
 def _() -> list[Change]:
-    original = ClientSession._heard
+    original = Target.heard
 
-    def heard(self: ClientSession, sender: int, now: int) -> None:
-        original(self, self._target, now)
+    def heard(self: Target, sender: int, now: int) -> Again:
+        return original(self, self.member, now)
 
-    return [(ClientSession, "_heard", heard)]
+    return [(Target, "heard", heard)]
 
 
 @_rule(
@@ -423,10 +424,10 @@ def _() -> list[Change]:
     harmless="more messages, and nothing else",
 )
 def _() -> list[Change]:
-    def at_any_time(self: ClientSession, now: int) -> None:
+    def at_any_time(self: Target, now: int) -> None:
         self._resend_at = 0
 
-    return [before(ClientSession, "_ask", at_any_time)]
+    return [before(Target, "_ask", at_any_time)]
 
 
 # What comments tell beside.

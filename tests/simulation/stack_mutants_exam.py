@@ -143,7 +143,7 @@ def _keep_the_last(self: Any, session: int, found: Any, mark: int) -> None:
 
 def _take_heart(self: Any, sender: int, message: object, now: int) -> None:
     if isinstance(message, QueryReply):
-        self._hopeful(now)
+        self._target._hopeful(now)
 
 
 SHARED: Bugs = (

@@ -430,7 +430,7 @@ def test_reads_elsewhere_that_are_answered_do_not_hide_that_the_target_is_silent
     """The primary, member 1, has resigned and is gone. Who calls at member 3, or reads there, hears that one all the
     time, and what it calls would be sent to the dead one for as long as it reads."""
     session = ClientSession((1, 2, 3), random=Random(1), window=8, home=None if member else 3)
-    session._target = 1
+    session._target.member = 1
     session.call(b"first", 0)
     [(_, register)] = session.take_messages()
     assert isinstance(register, Register)
