@@ -280,6 +280,24 @@ def _() -> list[Change]:
 
 
 @_rule(
+    "viewstamp/replica/snapshots.py",
+    "another snapshot goes on coming when one that is here is wanted again",
+    "test_one_that_is_wanted_again_stays_when_the_file_of_another_wanted_meanwhile_is_finished",
+    needs="two snapshots that are wanted in turns, and the file of one is finished while the other is to be installed",
+)
+def _() -> list[Change]:
+    original = Snapshots._want
+
+    def want(self: Snapshots, snapshot: Any, *rest: Any) -> None:
+        fetching = self._fetching
+        original(self, snapshot, *rest)
+        if snapshot == self._fetched:
+            self._fetching = fetching
+
+    return [(Snapshots, "_want", want)]
+
+
+@_rule(
     "viewstamp/replica/retention.py",
     "the log waits for a member that fetches its snapshot, for however long that takes",
     "test_the_log_waits_for_nobody_once_it_comes_near_its_bound",

@@ -446,6 +446,7 @@ _FIRST = {
     "vsr/gathered-replies-forgotten": 17,
     "vsr/gathered-called-again": 17,
     "vsr/earlier-prepareoks-counted": 21,
+    "vsr/reads-hide-silence": 22,
     "vsr/superseded-doviewchange": 24,
     "vsr/replies-not-in-snapshot": 27,
     "vsr/recovers-from-older-view": 29,

@@ -311,6 +311,24 @@ def test_a_file_that_is_being_loaded_stays_when_a_newer_one_is_installed() -> No
     assert taker.snapshots.restored(second)
 
 
+def test_one_that_is_wanted_again_stays_when_the_file_of_another_wanted_meanwhile_is_finished() -> None:
+    """Its protocol was told that it is here, and installs it when it has the log behind it: it must still be here."""
+    taker = Taker()
+    first = fetch_large(taker)
+    second, chunks = large(b"y")
+    taker.turn(Wanted(PEER, second))
+    for place, chunk in enumerate(chunks):
+        give(taker, second, place, chunk)
+    taker.turn(Wanted(PEER, second))
+    taker.turn(Wanted(OTHER, first))
+    assert taker.protocol.here == [first, first]
+    taker.write_files()
+    turn = Turn()
+    taker.snapshots.follow(Effects(restore=first), taker._issue((record_of(first),)), taker.now, turn)
+    assert turn.restore == first
+    assert taker.protocol.here == [first, first]
+
+
 def test_nothing_is_taken_of_what_an_installed_snapshot_is_about_to_replace() -> None:
     """It would be older than what the journal names: a record that can follow no newer one ends the replica."""
     taker = Taker()

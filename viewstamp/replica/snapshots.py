@@ -199,6 +199,7 @@ class Snapshots:
 
     def _want(self, snapshot: Snapshot, source: int, core: Core, now: Time, turn: Turn) -> None:
         if snapshot == self._fetched:
+            self._fetching = None  # Were another one finished, before this is installed, it would take its place.
             core.fetched(snapshot, now)  # Here already, from an attempt that came to nothing.
             turn.more = True
             return
