@@ -5,19 +5,21 @@ And what waits for a disk: `Writes`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any, cast
 
 from statemachine import Counter, Executor
 from statemachine.executor import AgreedEntry
 from viewstamp.client import ClientSession
+from viewstamp.cluster import Cluster, Member
 from viewstamp.protocol import (
     MILLISECOND,
     SECOND,
     Core,
     Entry,
     Kind,
+    Limits,
     Proposal,
     ReadFailed,
     ReadReady,
@@ -37,6 +39,8 @@ from vsr import PrepareOk
 NOW = Time(0, 0)
 NONCE = 77
 CLIENT = 1 << 20
+LIMITS = Limits(page_bytes=1024, pipeline_bytes=4096)
+CLUSTER = Cluster("requests", bytes(8), "vsr", (Member(1, "127.0.0.1", 7001),), max_command_bytes=1024, limits=LIMITS)
 
 
 ClientAnswer = Reply | QueryReply | NotPrimary
@@ -90,7 +94,7 @@ class Kept(list[ClientAnswer]):
 def member() -> tuple[Ordering, Requests, list[ClientAnswer]]:
     ordering, answers = Ordering(), Kept()
     executor = Executor(Counter(), max_sessions=8, window=8)
-    requests = Requests(cast("Core", ordering), Applied(executor), cast("Answers", answers), Random(1), 1024)
+    requests = Requests(cast("Core", ordering), Applied(executor), cast("Answers", answers), Random(1), CLUSTER)
     return ordering, requests, answers
 
 
@@ -113,27 +117,68 @@ def test_a_request_is_ordered_once_however_often_it_comes() -> None:
     assert ordering.ordered == [NONCE]
 
 
-def test_a_request_that_was_refused_is_ordered_when_it_comes_again() -> None:
-    ordering, requests, _ = member()
-    lead(ordering, requests, 0)
-    ordering.room = 0
-    ask(requests)
-    assert (ordering.ordered, requests.in_flight, requests.refused) == ([], 0, 1)
-    ordering.room = 1
-    ask(requests)
-    assert ordering.ordered == [NONCE]
+def ask_all(requests: Requests, numbers: Iterable[int], body: bytes = b"") -> None:
+    """These requests of a client come in one turn."""
+    for number in numbers:
+        requests._order(CLIENT, (7, number), Kind.COMMAND, 0, body)
+    requests.propose(NOW)
 
 
 def test_of_what_comes_in_one_turn_as_much_is_ordered_as_there_is_room_for() -> None:
-    """It comes again in one turn: tried whole each time, none of it would ever get in."""
+    """Tried whole each time, none of it would ever get in."""
     ordering, requests, _ = member()
     lead(ordering, requests, 0)
     ordering.room = 5
-    for number in range(1, 9):
-        requests._order(CLIENT, (7, number), Kind.COMMAND, 0, b"")
+    ask_all(requests, range(1, 9))
+    assert ordering.ordered == [1, 2, 3, 4, 5]
+    assert (requests.in_flight, requests.refused) == (8, 0)
+
+
+def test_what_found_no_room_is_ordered_in_the_order_in_which_it_came() -> None:
+    """Were it for its clients to ask again, luck would decide which of them are served, again and again."""
+    ordering, requests, _ = member()
+    lead(ordering, requests, 0)
+    ordering.room = 1
+    ask_all(requests, [1, 2, 3])
+    ask_all(requests, [4, 3])  # One of them is asked for again.
+    ordering.room = 2
+    ask_all(requests, [5])
+    assert ordering.ordered == [1, 2, 3]
+    ordering.room = 9
     requests.propose(NOW)
     assert ordering.ordered == [1, 2, 3, 4, 5]
-    assert (requests.in_flight, requests.refused) == (5, 3)
+    assert (requests.in_flight, requests.refused) == (5, 0)
+
+
+def test_what_waits_for_room_has_a_bound_and_beyond_it_comes_again() -> None:
+    ordering, requests, _ = member()
+    lead(ordering, requests, 0)
+    ordering.room = 0
+    half = bytes(LIMITS.pipeline_bytes // 2)
+    ask_all(requests, [1, 2, 3], half)
+    assert (requests.in_flight, requests.refused) == (2, 1)
+    ordering.room = 1
+    ask_all(requests, [3], half)
+    assert (ordering.ordered, requests.in_flight, requests.refused) == ([1], 3, 1)
+    ordering.room = 3
+    ask_all(requests, range(4, 20_000))
+    assert ordering.ordered == [1, 2, 3, 4]
+    assert requests.in_flight == 4 + 16 * 1024
+
+
+def test_what_waits_for_room_waits_at_a_primary_only() -> None:
+    """The next one orders it, or this one anew: what it said meanwhile it may have been asked by nobody."""
+    ordering, requests, _ = member()
+    lead(ordering, requests, 0)
+    ordering.room = 0
+    ask_all(requests, [1, 2])
+    lead(ordering, requests, -1)
+    lead(ordering, requests, 3)
+    ordering.room = 9
+    requests.propose(NOW)
+    assert (ordering.ordered, requests.in_flight) == ([], 0)
+    ask_all(requests, [2])
+    assert ordering.ordered == [2]
 
 
 def test_a_request_that_was_applied_is_under_way_no_more() -> None:

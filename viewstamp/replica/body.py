@@ -145,7 +145,7 @@ class Replica:
         if isinstance(origin, Lost) and not self._core_class.recovers_lost_disk:
             raise DataLostError(self._me, self._core_class.name, self._cluster.storage)
         core = self._core = self._core_class(self._cluster.configuration, self._me, origin, self._random, self._now)
-        self._requests = Requests(core, self._applied, self.answers, self._random, self._cluster.max_command_bytes)
+        self._requests = Requests(core, self._applied, self.answers, self._random, self._cluster)
         self._snapshots.start(core)
 
     # Inputs.

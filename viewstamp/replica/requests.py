@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from viewstamp.cluster import Cluster
 from viewstamp.protocol import Core, Entry, Kind, Proposal, ReadFailed, ReadReady, Time
 from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import LONG_NS, Applied
 from viewstamp.wire import Query, Register
 
 _PROPOSAL_BATCH = 1024
+_WAITING_AT_MOST = 16 * 1024
 _READS_AT_MOST = 64 * 1024
 
 
@@ -27,7 +29,12 @@ class _Read:
 
 
 class Requests:
-    """Requests under way at one member."""
+    """Requests under way at one member.
+
+    What a primary has no room for waits there, in the order in which it came: were it left to the clients to ask again,
+    luck would decide, and some would wait for seconds while others are served again and again. No more waits than
+    `pipeline_bytes` of commands, and 16,384 of them; whoever comes then does have to ask again.
+    """
 
     def __init__(
         self,
@@ -35,16 +42,19 @@ class Requests:
         applied: Applied,
         answers: Answers,
         random: Random,
-        maximum_body_bytes: int,
+        cluster: Cluster,
     ) -> None:
         self._core = core
         self._applied = applied
         self._answers = answers
         self._random = random
-        self._maximum_body_bytes = maximum_body_bytes
+        self._maximum_body_bytes = cluster.max_command_bytes
+        self._waiting_bytes_at_most = cluster.limits.pipeline_bytes
         self._leading = -1  # the view this table belongs to while this member leads
         self._in_flight: dict[tuple[int, int], int] = {}  # (session, request) -> source that waits, 0 for nobody
         self._proposals: list[Proposal] = []
+        self._waiting = 0  # so many of them, the first, found no room in an earlier turn
+        self._waiting_bytes = 0
         self._reads: dict[int, _Read] = {}
         self._asked: dict[tuple[int, int], int] = {}
         self._read_number = 0
@@ -111,24 +121,42 @@ class Requests:
         self._core.read(self._read_number, now)
 
     def propose(self, now: Time) -> None:
-        """Hand this turn's new requests to the protocol. Those it refuses come again with their clients' retries.
+        """Hand what waits, and this turn's new requests, to the protocol, as far as it has room for them.
 
-        It takes a batch whole or not at all. What came in one turn is retried in one turn: were it only ever tried
-        whole, more than the pipeline has room for would never get in, however idle the cluster.
+        It takes a batch whole or not at all. More in one turn than there is ever room for is to get in all the same.
+        What waited goes one by one: a batch of large ones could fill the pipeline far beyond its bounds.
         """
         if not self._proposals:
             return
-        proposals, self._proposals = self._proposals, []
-        start, size = 0, _PROPOSAL_BATCH
+        proposals = self._proposals
+        start, size = 0, 1 if self._waiting else _PROPOSAL_BATCH
         while start < len(proposals) and size:
             batch = proposals[start : start + size]
             if self._core.propose(batch, now):
                 start += len(batch)
             else:
                 size = len(batch) // 2
-        for proposal in proposals[start:]:
+        if start < len(proposals) or self._waiting:
+            self._let_wait(start)
+        else:
+            self._proposals = []
+
+    def _let_wait(self, taken: int) -> None:
+        """The first proposals were taken. The others wait, or are refused where that is beyond the bounds."""
+        proposals = self._proposals
+        self._waiting_bytes -= sum([len(proposal.body) for proposal in proposals[: min(taken, self._waiting)]])
+        self._waiting = max(0, self._waiting - taken)
+        del proposals[:taken]
+        while self._waiting < min(len(proposals), _WAITING_AT_MOST):
+            waiting_bytes = self._waiting_bytes + len(proposals[self._waiting].body)
+            if waiting_bytes > self._waiting_bytes_at_most:
+                break
+            self._waiting += 1
+            self._waiting_bytes = waiting_bytes
+        for proposal in proposals[self._waiting :]:
             self.refused += 1
-            del self._in_flight[proposal.session, proposal.request]
+            self._in_flight.pop((proposal.session, proposal.request), None)
+        del proposals[self._waiting :]
 
     def follow_standing(self) -> None:
         """Who leads may have changed in this turn: the pipeline belongs to one view of one primary."""
@@ -139,6 +167,8 @@ class Requests:
             return
         self._leading = leading
         self._in_flight = {}
+        self._proposals = []
+        self._waiting = self._waiting_bytes = 0
         if leading >= 0:
             standing = self._core.standing
             # While a snapshot is loaded what it holds is not applied yet; duplicates of that the table finds, later.
