@@ -363,6 +363,54 @@ def test_the_log_waits_for_nobody_once_it_comes_near_its_bound() -> None:
     assert taker.protocol.compacted[-1] == (200, 200 - ENTRIES // 4)
 
 
+def test_a_log_that_is_kept_for_others_is_cut_before_it_comes_to_its_bound() -> None:
+    """Not only with the next snapshot. And not before: who is cut off has to fetch the whole state anew."""
+    taker = Taker()
+    first = taker.take(100)
+    taker.journal()
+    taker.snapshots.receive(PEER, GetChunk(first.op, first.digest, 0), taker.now)
+    taker.protocol.standing = replace(taker.protocol.standing, log_bytes=taker.cluster.limits.log_bytes * 5 // 8)
+    taker.take(200)
+    taker.journal()
+    assert taker.protocol.compacted[-1] == (200, 100)
+    taker.protocol.standing = replace(taker.protocol.standing, log_bytes=taker.cluster.limits.log_bytes * 3 // 4)
+    taker.turn()
+    assert taker.protocol.compacted[-1] == (200, 200 - ENTRIES // 4)
+
+
+def test_nothing_is_kept_for_a_snapshot_whose_log_was_cut() -> None:
+    """It is fetched in vain. A log that is kept from there on, all the same, is cut the sooner for the next one."""
+    taker = Taker()
+    first = taker.take(100)
+    taker.journal()
+    taker.snapshots.receive(PEER, GetChunk(first.op, first.digest, 0), taker.now)
+    taker.protocol.standing = replace(taker.protocol.standing, base=150)
+    taker.take(200)
+    taker.journal()
+    assert taker.protocol.compacted[-1] == (200, 200 - ENTRIES // 4)
+
+
+def test_nothing_is_kept_for_whoever_fetches_a_newer_snapshot() -> None:
+    """But for another that is still at the older one."""
+    taker = Taker()
+    first = taker.take(100)
+    taker.journal()
+    for member in (PEER, OTHER):
+        taker.snapshots.receive(member, GetChunk(first.op, first.digest, 0), taker.now)
+    second = taker.take(200)
+    taker.journal()
+    taker.snapshots.receive(PEER, GetChunk(second.op, second.digest, 0), taker.now)
+    third = taker.take(300)
+    taker.journal()
+    assert taker.protocol.compacted[-1] == (300, 100)
+    taker.snapshots.receive(OTHER, GetChunk(third.op, third.digest, 0), taker.now)
+    taker.turn()
+    assert RemoveSnapshot(first) in taker.tasks
+    taker.take(400)
+    taker.journal()
+    assert taker.protocol.compacted[-1] == (400, 200)
+
+
 def test_a_large_state_is_written_less_often_but_before_the_log_comes_to_its_bound() -> None:
     """At the bound nothing would be taken any more, and so no snapshot either."""
     taker = Taker()

@@ -39,7 +39,7 @@ class Retention:
         self._under_way = under_way
         self._snapshot_entries = cluster.snapshot_entries
         self._snapshot_bytes = cluster.snapshot_bytes
-        self._patient_below = cluster.limits.log_bytes // 2
+        self._patient_below = cluster.limits.log_bytes * 3 // 4
         self.newest = stored
         """What a restart begins with as soon as all that is written is durable."""
         self.newest_op = stored.op if stored is not None else 0
@@ -116,9 +116,11 @@ class Retention:
         """Whether nobody needs the file of this one, which came to nothing here or was let go."""
         return snapshot != self.newest and snapshot not in self._older and snapshot not in self._under_way()
 
-    def log_may_go(self, now: int) -> bool:
-        """Whether the log was kept for members that were fetching, and are no more."""
-        return self._pinned_log and not self._serving.pinned(now)
+    def log_may_go(self, core: Core, now: int) -> bool:
+        """Whether the log was kept for members that were fetching, and are no more, or is too long by now."""
+        if not self._pinned_log:
+            return False
+        return not self._serving.pinned(now) or core.standing.log_bytes >= self._patient_below
 
     def log_after(self, core: Core, snapshot: Snapshot, now: int) -> int:
         """The op after which the log stays when `snapshot`, whose record is durable, stands for what is before."""
@@ -126,9 +128,10 @@ class Retention:
         base = standing.base
         lowest = max(base, snapshot.op - margin_of(self._snapshot_entries))
         keep = kept_after(snapshot.op, lowest, self._snapshot_bytes, core.size)
-        # Not for ever: the log in memory has a bound. Whoever is then left behind begins again, with the newest.
+        # Not for ever: the log in memory has a bound. Whoever is then left behind begins again, with the newest;
+        # what is kept for the one before would leave no room for that.
         pinned = self._serving.pinned(now) if standing.log_bytes < self._patient_below else []
-        kept = min([keep, *[each.op for each in pinned]])
+        kept = min([keep, *[each.op for each in pinned if each.op >= base]])
         self._pinned_log = kept < keep
         return max(base, kept)
 

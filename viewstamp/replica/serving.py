@@ -21,7 +21,7 @@ class Serving:
     """The snapshots that are being fetched from here. Times are monotonic nanoseconds.
 
     A snapshot asked for within `pin_ns` is pinned: its file stays, and so does the log behind it, or whoever fetches it
-    would find, when it is done, that it needs the next.
+    would find, when it is done, that it needs the next. Who asks for a newer one needs the older no more.
     """
 
     def __init__(self, send: Send, pin_ns: int) -> None:
@@ -45,7 +45,10 @@ class Serving:
         if question.offset % CHUNK_BYTES or question.offset >= snapshot.size:
             return
         self.asked_at[snapshot] = now
+        before, _ = self._progress.get(member, (snapshot, 0))
         self._progress[member] = snapshot, question.offset
+        if before.op < snapshot.op and all(each != before for each, _ in self._progress.values()):
+            self._forget(before)
         start = question.offset - question.offset % BLOCK_BYTES
         block = snapshot, start
         data = self._blocks.get(block)
@@ -97,11 +100,14 @@ class Serving:
             return []
         stale = [snapshot for snapshot, asked_at in self.asked_at.items() if now - asked_at >= self._pin]
         for snapshot in stale:
-            del self.asked_at[snapshot]
             self._progress = {m: (s, offset) for m, (s, offset) in self._progress.items() if s != snapshot}
-            for block in [block for block in self._blocks if block[0] == snapshot]:
-                del self._blocks[block]
+            self._forget(snapshot)
         return list(self.asked_at)
+
+    def _forget(self, snapshot: Snapshot) -> None:
+        del self.asked_at[snapshot]
+        for block in [block for block in self._blocks if block[0] == snapshot]:
+            del self._blocks[block]
 
     @property
     def progress(self) -> dict[int, tuple[Snapshot, int]]:

@@ -249,7 +249,7 @@ class Snapshots:
     def _let_go(self, now: Time, turn: Turn) -> None:
         """What was kept for members that were fetching, and are no more, or until the journal named the next."""
         newest, core = self._kept.newest, self._core
-        if newest is not None and core is not None and self._kept.log_may_go(now.monotonic):
+        if newest is not None and core is not None and self._kept.log_may_go(core, now.monotonic):
             self._compact(core, newest, now)
             turn.more = True
         self._files += [RemoveSnapshot(each) for each in self._kept.let_go(now.monotonic)]
