@@ -153,7 +153,7 @@ class Raft(MemberCore):
         s = self._s
         s.now = now
         s.finish_writes(write)
-        election.written(s)
+        election.written(s)  # The role first, then what counts in it; alike in VSR.
         replication.count_commit(s)
 
     def fetched(self, snapshot: Snapshot, now: Time) -> None:
@@ -192,11 +192,18 @@ class Raft(MemberCore):
 
     def drain(self) -> Effects:
         s = self._s
+        # 1. Reads ask before the turn is closed: the round that they need begins with this turn's APPENDENTRIES,
+        #    and not with those of the next heartbeat.
         self._reads.before_close()
+        # 2. To each follower what it lacks by now, however many events that came from.
         replication.close_turn(s)
+        # 3. Reads are answered once the round has begun: a member that is alone is its own majority, at once. And
+        #    before the effects are taken: a follower's question is answered with a message.
         reads = self._reads.after_close()
+        # 4. Only now is the turn's write numbered: an answer waits for the entries, or the vote, of the same turn.
         effects = s.take_effects()
         effects.reads = reads
+        # 5. What holds between turns need not hold within one.
         self._invariants.watch(s)
         return effects
 

@@ -204,8 +204,8 @@ class ViewstampedReplication(MemberCore):
         r = self._r
         r.now = now
         r.finish_writes(write)
+        view_change.written(r)  # The role first, then what counts in it; alike in Raft.
         normal.count_commit(r)
-        view_change.written(r)
 
     def fetched(self, snapshot: Snapshot, now: Time) -> None:
         self._r.now = now
@@ -242,11 +242,18 @@ class ViewstampedReplication(MemberCore):
 
     def drain(self) -> Effects:
         r = self._r
+        # 1. Reads ask before the turn is closed: the round that they need begins with this turn's PREPARE or COMMIT,
+        #    and not with that of the next heartbeat.
         self._reads.before_close()
+        # 2. One message of each kind for all that came up, however many events that were.
         normal.close_turn(r)
+        # 3. Reads are answered once the round has begun: a member that is alone is its own majority, at once. And
+        #    before the effects are taken: a backup's question is answered with a message.
         reads = self._reads.after_close()
+        # 4. Only now is the turn's write numbered: a PREPAREOK waits for the entries that came in the same turn.
         effects = r.take_effects()
         effects.reads = reads
+        # 5. What holds between turns need not hold within one.
         self._invariants.watch(r)
         return effects
 

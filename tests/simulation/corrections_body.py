@@ -12,8 +12,8 @@ from unittest.mock import patch
 from tests.simulation.changes import Change, after, before
 from tests.simulation.corrections import Catalogue
 from viewstamp.protocol import Time
-from viewstamp.replica.body import Replica as Body
 from viewstamp.replica.fetching import DamagedSnapshotError, Fetching
+from viewstamp.replica.founding import Foundation
 from viewstamp.replica.local import LocalSession
 from viewstamp.replica.requests import Requests
 from viewstamp.replica.retention import Retention
@@ -256,13 +256,13 @@ def _() -> list[Change]:
 
 
 @_rule(
-    "viewstamp/replica/body.py",
+    "viewstamp/replica/founding.py",
     "a blank member whose incarnation is too old takes it all the same",
     "test_a_replaced_member_with_a_clock_in_the_past_takes_a_newer_incarnation",
     needs="a disk that is replaced by a machine whose clock is behind",
 )
 def _() -> list[Change]:
-    return [(Body, "_supersede", lambda self, known: None)]
+    return [(Foundation, "supersede", lambda self, known: None)]
 
 
 @_rule(

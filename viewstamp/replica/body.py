@@ -17,10 +17,8 @@ from transport.frame import Identity
 from transport.interface import Address
 from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
-from viewstamp.journal import FoundingRecord as FoundingBytes
 from viewstamp.protocol import (
     LARGEST_INCARNATION,
-    NEVER,
     Core,
     Durable,
     Effects,
@@ -31,13 +29,12 @@ from viewstamp.protocol import (
     Snapshot,
     State,
     Time,
-    check,
 )
 from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
-from viewstamp.replica.errors import DataLostError, IncarnationTooOldError, SupersededError
+from viewstamp.replica.errors import DataLostError
 from viewstamp.replica.file_tasks import FileTask
-from viewstamp.replica.founding import Founding, FoundingRecord, read_record
+from viewstamp.replica.founding import Foundation
 from viewstamp.replica.local import LocalSession
 from viewstamp.replica.records import journal_records
 from viewstamp.replica.requests import Requests
@@ -66,7 +63,6 @@ from viewstamp.wire import (
 )
 
 _APPLY_LIMIT = 1024
-_INCARNATION_STEP = 1 << 20
 
 
 class Replica:
@@ -106,11 +102,9 @@ class Replica:
         self.answers = Answers(me, self._home, self.endpoint, self._codec)
         self._core: Core | None = None
         self._requests: Requests | None = None
-        self._founding: Founding | None = None
-        self._founding_write: int | None = None
-        self._founded: FoundingRecord | None = None
-        self._founding_unwritten: FoundingRecord | None = None
         self._writes = Writes()
+        members = cluster.configuration.members
+        self._foundation = Foundation(members, me, stored, issue=self._writes.issue, send=self._send)
         self._snapshots = Snapshots(
             cluster,
             me,
@@ -127,19 +121,11 @@ class Replica:
         self.undecodable = 0
         self.misdirected = 0
         self.journal_bytes: Callable[[], int] = lambda: 0  # the shell's, asked when people look
-        self._restore(stored)
+        if stored.state is not None:
+            state = cast("State", self._codec.decode(stored.state))
+            self._start(Durable(state, stored.log(cluster), stored.snapshot))
 
     # Start.
-
-    def _restore(self, stored: Stored) -> None:
-        record = read_record(stored.founding, self._me, self._cluster.configuration.members)
-        if stored.state is not None:
-            check(record is not None and record.complete, "a journal with a state but without a founding record")
-            self._founded = record
-            state = cast("State", self._codec.decode(stored.state))
-            self._start(Durable(state, stored.log(self._cluster), stored.snapshot))
-        else:
-            self._founding = Founding(self._cluster.configuration.members, self._me, stored.incarnation, record)
 
     def _start(self, origin: Origin) -> None:
         if isinstance(origin, Lost) and not self._core_class.recovers_lost_disk:
@@ -179,7 +165,7 @@ class Replica:
             case Reply() | QueryReply() | NotPrimary():
                 self.session.receive(sender, message, self._now.monotonic)
             case Hello():
-                self._on_hello(sender, incarnation, message)
+                self._foundation.receive(sender, incarnation, message)
             case GetChunk() | Chunk() | NoSnapshot():
                 member = sender in self._cluster.configuration.members and sender != self._me
                 if not member or not self._snapshots.receive(sender, message, self._now):
@@ -201,20 +187,13 @@ class Replica:
         else:
             self._requests.ask(source, message, self._now)
 
-    def _on_hello(self, sender: int, incarnation: int, message: Hello) -> None:
-        if self._founding is not None:
-            self._founding.receive(sender, incarnation, message)
-        elif message.blank and self._founded is not None and sender < FIRST_CLIENT_ID:
-            self._send(sender, Hello(blank=False, vector=self._founded.vector))
-
     def written(self, write: int, now: Time) -> None:
         """Write number `write` of this replica, and with it every earlier one, is durable."""
         self._now = now
-        if self._founding is not None and self._founding_write is not None and write >= self._founding_write:
-            self._founding_write = None
-            self._founding.saved()
         done = self._writes.written(write)
-        if done and self._core is not None:
+        if self._core is None:
+            self._foundation.written(write)
+        elif done:
             self._core.written(done, now)
         self._snapshots.written(write, now)
 
@@ -251,26 +230,42 @@ class Replica:
     # The turn's end.
 
     def finish(self, now: Time) -> Turn:
-        """Everything this turn asks of its shell."""
+        """Everything this turn asks of its shell.
+
+        What can be done in this turn must not wait for another: in a quiet cluster only a timer brings one about.
+        """
         self._now = now
         turn = self._turn
-        if self._founding is not None:
-            self._settle_founding(self._founding)
+        # 1. Founding before all else: the first write of a protocol that starts leaves with this turn.
+        if self._core is None and (origin := self._foundation.settle(now.monotonic)) is not None:
+            self._start(origin)
+        # 2. This member's own callers before proposing: one batch with what came by datagram.
         self._home.exchange(now)
         core, requests, writes = self._core, self._requests, self._writes
         if core is not None and requests is not None:
+            # 3. Propose before draining: what is ordered leaves with this turn, and its write. And where a view has
+            #    ended in it, what is refused must still be in the table of that pipeline, which draining empties.
             requests.propose(now)
+            # 4. Drain before what was kept: the answer to a heartbeat promises what is durable already, and leaves
+            #    with this turn. And before applying: entries that a snapshot has just replaced are there no more.
             if core.pending or requests.pending or self._snapshots.fetching:
                 self._carry_out(core.drain(), core, requests)
+            # 5. What was kept before applying: a backup that has it to hand over, or writes, executes later, for its
+            #    primary waits for that, and nothing leaves before the end of this turn.
             kept = writes.promised and writes.send_kept(self._send)
+            # 6. Apply in the turn that commits: the clients of a primary wait for that. A backup does not put it off
+            #    for long (`Applied.gives_way`): beside a disk that takes milliseconds each turn has a write.
             if self._applied.is_behind(self._commit):
                 if not requests.leads and (kept or writes.issued) and self._applied.gives_way(now.monotonic):
-                    turn.more = True  # A primary waits for what this backup writes and promises: let that go first.
+                    turn.more = True
                 else:
                     self._apply(core, requests)
-            # A reply can let a local caller's next request go: it must not sit here until something else happens.
+            # 7. The own callers again: the replies reach them in this turn. One of them can let a next request go,
+            #    which must not sit here until something else happens: `more` proposes it at once.
             turn.more |= self._home.exchange(now) or requests.more_reads
+            # 8. Snapshots when this turn has applied all it will: one that falls due by that is begun in this turn.
             self._snapshots.close(now, turn)
+        # 9. Handing over at the very end: every step before may have written, answered or said something.
         turn.writes = writes.take_issued()
         turn.completions = self.session.take_completions()
         turn.datagrams = self.endpoint.flush(now.monotonic)
@@ -279,7 +274,7 @@ class Replica:
 
     def _carry_out(self, effects: Effects, core: Core, requests: Requests) -> None:
         if effects.supersede:
-            self._supersede(effects.supersede)
+            self._foundation.supersede(effects.supersede)
             return
         message, data, label = None, b"", None
         for send in effects.sends:
@@ -289,9 +284,8 @@ class Replica:
             self.endpoint.send(send.to, data, label)
         if effects.write is not None:
             records = journal_records(effects.write.records, self._codec)
-            if self._founding_unwritten is not None:  # It goes with the first state, in one batch.
-                records.insert(0, FoundingBytes(self._founding_unwritten.encode()))
-                self._founded, self._founding_unwritten = self._founding_unwritten, None
+            if (founding := self._foundation.unwritten) is not None:  # It goes with the first state, in one batch.
+                records.insert(0, self._foundation.recorded(founding))
             self._writes.issue(tuple(records), effects.write.number)
         self._writes.promise(effects.promises)
         if effects.transitions:
@@ -311,31 +305,6 @@ class Replica:
         requests.serve_reads()
         self._turn.more |= applied.executor.applied < self._commit
 
-    # Founding.
-
-    def _settle_founding(self, founding: Founding) -> None:
-        if founding.superseded_by:
-            self._supersede(founding.superseded_by)
-            return
-        if founding.origin is not None:
-            self._founding = None
-            self._founding_unwritten = founding.record
-            self._start(founding.origin)
-            return
-        if founding.unsaved and self._founding_write is None:
-            self._founding_write = self._writes.issue((FoundingBytes(founding.take_record().encode()),))
-        if self._now.monotonic >= founding.deadline:
-            hello = founding.hello(self._now.monotonic)
-            if hello is not None:
-                for other in self._cluster.configuration.others(self._me):
-                    self._send(other, hello)
-
-    def _supersede(self, known: int) -> None:
-        """A peer knows a newer incarnation of this member. A blank one takes a larger one; others must stop."""
-        if self._founded is not None:
-            raise SupersededError(self._me, self.incarnation, known)
-        raise IncarnationTooOldError(known + _INCARNATION_STEP)
-
     def _send(self, to: int, message: object) -> None:
         post(self.endpoint, self._codec, to, message)
 
@@ -349,8 +318,7 @@ class Replica:
     @property
     def deadline(self) -> int:
         """When `tick` is wanted next, in monotonic nanoseconds."""
-        source = self._core or self._founding
-        protocol = source.deadline if source is not None else NEVER
+        protocol = self._core.deadline if self._core is not None else self._foundation.deadline
         return min(self.session.deadline, self.endpoint.deadline, self._snapshots.deadline, protocol)
 
     @property
@@ -365,7 +333,7 @@ class Replica:
 
     def status(self) -> Status:
         """How this member sees itself and the others."""
-        standing = self._core.standing if self._core is not None else founding_standing(self._founding)
+        standing = self._core.standing if self._core is not None else founding_standing(self._foundation.waiting)
         return make_status(
             self._me,
             self._core_class.name,

@@ -10,13 +10,18 @@ since stays replaced for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from viewstamp.protocol import LARGEST_INCARNATION, MILLISECOND, Founded, Lost, Origin
-from viewstamp.replica.errors import MembersChangedError
-from viewstamp.wire import Hello
+from viewstamp.journal import FoundingRecord as FoundingBytes
+from viewstamp.journal import JournalRecord
+from viewstamp.protocol import LARGEST_INCARNATION, MILLISECOND, NEVER, Founded, Lost, Origin, check
+from viewstamp.replica.errors import IncarnationTooOldError, MembersChangedError, SupersededError
+from viewstamp.replica.turn import Stored
+from viewstamp.wire import FIRST_CLIENT_ID, Hello
 
 _RETRY_NS = 50 * MILLISECOND
+_INCARNATION_STEP = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +148,93 @@ class Founding:
         if all(self._told.get(other) == vector for other in self._members if other != self._me):
             self.record = FoundingRecord(complete=True, vector=vector)
             self.origin = Founded(vector)
+
+
+class Foundation:
+    """The founding as one member lives through it: a part in it while it is blank, then the record that it goes by.
+
+    `issue(records)` writes to the journal and returns the write's number; `send(member, message)` sends.
+
+    Raises:
+      MembersChangedError: the cluster was founded with more or fewer members.
+    """
+
+    def __init__(
+        self,
+        members: tuple[int, ...],
+        me: int,
+        stored: Stored,
+        *,
+        issue: Callable[[tuple[JournalRecord, ...]], int],
+        send: Callable[[int, object], None],
+    ) -> None:
+        self._members = members
+        self._me = me
+        self._incarnation = stored.incarnation
+        self._issue = issue
+        self._send = send
+        self._write = 0  # what it has told of is durable with this one; 0 when none is awaited
+        self._founding: Founding | None = None
+        self._record = read_record(stored.founding, me, members)  # of a cluster that is founded, once that is written
+        self.unwritten: FoundingRecord | None = None
+        """A record that is to go into the journal together with the protocol's first state, in one batch."""
+        if stored.state is not None:
+            complete = self._record is not None and self._record.complete
+            check(complete, "a journal with a state but without a founding record")
+        else:
+            self._founding = Founding(members, me, stored.incarnation, self._record)
+            self._record = None
+
+    def receive(self, sender: int, incarnation: int, message: Hello) -> None:
+        """A member says what it is, and one that is blank learns here how the cluster was founded."""
+        if self._founding is not None:
+            self._founding.receive(sender, incarnation, message)
+        elif message.blank and self._record is not None and sender < FIRST_CLIENT_ID:
+            self._send(sender, Hello(blank=False, vector=self._record.vector))
+
+    def written(self, write: int) -> None:
+        """Write number `write` of this replica, and with it every earlier one, is durable."""
+        if self._founding is not None and 0 < self._write <= write:
+            self._write = 0
+            self._founding.saved()
+
+    def settle(self, now: int) -> Origin | None:
+        """How a blank member's protocol begins, as soon as that is known; until then, write and tell what there is."""
+        founding = self._founding
+        if founding is None:
+            return None
+        if founding.superseded_by:
+            self.supersede(founding.superseded_by)
+        elif founding.origin is not None:
+            self._founding, self.unwritten = None, founding.record
+            return founding.origin
+        else:
+            if founding.unsaved and not self._write:
+                self._write = self._issue((FoundingBytes(founding.take_record().encode()),))
+            hello = founding.hello(now) if now >= founding.deadline else None
+            if hello is not None:
+                for other in self._members:
+                    if other != self._me:
+                        self._send(other, hello)
+        return None
+
+    def recorded(self, record: FoundingRecord) -> FoundingBytes:
+        """What was `unwritten` goes with a write that is about to be issued: others are told of it from now on."""
+        self._record, self.unwritten = record, None
+        return FoundingBytes(record.encode())
+
+    def supersede(self, known: int) -> None:
+        """A peer knows a newer incarnation of this member. A blank one takes a larger one; others must stop."""
+        if self._record is not None:
+            raise SupersededError(self._me, self._incarnation, known)
+        raise IncarnationTooOldError(known + _INCARNATION_STEP)
+
+    @property
+    def deadline(self) -> int:
+        """When a turn is wanted, in monotonic nanoseconds."""
+        return self._founding.deadline if self._founding is not None else NEVER
+
+    @property
+    def waiting(self) -> str:
+        """What a blank member is waiting for, for people."""
+        return self._founding.waiting if self._founding is not None else ""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from transport.endpoint_statistics import EndpointStatistics
 from viewstamp.journal import JournalStatistics
 from viewstamp.protocol import Standing
-from viewstamp.replica.founding import Founding
 from viewstamp.status import SnapshotStatus, Status
 
 
@@ -26,9 +25,8 @@ class ReplicaStatistics:
     journal: JournalStatistics | None = None
 
 
-def founding_standing(founding: Founding | None) -> Standing:
+def founding_standing(waiting: str) -> Standing:
     """How a member stands before there is a protocol."""
-    waiting = founding.waiting if founding is not None else ""
     return Standing("founding", "none", 0, None, leads=False, op=0, commit=0, waiting=waiting)
 
 
