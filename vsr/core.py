@@ -47,6 +47,8 @@ from vsr.messages import (
 from vsr.reads import Rounds
 from vsr.replica import Replica, Status
 
+_WITH_VECTOR = (PrepareOk, StartViewChange, DoViewChange, RecoveryResponse)
+
 
 class ViewstampedReplication(MemberCore):
     """One member of a cluster that runs Viewstamped Replication (Liskov and Cowling 2012)."""
@@ -133,6 +135,8 @@ class ViewstampedReplication(MemberCore):
             r.ignore(f"malformed: {wrong}")
             return
         if isinstance(peer, Recovery):
+            # Not dropped as superseded: a blank member whose clock was behind when its disk was replaced has too old an
+            # incarnation, and the answer's vector is what tells it so. Nor is its sender heard: it takes no part yet.
             recovery.on_recovery(r, sender, incarnation, peer)
             return
         if incarnation < r.incarnations[sender]:
@@ -148,11 +152,17 @@ class ViewstampedReplication(MemberCore):
 
     def _dispatch(self, sender: int, message: VsrMessage) -> None:
         r = self._r
+        if r.status is Status.RECOVERING and isinstance(message, StartViewChange | DoViewChange):
+            r.ignore("recovering")
+            return
+        if isinstance(message, _WITH_VECTOR):
+            # Before the handlers' own guards: whatever becomes of the message, nothing that a superseded incarnation
+            # has promised may be counted from here on.
+            r.learn(message.vector)
         match message:
             case Prepare():
                 normal.on_prepare(r, sender, message)
             case PrepareOk():
-                r.learn(message.vector)
                 normal.on_prepare_ok(r, sender, message)
             case Commit():
                 normal.on_commit(r, sender, message)

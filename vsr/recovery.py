@@ -61,7 +61,6 @@ def _answer(r: Replica, sender: int, nonce: int) -> None:
 
 def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
     """Count the members that answered; with enough of them, fetch the log of the highest view's primary."""
-    r.learn(message.vector)
     # A member that has asked nothing yet has no nonce either: what it was told before its disk was lost once more is no
     # answer.
     asked = message.nonce == r.recovery_nonce != _UNASKED

@@ -67,10 +67,6 @@ def _resend(r: Replica) -> None:
 
 def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> None:
     """Somebody proposes a view. Not binding for anyone until a quorum does."""
-    if r.status is Status.RECOVERING:
-        r.ignore("recovering")
-        return
-    r.learn(message.vector)
     gives_way = r.status is Status.NORMAL and sender == r.primary_of(r.view)
     if message.entered > r.view and not _awaits(r, message.entered):
         # Its sender has entered that view by a quorum of proposals and is stuck there: it can come back to no
@@ -139,10 +135,6 @@ def _send_do_view_change(r: Replica) -> None:
 
 def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
     """A replica has given up its earlier views for one that this replica leads."""
-    if r.status is Status.RECOVERING:
-        r.ignore("recovering")
-        return
-    r.learn(message.vector)
     if r.primary_of(message.view) != r.me or message.view < r.view:
         r.ignore("DOVIEWCHANGE for another primary or an earlier view")
         return

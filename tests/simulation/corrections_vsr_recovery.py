@@ -8,7 +8,7 @@ from typing import Any
 from tests.simulation.changes import Change
 from tests.simulation.corrections import Catalogue, unless, with_message
 from vsr import ViewstampedReplication, recovery
-from vsr.messages import RecoveryResponse
+from vsr.messages import RecoveryResponse, VsrMessage
 from vsr.replica import Replica
 
 RECOVERY = Catalogue("vsr")
@@ -81,12 +81,13 @@ def _() -> list[Change]:
     needs="two disks lost one after the other, and a promise from before the first that is still on its way",
 )
 def _() -> list[Change]:
-    def changed(r: Replica, sender: int, message: RecoveryResponse) -> RecoveryResponse:
-        mine = message.vector[r.position(r.me)]
-        place = r.position(r.me)
-        return replace(message, vector=(*r.vector[:place], mine, *r.vector[place + 1 :]))
+    def changed(core: Any, sender: int, message: VsrMessage) -> VsrMessage:
+        if not isinstance(message, RecoveryResponse):
+            return message
+        vector, place = core._r.vector, core._r.position(core._r.me)
+        return replace(message, vector=(*vector[:place], message.vector[place], *vector[place + 1 :]))
 
-    return [with_message(recovery, "on_recovery_response", changed)]
+    return [with_message(ViewstampedReplication, "_dispatch", changed)]
 
 
 @_rule("8", "a superseded incarnation comes back", "test_a_superseded_incarnation_does_not_come_back")

@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from raft.invariants import Invariants as RaftInvariants
-from tests.simulation.changes import Change, applied, early
+from tests.simulation.changes import Change, applied, before, early
 from viewstamp.protocol import Configuration, Log, Message, Time
 from vsr import ViewstampedReplication, normal, recovery, state_transfer, view_change
 from vsr.invariants import Invariants
@@ -414,33 +414,22 @@ def _() -> list[Change]:
 @mutant("a recovering member is content with one answer, of anyone", HISTORY)
 def _() -> list[Change]:
     def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
-        if r.status is Status.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None:
-            r.learn(message.vector)
-            if r.primary_of(message.view) != r.me:
-                state_transfer.begin(r, Purpose.RECOVER, message.view, sender, message.op, 0)
-                state_transfer.finish_if_complete(r)
+        asked = r.status is Status.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None
+        if asked and r.primary_of(message.view) != r.me:
+            state_transfer.begin(r, Purpose.RECOVER, message.view, sender, message.op, 0)
+            state_transfer.finish_if_complete(r)
 
     return [(recovery, "on_recovery_response", on_recovery_response)]
 
 
 @mutant("a recovering member takes part in view changes", HISTORY)
 def _() -> list[Change]:
-    proposed, entered = view_change.on_start_view_change, view_change.on_do_view_change
-
-    def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> None:
-        if r.status is Status.RECOVERING:
+    def take_part(self: Any, sender: int, message: Message) -> None:
+        r = self._r
+        if r.status is Status.RECOVERING and isinstance(message, StartViewChange | DoViewChange):
             r.status, r.fetch = Status.VIEW_CHANGE, None
-        proposed(r, sender, message)
 
-    def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
-        if r.status is Status.RECOVERING:
-            r.status, r.fetch = Status.VIEW_CHANGE, None
-        entered(r, sender, message)
-
-    return [
-        (view_change, "on_start_view_change", on_start_view_change),
-        (view_change, "on_do_view_change", on_do_view_change),
-    ]
+    return [before(ViewstampedReplication, "_dispatch", take_part)]
 
 
 @mutant("a round heard in an earlier view counts in the view that is joined", PROMISES)

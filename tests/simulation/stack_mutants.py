@@ -112,11 +112,10 @@ def _count_the_superseded(self: Any, sender: int, incarnation: int, message: Any
 
 
 def _recover_from_any(r: Replica, sender: int, message: Any) -> None:
-    if r.status is Status.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None:
-        r.learn(message.vector)
-        if r.primary_of(message.view) != r.me:
-            state_transfer.begin(r, Purpose.RECOVER, message.view, sender, message.op, 0)
-            state_transfer.finish_if_complete(r)
+    asked = r.status is Status.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None
+    if asked and r.primary_of(message.view) != r.me:
+        state_transfer.begin(r, Purpose.RECOVER, message.view, sender, message.op, 0)
+        state_transfer.finish_if_complete(r)
 
 
 def _primary_counts_its_memory(r: Replica) -> None:
