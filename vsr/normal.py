@@ -65,22 +65,14 @@ def heard_primary(r: Replica, sender: int, view: int, op: int, number: int) -> b
 
 def _append(r: Replica, entries: tuple[Entry, ...]) -> None:
     r.acknowledge_due = True
-    while True:
-        first, last = entries[0].op, entries[-1].op
-        if first > r.log.op + 1:
-            if len(r.early) < _EARLY_MESSAGES:
-                r.early[first] = entries
-            state_transfer.expect_gap(r, last)
-            return
-        if last > r.log.op:
-            r.adopt(entries[r.log.op + 1 - first :])
-            state_transfer.appended(r)
-        if not r.early:
-            return
-        following = min(r.early)
-        if following > r.log.op + 1:
-            return
-        entries = r.early.pop(following)
+    first, last = entries[0].op, entries[-1].op
+    if first > r.log.op + 1:
+        if len(r.early) < _EARLY_MESSAGES:
+            r.early[first] = entries
+        state_transfer.expect_gap(r, last)
+        return
+    state_transfer.append_prepared(r, entries)
+    state_transfer.append_early(r)
 
 
 def _heard_round(r: Replica, number: int) -> None:

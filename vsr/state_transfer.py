@@ -188,7 +188,24 @@ def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
         _ask(r, fetch)
 
 
-def appended(r: Replica) -> None:
+def append_prepared(r: Replica, entries: tuple[Entry, ...]) -> None:
+    """Append what is new in a PREPARE that leaves no gap."""
+    first, last = entries[0].op, entries[-1].op
+    if last > r.log.op:
+        r.adopt(entries[r.log.op + 1 - first :])
+        _appended(r)
+
+
+def append_early(r: Replica) -> None:
+    """Append the PREPAREs that came early and that leave no gap any more."""
+    while r.early:
+        first = min(r.early)
+        if first > r.log.op + 1:
+            return
+        append_prepared(r, r.early.pop(first))
+
+
+def _appended(r: Replica) -> None:
     """Entries have come in order. If they reach beyond a snapshot that is being fetched, it is needed no more."""
     fetch = r.fetch
     if fetch is None or fetch.purpose is not Purpose.LAG or fetch.snapshot is None:
@@ -246,14 +263,8 @@ def _extend(r: Replica, fetch: Fetch, message: NewState) -> None:
     if fresh and fresh[0].op == r.log.op + 1:
         r.adopt_fetched(fresh)
         r.acknowledge_due = True
-        appended(r)
-    for first in sorted(r.early):
-        entries = r.early[first]
-        if first > r.log.op + 1:
-            break
-        del r.early[first]
-        if entries[-1].op > r.log.op:
-            r.adopt(entries[r.log.op + 1 - first :])
+        _appended(r)
+    append_early(r)
     r.advance_commit(message.commit)
     fetch.target = max(fetch.target, message.op)
     if r.log.op >= fetch.target:

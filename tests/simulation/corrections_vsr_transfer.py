@@ -150,7 +150,7 @@ def _() -> list[Change]:
             original(r, snapshot)
 
     original = state_transfer.snapshot_in_hand
-    return [(state_transfer, "appended", lambda r: None), (state_transfer, "snapshot_in_hand", in_hand)]
+    return [(state_transfer, "_appended", lambda r: None), (state_transfer, "snapshot_in_hand", in_hand)]
 
 
 # 23: who joins by a snapshot shows that it is there.

@@ -123,7 +123,7 @@ def _() -> list[Change]:
             original(r, snapshot)
 
     # Else it is found needless before it is in hand.
-    return [(state_transfer, "snapshot_in_hand", snapshot_in_hand), (state_transfer, "appended", lambda r: None)]
+    return [(state_transfer, "snapshot_in_hand", snapshot_in_hand), (state_transfer, "_appended", lambda r: None)]
 
 
 @mutant("the snapshot is installed alone, before the pages behind it", "vsr", LOADED)
