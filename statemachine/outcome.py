@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from statemachine.errors import (
     CommandError,
@@ -46,8 +46,20 @@ from statemachine.values import (
 
 MAXIMUM_REPLY_BYTES = 2 * 1024 * 1024
 
-_RETURNED, _RAISED, _FAILED, _NOT_EXECUTED, _UNKNOWN, _LISTED, _CUT = range(7)
-_RETURNED_BYTE, _LISTED_BYTE, _CUT_BYTE = bytes([_RETURNED]), bytes([_LISTED]), bytes([_CUT])
+
+class _Kind:
+    """The first byte of a reply. Plain numbers: to compare with those of an enum takes a third longer."""
+
+    RETURNED: Final = 0
+    RAISED: Final = 1
+    FAILED: Final = 2
+    NOT_EXECUTED: Final = 3
+    UNKNOWN: Final = 4
+    LISTED: Final = 5
+    CUT: Final = 6
+
+
+_RETURNED_BYTE, _LISTED_BYTE, _CUT_BYTE = bytes([_Kind.RETURNED]), bytes([_Kind.LISTED]), bytes([_Kind.CUT])
 # A reply may wrap a value as deep as an argument can be: in a list of fields, or in what a store says of it.
 _REPLY_DEPTH = MAXIMUM_DEPTH + 2
 
@@ -133,7 +145,7 @@ def encode_raised(error: CommandError) -> bytes:
         fields = fields_of(error)
     except AttributeError as missing:
         raise ValueEncodingError(f"a field was never set: {missing}") from missing
-    reply = _reply(_RAISED, [type(error).__name__, fields])
+    reply = _reply(_Kind.RAISED, [type(error).__name__, fields])
     if len(reply) > MAXIMUM_REPLY_BYTES:
         raise ReplyTooLargeError(f"its fields take {len(reply)} bytes, more than {MAXIMUM_REPLY_BYTES}")
     return reply
@@ -141,7 +153,7 @@ def encode_raised(error: CommandError) -> bytes:
 
 def encode_failed(name: str) -> bytes:
     """The reply of a command that raised an exception of class `name`."""
-    return _reply(_FAILED, name)
+    return _reply(_Kind.FAILED, name)
 
 
 def encode_listed(replies: list[bytes]) -> bytes:
@@ -162,7 +174,7 @@ def replies_of(reply: bytes, count: int) -> list[bytes]:
         replies = [each for each in value if isinstance(each, bytes)]
         if len(replies) == count and value == replies:
             return replies
-    elif reply[0] == _CUT and isinstance(value, int) and 0 <= value <= count:
+    elif reply[0] == _Kind.CUT and isinstance(value, int) and 0 <= value <= count:
         return [REPLY_DROPPED_REPLY] * value + [NO_ROOM_REPLY] * (count - value)
     raise ValueDecodingError(f"the reply to {count} gathered commands does not hold theirs")
 
@@ -193,13 +205,13 @@ def encode_outcome(outcome: Outcome) -> bytes:
         case Returned(value):
             return encode_returned(value)
         case Raised(name, fields):
-            return _reply(_RAISED, [name, fields])
+            return _reply(_Kind.RAISED, [name, fields])
         case Failed(name):
             return encode_failed(name)
         case NotExecuted(reason):
-            return _reply(_NOT_EXECUTED, int(reason))
+            return _reply(_Kind.NOT_EXECUTED, int(reason))
         case Unknown(reason):
-            return _reply(_UNKNOWN, int(reason))
+            return _reply(_Kind.UNKNOWN, int(reason))
         case Listed(outcomes):
             return encode_listed([encode_outcome(member) for member in outcomes])
         case _:
@@ -214,12 +226,12 @@ def decode_outcome(reply: bytes) -> Outcome:
     """
     kind = reply[0] if reply else -1
     value = decode_value(reply[1:], depth=_REPLY_DEPTH)
-    if kind == _RETURNED:  # as nearly all: the patterns below take as long as to decode it
+    if kind == _Kind.RETURNED:  # as nearly all: the patterns below take as long as to decode it
         return Returned(value)
     match kind, value:
-        case 4, int(number) if number in _UNKNOWN_NUMBERS and value is not True:  # _UNKNOWN
+        case _Kind.UNKNOWN, int(number) if number in _UNKNOWN_NUMBERS and value is not True:
             return Unknown(UnknownReason(number))
-        case 5, list(replies):  # _LISTED
+        case _Kind.LISTED, list(replies):
             return Listed(_decode_members(replies))
         case _:
             return _member(kind, value)
@@ -229,7 +241,7 @@ def _decode_members(replies: list[Value]) -> list[Member]:
     """The outcomes of a list of commands. A list within it is refused before it is looked into."""
     kinds, encodings = [], []
     for reply in replies:
-        if not isinstance(reply, bytes) or not reply or reply[0] > _NOT_EXECUTED:
+        if not isinstance(reply, bytes) or not reply or reply[0] > _Kind.NOT_EXECUTED:
             raise ValueDecodingError("the reply to a list of commands holds something else than their replies")
         kinds.append(reply[0])
         encodings.append(reply[1:])
@@ -241,13 +253,13 @@ def _decode_members(replies: list[Value]) -> list[Member]:
 
 def _member(kind: int, value: Value) -> Member:
     match kind, value:
-        case 0, _:  # _RETURNED
+        case _Kind.RETURNED, _:
             return Returned(value)
-        case 1, [str(name), dict(fields)]:  # _RAISED
+        case _Kind.RAISED, [str(name), dict(fields)]:
             return Raised(name, fields)
-        case 2, str(name):  # _FAILED
+        case _Kind.FAILED, str(name):
             return Failed(name)
-        case 3, int(number) if number in _NOT_EXECUTED_NUMBERS and value is not True:  # _NOT_EXECUTED
+        case _Kind.NOT_EXECUTED, int(number) if number in _NOT_EXECUTED_NUMBERS and value is not True:
             return NotExecuted(NotExecutedReason(number))
         case _:
             raise ValueDecodingError(f"a reply of kind {kind} does not hold a {type(value).__name__} like this")
