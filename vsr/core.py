@@ -45,7 +45,7 @@ from vsr.messages import (
     malformed,
 )
 from vsr.reads import Rounds
-from vsr.replica import Replica, Status
+from vsr.replica import VsrReplica, VsrStatus
 
 _WITH_VECTOR = (PrepareOk, StartViewChange, DoViewChange, RecoveryResponse)
 
@@ -74,7 +74,7 @@ class ViewstampedReplication(MemberCore):
 
     def __init__(self, configuration: Configuration, me: int, origin: Origin, random: Random, now: Time) -> None:
         check(me in configuration.members, "member {} is not in the configuration", me)
-        self._r = r = Replica(configuration, me, random, now)
+        self._r = r = VsrReplica(configuration, me, random, now)
         match origin:
             case Founded(incarnations):
                 r.incarnations = dict(zip(r.members, incarnations, strict=True))
@@ -115,11 +115,11 @@ class ViewstampedReplication(MemberCore):
         r.incarnations = dict(zip(r.members, state.incarnations, strict=True))
         r.saved_incarnations = dict(r.incarnations)
         if r.is_primary or r.view > r.last_normal_view:
-            r.status = Status.VIEW_CHANGE
+            r.status = VsrStatus.VIEW_CHANGE
             r.restart_suspicion()
             view_change.propose(r, r.view + 1, "restarted")
         else:
-            r.status = Status.NORMAL
+            r.status = VsrStatus.NORMAL
             r.restart_suspicion()
             r.explain("restarted")
 
@@ -152,7 +152,7 @@ class ViewstampedReplication(MemberCore):
 
     def _dispatch(self, sender: int, message: VsrMessage) -> None:
         r = self._r
-        if r.status is Status.RECOVERING and isinstance(message, StartViewChange | DoViewChange):
+        if r.status is VsrStatus.RECOVERING and isinstance(message, StartViewChange | DoViewChange):
             r.ignore("recovering")
             return
         if isinstance(message, _WITH_VECTOR):
@@ -277,7 +277,7 @@ class ViewstampedReplication(MemberCore):
     @property
     def deadline(self) -> int:
         r = self._r
-        if r.status is Status.RECOVERING:
+        if r.status is VsrStatus.RECOVERING:
             deadline = r.recovery_at
         else:
             deadline = r.resend_at if r.proposed else min(r.resend_at, r.suspect_at)
@@ -295,7 +295,7 @@ class ViewstampedReplication(MemberCore):
     @property
     def standing(self) -> Standing:
         r = self._r
-        normal_now = r.status is Status.NORMAL
+        normal_now = r.status is VsrStatus.NORMAL
         primary = r.primary_of(r.view) if normal_now and not r.quiet else None
         role = "primary" if normal_now and r.is_primary else "backup"
         return Standing(
@@ -305,25 +305,25 @@ class ViewstampedReplication(MemberCore):
     def _waiting(self) -> str:
         r = self._r
         match r.status:
-            case Status.NORMAL:
+            case VsrStatus.NORMAL:
                 if trouble := r.quiet or r.disk_trouble:
                     return trouble
                 if r.wanted is not None:
                     return f"fetching a snapshot from member {r.wanted.source}"
                 return r.full or (f"proposing view {r.proposed}: the primary is silent" if r.proposed else "")
-            case Status.VIEW_CHANGE:
+            case VsrStatus.VIEW_CHANGE:
                 if r.start_write:
                     return f"view {r.view} begins when its log is durable here"
                 if r.is_primary:
                     return f"view change to {r.view}: has {len(r.do_view_changes)} of {r.quorum} DOVIEWCHANGE"
                 return f"view change to {r.view}: waiting for its primary, member {r.primary_of(r.view)}"
-            case Status.STATE_TRANSFER:
+            case VsrStatus.STATE_TRANSFER:
                 return f"fetching the log of view {r.fetch.view if r.fetch else '?'}"
-            case Status.RECOVERING:
+            case VsrStatus.RECOVERING:
                 return f"lost its disk: has {len(r.responses)} of {r.configuration.recovery_quorum} answers"
             case _:
                 assert_never(r.status)
 
     @property
-    def _member(self) -> Replica:
+    def _member(self) -> VsrReplica:
         return self._r

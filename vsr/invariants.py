@@ -6,19 +6,19 @@ An InvariantError from here is a defect of ours: messages are checked before the
 from __future__ import annotations
 
 from viewstamp.protocol import check
-from vsr.replica import Replica, Status
+from vsr.replica import VsrReplica, VsrStatus
 
 
 class Invariants:
     """Remembers what must never go back."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: VsrReplica) -> None:
         self._view = replica.view
         self._last_normal_view = replica.last_normal_view
         self._commit = replica.commit
         self._durable_view = replica.durable_view
 
-    def watch(self, r: Replica) -> None:
+    def watch(self, r: VsrReplica) -> None:
         """Raise InvariantError unless state and change are lawful."""
         log, view, normal, durable = r.log, r.view, r.last_normal_view, r.durable_view
         op, commit = log.op, r.commit
@@ -29,20 +29,20 @@ class Invariants:
             and self._durable_view <= durable <= view
             and self._view <= view
             and self._commit <= commit
-            and (r.status is not Status.NORMAL or (normal == view and (durable == view or view == 0 or not r.leads)))
+            and (r.status is not VsrStatus.NORMAL or (normal == view and (durable == view or view == 0 or not r.leads)))
         )
         if not lawful:
             self._explain(r)
         self._view, self._last_normal_view, self._commit, self._durable_view = view, normal, commit, durable
 
-    def _explain(self, r: Replica) -> None:
+    def _explain(self, r: VsrReplica) -> None:
         """Say which of them does not hold."""
         check(r.commit <= r.log.op, "commit-number {} beyond op-number {}", r.commit, r.log.op)
         check(r.commit >= r.log.base, "commit-number {} before the log's base {}", r.commit, r.log.base)
         check(r.log.durable <= r.log.op, "durable op {} beyond op-number {}", r.log.durable, r.log.op)
         check(r.last_normal_view <= r.view, "last normal view {} beyond view {}", r.last_normal_view, r.view)
         check(r.durable_view <= r.view, "durable view {} beyond view {}", r.durable_view, r.view)
-        if r.status is Status.NORMAL:
+        if r.status is VsrStatus.NORMAL:
             check(r.last_normal_view == r.view, "normal in view {}, last in {}", r.view, r.last_normal_view)
         if r.leads:
             check(r.durable_view == r.view or r.view == 0, "leads view {} that is not durable", r.view)

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from viewstamp.protocol import NEVER, Entry, Proposal
 from vsr import state_transfer
 from vsr.messages import Commit, Prepare, PrepareOk
-from vsr.replica import Acknowledged, Replica, Status
+from vsr.replica import Acknowledged, VsrReplica, VsrStatus
 
 _EARLY_MESSAGES = 64  # PREPAREs kept that overtook others; what is dropped is fetched
 
 
-def propose(r: Replica, proposals: Sequence[Proposal]) -> int:
+def propose(r: VsrReplica, proposals: Sequence[Proposal]) -> int:
     """Give proposals their places in the log; PREPARE leaves at the end of the turn."""
     return r.order(proposals) if r.leads and proposals and r.room_for(proposals) else 0
 
 
-def on_prepare(r: Replica, sender: int, message: Prepare) -> None:
+def on_prepare(r: VsrReplica, sender: int, message: Prepare) -> None:
     """A backup appends what continues its log; what leaves a gap waits, and is fetched if the gap stays."""
     if not heard_primary(r, sender, message.view, message.entries[-1].op, message.round):
         return
@@ -33,7 +33,7 @@ def on_prepare(r: Replica, sender: int, message: Prepare) -> None:
     r.advance_commit(message.commit)
 
 
-def on_commit(r: Replica, sender: int, message: Commit) -> None:
+def on_commit(r: VsrReplica, sender: int, message: Commit) -> None:
     """The heartbeat: what the primary's log holds and has committed (VRR 4.1, step 7)."""
     if not heard_primary(r, sender, message.view, message.op, message.round):
         return
@@ -45,15 +45,15 @@ def on_commit(r: Replica, sender: int, message: Commit) -> None:
     r.advance_commit(message.commit)
 
 
-def heard_primary(r: Replica, sender: int, view: int, op: int, number: int) -> bool:
+def heard_primary(r: VsrReplica, sender: int, view: int, op: int, number: int) -> bool:
     """Common to all that a primary says. True when the message belongs to normal operation in this view."""
-    if r.status is Status.RECOVERING:
+    if r.status is VsrStatus.RECOVERING:
         r.ignore("recovering")
     elif view < r.view:
         r.ignore("an earlier view")
     elif sender != r.primary_of(view):
         r.ignore("not the primary of its view")
-    elif view > r.view or r.status is not Status.NORMAL:
+    elif view > r.view or r.status is not VsrStatus.NORMAL:
         # A view has begun without me. Its entries may not follow mine, even when the next op-number fits: never
         # append here, fetch from my commit-number on (the log stays whole until the new one is in hand).
         state_transfer.join(r, view, op, number)
@@ -63,7 +63,7 @@ def heard_primary(r: Replica, sender: int, view: int, op: int, number: int) -> b
     return False
 
 
-def _append(r: Replica, entries: tuple[Entry, ...]) -> None:
+def _append(r: VsrReplica, entries: tuple[Entry, ...]) -> None:
     r.acknowledge_due = True
     first, last = entries[0].op, entries[-1].op
     if first > r.log.op + 1:
@@ -75,14 +75,14 @@ def _append(r: Replica, entries: tuple[Entry, ...]) -> None:
     state_transfer.append_early(r)
 
 
-def _heard_round(r: Replica, number: int) -> None:
+def _heard_round(r: VsrReplica, number: int) -> None:
     r.round_heard = max(r.round_heard, number)
     r.acknowledge_due = True
 
 
-def on_prepare_ok(r: Replica, sender: int, message: PrepareOk) -> None:
+def on_prepare_ok(r: VsrReplica, sender: int, message: PrepareOk) -> None:
     """Cumulative: a backup holds everything up to an op, durably (VRR 4.1, step 5)."""
-    if r.status is not Status.NORMAL or not r.is_primary or message.view != r.view:
+    if r.status is not VsrStatus.NORMAL or not r.is_primary or message.view != r.view:
         r.ignore("PREPAREOK for another view or role")
     elif message.op > r.log.op or message.round > r.round:
         r.ignore("PREPAREOK beyond the log or the newest round")
@@ -94,16 +94,16 @@ def on_prepare_ok(r: Replica, sender: int, message: PrepareOk) -> None:
         count_commit(r)
 
 
-def count_commit(r: Replica) -> None:
+def count_commit(r: VsrReplica) -> None:
     """Commit what a quorum holds durably; the primary counts itself by its own disk, like anyone."""
-    if r.status is not Status.NORMAL or not r.is_primary:
+    if r.status is not VsrStatus.NORMAL or not r.is_primary:
         return
     held = sorted([backup.op for backup in r.acknowledged.values()] + [r.log.durable], reverse=True)
     if len(held) >= r.quorum and held[r.quorum - 1] > r.commit:
         r.advance_commit(held[r.quorum - 1])
 
 
-def tick(r: Replica) -> None:
+def tick(r: VsrReplica) -> None:
     """A primary's heartbeat, and its doubt in itself."""
     if not r.leads:
         return
@@ -121,7 +121,7 @@ def tick(r: Replica) -> None:
         r.round_due = True
 
 
-def _doubt(r: Replica, now: int) -> str:
+def _doubt(r: VsrReplica, now: int) -> str:
     heard = sorted([backup.heard for backup in r.acknowledged.values()], reverse=True)
     others = r.quorum - 1
     since = heard[others - 1] if others and len(heard) >= others else r.calm_at
@@ -130,7 +130,7 @@ def _doubt(r: Replica, now: int) -> str:
     return r.disk_trouble if others else ""
 
 
-def close_turn(r: Replica) -> None:
+def close_turn(r: VsrReplica) -> None:
     """One PREPARE or COMMIT to all, and one PREPAREOK, for everything that came up in this turn."""
     if r.leads:
         if r.round_due:
@@ -145,19 +145,19 @@ def close_turn(r: Replica) -> None:
             r.broadcast(Commit(r.view, r.log.op, r.commit, r.round))
             _sent(r)
         r.round_due = False
-    elif r.acknowledge_due and r.status is Status.NORMAL and not r.is_primary:
+    elif r.acknowledge_due and r.status is VsrStatus.NORMAL and not r.is_primary:
         r.promise(r.primary_of(r.view), PrepareOk(r.view, r.log.op, r.round_heard, max(0, r.now.wall), r.vector))
     r.acknowledge_due = False
 
 
-def _sent(r: Replica) -> None:
+def _sent(r: VsrReplica) -> None:
     r.heartbeat_at = r.now.monotonic + r.timeouts.heartbeat
 
 
-def begin_as_primary(r: Replica, reason: str) -> None:
+def begin_as_primary(r: VsrReplica, reason: str) -> None:
     """Normal in this view as its primary; log and last normal view are durable here."""
     now = r.now.monotonic
-    r.status = Status.NORMAL
+    r.status = VsrStatus.NORMAL
     r.stalled = 0
     r.quiet = ""
     r.start_write = 0

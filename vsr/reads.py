@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from viewstamp.protocol import ReadHost
 from vsr.messages import CommitPoint, GetCommit
-from vsr.replica import Replica, Status
+from vsr.replica import VsrReplica, VsrStatus
 
 
 class Rounds(ReadHost):
     """What reads need, told of a VSR replica."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: VsrReplica) -> None:
         self._r = replica
 
     @property
@@ -29,7 +29,7 @@ class Rounds(ReadHost):
     def follows(self) -> int:
         r = self._r
         # Who proposes another view has not heard its primary for a suspect time-out: a read need not wait for longer.
-        return r.primary_of(r.view) if r.status is Status.NORMAL and not r.is_primary and not r.proposed else 0
+        return r.primary_of(r.view) if r.status is VsrStatus.NORMAL and not r.is_primary and not r.proposed else 0
 
     @property
     def read_index(self) -> int | None:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from vsr import state_transfer
 from vsr.messages import Recovery, RecoveryResponse
-from vsr.replica import Purpose, Replica, Status
+from vsr.replica import Purpose, VsrReplica, VsrStatus
 
 _UNASKED = 0
 """The nonce of an answer to no question."""
 
 
-def tick(r: Replica) -> None:
+def tick(r: VsrReplica) -> None:
     """Ask all, again and again, as one question: an answer can take longer than the pause, on a slow disk.
 
     Only a log that was not to be had is a reason for another question.
     """
-    if r.status is not Status.RECOVERING or r.now.monotonic < r.recovery_at:
+    if r.status is not VsrStatus.RECOVERING or r.now.monotonic < r.recovery_at:
         return
     if r.fetch is not None or not r.recovery_nonce:
         r.fetch = None
@@ -31,12 +31,12 @@ def tick(r: Replica) -> None:
     r.broadcast(Recovery(r.recovery_nonce))
 
 
-def on_recovery(r: Replica, sender: int, incarnation: int, message: Recovery) -> None:
+def on_recovery(r: VsrReplica, sender: int, incarnation: int, message: Recovery) -> None:
     """A member asks for its state. Only a normal replica answers, after the new incarnation is durable here.
 
     An incarnation older than the one known is answered too: the vector tells the asker to take a larger one.
     """
-    if r.status is not Status.NORMAL or r.quiet:
+    if r.status is not VsrStatus.NORMAL or r.quiet:
         r.ignore("RECOVERY while not normal")
         return
     if incarnation > r.incarnations[sender]:
@@ -44,27 +44,27 @@ def on_recovery(r: Replica, sender: int, incarnation: int, message: Recovery) ->
     _answer(r, sender, message.nonce)
 
 
-def tell_superseded(r: Replica, sender: int) -> None:
+def tell_superseded(r: VsrReplica, sender: int) -> None:
     """A backup's message that counts for nothing: it has an old copy of a directory that was lost and replaced since.
 
     Nothing else that reaches a backup of this view carries a vector: it would go on, as it believes, and fall behind.
     """
-    if r.status is Status.NORMAL and not r.quiet:
+    if r.status is VsrStatus.NORMAL and not r.quiet:
         _answer(r, sender, _UNASKED)
 
 
-def _answer(r: Replica, sender: int, nonce: int) -> None:
+def _answer(r: VsrReplica, sender: int, nonce: int) -> None:
     if r.incarnations != r.saved_incarnations:
         r.save()
     r.promise(sender, RecoveryResponse(r.view, nonce, r.log.op, r.commit, r.vector))
 
 
-def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
+def on_recovery_response(r: VsrReplica, sender: int, message: RecoveryResponse) -> None:
     """Count the members that answered; with enough of them, fetch the log of the highest view's primary."""
     # A member that has asked nothing yet has no nonce either: what it was told before its disk was lost once more is no
     # answer.
     asked = message.nonce == r.recovery_nonce != _UNASKED
-    if r.status is not Status.RECOVERING or not asked or r.fetch is not None:
+    if r.status is not VsrStatus.RECOVERING or not asked or r.fetch is not None:
         r.ignore("RECOVERYRESPONSE that was not asked for")
         return
     if r.superseded_by:

@@ -28,7 +28,7 @@ _LONGEST_STALL = 3
 """The wait for a view to begin is doubled so many times at most."""
 
 
-class Status(StrEnum):
+class VsrStatus(StrEnum):
     """VRR section 4, and state transfer as a status of its own."""
 
     NORMAL = "normal"
@@ -75,7 +75,7 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class ViewProposal:
     """A STARTVIEWCHANGE heard: which view, and when (monotonic nanoseconds)."""
 
     view: int
@@ -92,14 +92,14 @@ class Acknowledged:
     heard: int = 0
 
 
-class Replica(Member):
+class VsrReplica(Member):
     """All that one member knows. Times are monotonic nanoseconds."""
 
     def __init__(self, configuration: Configuration, me: int, random: Random, now: Time) -> None:
         super().__init__(configuration, me, random, now)
         self._size = len(self.members)
         self._place = self.members.index(me)
-        self.status = Status.RECOVERING
+        self.status = VsrStatus.RECOVERING
         self.last_normal_view = 0
         self.saved_incarnations: dict[int, int] = {}
 
@@ -126,7 +126,7 @@ class Replica(Member):
         self.heard: dict[int, int] = {}  # when each other member last took part, as far as it was heard here
         self.resend_at = NEVER
         self.proposed = 0
-        self.proposals: dict[int, Proposal] = {}
+        self.proposals: dict[int, ViewProposal] = {}
         self.do_view_changes: dict[int, DoViewChange] = {}
         self.choosing = False
         self.passed_over: set[int] = set()  # senders of a best log that did not send it, in this view
@@ -158,7 +158,7 @@ class Replica(Member):
 
     @property
     def leads(self) -> bool:
-        return self.view % self._size == self._place and self.status is Status.NORMAL and not self.quiet
+        return self.view % self._size == self._place and self.status is VsrStatus.NORMAL and not self.quiet
 
     def position(self, member: int) -> int:
         """Where a member's incarnation stands in a vector."""
@@ -173,8 +173,8 @@ class Replica(Member):
 
     def explain(self, reason: str) -> None:
         """Tell people what changed and why."""
-        primary = self.primary_of(self.view) if self.status is Status.NORMAL else None
-        role = "primary" if self.is_primary and self.status is Status.NORMAL else "backup"
+        primary = self.primary_of(self.view) if self.status is VsrStatus.NORMAL else None
+        role = "primary" if self.is_primary and self.status is VsrStatus.NORMAL else "backup"
         self.transitions.append(Transition(self.status.value, role, self.view, primary, reason))
 
     def restart_suspicion(self) -> None:
@@ -183,7 +183,7 @@ class Replica(Member):
         self.suspect_at = self.calm_at + self.timeouts.suspect + int(self.random.random() * self.timeouts.jitter)
         self.proposed = 0
         self.proposals.pop(self.me, None)
-        if self.status is Status.NORMAL or self.status is Status.STATE_TRANSFER:
+        if self.status is VsrStatus.NORMAL or self.status is VsrStatus.STATE_TRANSFER:
             self.resend_at = NEVER
 
     def gives_more_time(self) -> bool:
@@ -195,9 +195,9 @@ class Replica(Member):
         """
         suspect = self.timeouts.suspect
         enough = self.calm_at + (suspect << min(self.stalled, _LONGEST_STALL))
-        if self.status is Status.NORMAL or self.suspect_at >= enough:
+        if self.status is VsrStatus.NORMAL or self.suspect_at >= enough:
             return False
-        if self.status is Status.VIEW_CHANGE and not self.is_primary:
+        if self.status is VsrStatus.VIEW_CHANGE and not self.is_primary:
             heard = self.heard.get(self.primary_of(self.view))
             if heard is None or self.now.monotonic - heard >= 2 * suspect:
                 return False
@@ -231,7 +231,7 @@ class Replica(Member):
 
     def fetch_progressed(self) -> None:
         """A fetch has begun, or a page came: whoever sends it is alive, so patience begins anew."""
-        if self.status is Status.RECOVERING:
+        if self.status is VsrStatus.RECOVERING:
             # Not by `retry` alone: where that is short beside a round trip, every page came too late, for ever.
             patience = max(20 * self.timeouts.retry, 4 * self.timeouts.suspect)
             self.recovery_at = self.now.monotonic + patience
@@ -240,7 +240,7 @@ class Replica(Member):
 
     def become_backup(self, reason: str) -> None:
         """Normal in `view` as a backup; log and last normal view were recorded together in this turn."""
-        self.status = Status.NORMAL
+        self.status = VsrStatus.NORMAL
         self.stalled = 0
         self.fetch = None
         self.early.clear()

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from viewstamp.protocol import NEVER, Entry, Snapshot, Viewstamp, check
 from vsr.messages import GetState, NewSnapshot, NewState
-from vsr.replica import Fetch, Purpose, Replica, Status
+from vsr.replica import Fetch, Purpose, VsrReplica, VsrStatus
 
 
-def expect_gap(r: Replica, target: int) -> None:
+def expect_gap(r: VsrReplica, target: int) -> None:
     """Entries arrived early. Reordering mends itself within moments; ask only when the gap stays."""
     if r.disk_is_behind:
         return  # Nothing is taken now. A later heartbeat shows the gap again.
@@ -28,12 +28,12 @@ def expect_gap(r: Replica, target: int) -> None:
         r.fetch.target = max(r.fetch.target, target)
 
 
-def catch_up(r: Replica, target: int) -> None:
+def catch_up(r: VsrReplica, target: int) -> None:
     """A heartbeat shows entries that were missed: fetch them; a PREPARE overtaken by it may still come first."""
     expect_gap(r, target)
 
 
-def join(r: Replica, view: int, target: int, number: int) -> None:
+def join(r: VsrReplica, view: int, target: int, number: int) -> None:
     """View `view` has begun, and this replica is not normal in it: fetch its log from its primary.
 
     `number` is the read round that its primary is in.
@@ -47,30 +47,30 @@ def join(r: Replica, view: int, target: int, number: int) -> None:
     if r.primary_of(view) == r.me:
         r.ignore("a view of mine that I have not begun")
         return
-    r.status = Status.STATE_TRANSFER
+    r.status = VsrStatus.STATE_TRANSFER
     r.restart_suspicion()
     begin(r, Purpose.JOIN, view, r.primary_of(view), target, r.commit)
     r.explain(f"joining view {view}, which has begun")
     finish_if_complete(r)
 
 
-def begin(r: Replica, purpose: Purpose, view: int, source: int, target: int, after: int) -> None:
+def begin(r: VsrReplica, purpose: Purpose, view: int, source: int, target: int, after: int) -> None:
     """Ask for the first page."""
     r.fetch = _fetch(r, purpose, view, source, target, after)
     if after < target:
         _ask(r, r.fetch)
 
 
-def _fetch(r: Replica, purpose: Purpose, view: int, source: int, target: int, after: int) -> Fetch:
+def _fetch(r: VsrReplica, purpose: Purpose, view: int, source: int, target: int, after: int) -> Fetch:
     now = r.now.monotonic
     return Fetch(purpose, view, source, target, after, 0, _nonce(r), [], now + r.timeouts.retry, now)
 
 
-def _nonce(r: Replica) -> int:
+def _nonce(r: VsrReplica) -> int:
     return r.random.getrandbits(64)
 
 
-def _ask(r: Replica, fetch: Fetch) -> None:
+def _ask(r: VsrReplica, fetch: Fetch) -> None:
     fetch.retry_at = r.now.monotonic + r.timeouts.retry
     after = r.log.op if fetch.purpose is Purpose.LAG else fetch.after + len(fetch.staged)
     fresh = not fetch.staged and fetch.snapshot is None
@@ -78,7 +78,7 @@ def _ask(r: Replica, fetch: Fetch) -> None:
     r.send(fetch.source, GetState(fetch.view, after, fetch.nonce, last.view, last.op, fetch.round_heard))
 
 
-def tick(r: Replica) -> None:
+def tick(r: VsrReplica) -> None:
     """Ask again for the page that did not come."""
     fetch = r.fetch
     if fetch is None or r.now.monotonic < fetch.retry_at:
@@ -89,14 +89,14 @@ def tick(r: Replica) -> None:
         _ask(r, fetch)
 
 
-def on_get_state(r: Replica, sender: int, message: GetState) -> None:
+def on_get_state(r: VsrReplica, sender: int, message: GetState) -> None:
     """Send one page of the log of this view. A log frozen for a view change goes to that view's primary only.
 
     A question for what is already the end is answered too: the asker learns that it has everything.
     """
-    if message.view != r.view or r.status not in (Status.NORMAL, Status.VIEW_CHANGE):
+    if message.view != r.view or r.status not in (VsrStatus.NORMAL, VsrStatus.VIEW_CHANGE):
         r.ignore("GETSTATE for another view or status")
-    elif r.status is Status.VIEW_CHANGE and sender != r.primary_of(r.view):
+    elif r.status is VsrStatus.VIEW_CHANGE and sender != r.primary_of(r.view):
         r.ignore("GETSTATE during a view change, not from its primary")
     elif message.after > r.log.op:
         r.ignore("GETSTATE beyond the log")
@@ -113,7 +113,7 @@ def on_get_state(r: Replica, sender: int, message: GetState) -> None:
         r.send(sender, NewState(r.view, message.nonce, after, entries, r.log.op, r.commit))
 
 
-def _count_as_answer(r: Replica, sender: int, number: int) -> None:
+def _count_as_answer(r: VsrReplica, sender: int, number: int) -> None:
     """A member that joins says nothing else for as long as it fetches: a primary that depends on it would give way.
 
     But one that asks, and hears nothing of what this primary says, is no part of a majority.
@@ -124,7 +124,7 @@ def _count_as_answer(r: Replica, sender: int, number: int) -> None:
         backup.heard = r.now.monotonic
 
 
-def _offer_snapshot(r: Replica, sender: int, nonce: int) -> None:
+def _offer_snapshot(r: VsrReplica, sender: int, nonce: int) -> None:
     snapshot = r.snapshot
     check(snapshot is not None, "a log that begins after op {} without a snapshot", r.log.base)
     if snapshot is not None:
@@ -132,7 +132,7 @@ def _offer_snapshot(r: Replica, sender: int, nonce: int) -> None:
         r.send(sender, NewSnapshot(r.view, nonce, *name, r.log.op, r.commit))
 
 
-def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
+def on_new_snapshot(r: VsrReplica, sender: int, message: NewSnapshot) -> None:
     """What was asked for is in the source's log no more; it offers what holds it."""
     fetch = r.fetch
     if fetch is None or message.nonce != fetch.nonce or message.view != fetch.view or sender != fetch.source:
@@ -158,7 +158,7 @@ def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
         r.explain(f"needs a snapshot up to op {message.snapshot.op} from member {sender}")
 
 
-def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
+def snapshot_in_hand(r: VsrReplica, snapshot: Snapshot) -> None:
     """The snapshot is on this disk. In this view: it extends the log, like a page. Else it is staged, like pages."""
     fetch = r.fetch
     if fetch is None or fetch.snapshot != snapshot or fetch.in_hand:
@@ -179,7 +179,7 @@ def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
         fetch.snapshot = None
         r.advance_commit(snapshot.op)
         _ask(r, fetch)
-    elif r.status is Status.NORMAL and fetch.view == r.view:
+    elif r.status is VsrStatus.NORMAL and fetch.view == r.view:
         r.install(snapshot)
         r.early = {first: entries for first, entries in r.early.items() if first > snapshot.op}
         r.acknowledge_due = True
@@ -188,7 +188,7 @@ def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
         _ask(r, fetch)
 
 
-def append_prepared(r: Replica, entries: tuple[Entry, ...]) -> None:
+def append_prepared(r: VsrReplica, entries: tuple[Entry, ...]) -> None:
     """Append what is new in a PREPARE that leaves no gap."""
     first, last = entries[0].op, entries[-1].op
     if last > r.log.op:
@@ -196,7 +196,7 @@ def append_prepared(r: Replica, entries: tuple[Entry, ...]) -> None:
         _appended(r)
 
 
-def append_early(r: Replica) -> None:
+def append_early(r: VsrReplica) -> None:
     """Append the PREPAREs that came early and that leave no gap any more."""
     while r.early:
         first = min(r.early)
@@ -205,7 +205,7 @@ def append_early(r: Replica) -> None:
         append_prepared(r, r.early.pop(first))
 
 
-def _appended(r: Replica) -> None:
+def _appended(r: VsrReplica) -> None:
     """Entries have come in order. If they reach beyond a snapshot that is being fetched, it is needed no more."""
     fetch = r.fetch
     if fetch is None or fetch.purpose is not Purpose.LAG or fetch.snapshot is None:
@@ -215,7 +215,7 @@ def _appended(r: Replica) -> None:
         fetch.retry_at = r.now.monotonic + r.timeouts.retry // 16
 
 
-def snapshot_failed(r: Replica, snapshot: Snapshot) -> None:
+def snapshot_failed(r: VsrReplica, snapshot: Snapshot) -> None:
     """Its source has it no more, or is gone: ask again, and be offered another."""
     fetch = r.fetch
     if fetch is not None and fetch.snapshot == snapshot and not fetch.in_hand:
@@ -223,7 +223,7 @@ def snapshot_failed(r: Replica, snapshot: Snapshot) -> None:
         _ask(r, fetch)
 
 
-def on_new_state(r: Replica, sender: int, message: NewState) -> None:
+def on_new_state(r: VsrReplica, sender: int, message: NewState) -> None:
     """One page arrived: extend the log (same view), or stage it until all is here."""
     fetch = r.fetch
     if fetch is None or message.nonce != fetch.nonce or message.view != fetch.view or sender != fetch.source:
@@ -251,9 +251,9 @@ def on_new_state(r: Replica, sender: int, message: NewState) -> None:
         finish_if_complete(r)
 
 
-def _extend(r: Replica, fetch: Fetch, message: NewState) -> None:
+def _extend(r: VsrReplica, fetch: Fetch, message: NewState) -> None:
     """Normal in this view: my log is a prefix of its primary's, so a page continues it."""
-    if r.status is not Status.NORMAL or message.view != r.view:
+    if r.status is not VsrStatus.NORMAL or message.view != r.view:
         r.ignore("NEWSTATE for another view or status")
         return
     if r.disk_is_behind:
@@ -273,7 +273,7 @@ def _extend(r: Replica, fetch: Fetch, message: NewState) -> None:
         _ask(r, fetch)
 
 
-def finish_if_complete(r: Replica) -> None:
+def finish_if_complete(r: VsrReplica) -> None:
     """All pages of a view that has begun are here: take its log, its view and its last normal view at once."""
     fetch = r.fetch
     if fetch is None or not is_complete(fetch):
@@ -288,7 +288,7 @@ def is_complete(fetch: Fetch) -> bool:
     return fetch.after + len(fetch.staged) >= fetch.target
 
 
-def install(r: Replica, fetch: Fetch) -> None:
+def install(r: VsrReplica, fetch: Fetch) -> None:
     """Replace the suffix by the staged one, and become last normal in its view: one batch, all or nothing.
 
     Entries with the same viewstamp are the same and stay, so that nothing durable is written again.

@@ -5,7 +5,7 @@
    higher view takes its receiver along: its sender entered by a quorum.
 3. The new primary counts a quorum of DOVIEWCHANGE, none from a superseded incarnation, picks the log with the largest
    (last normal view, op), fetches what it lacks, and makes log and last normal view durable in one batch. Until then it
-   says STARTVIEWCHANGE(v) to all: a view whose primary is heard is waited for longer (`Replica.gives_more_time`).
+   says STARTVIEWCHANGE(v) to all: a view whose primary is heard is waited for longer (`VsrReplica.gives_more_time`).
 4. Then it is normal and sends STARTVIEW; backups fetch what they lack and acknowledge.
 
 Invariant kept: an op committed in view v is in the log that starts any later view. The quorum that acknowledged
@@ -16,58 +16,58 @@ from __future__ import annotations
 
 from vsr import normal, state_transfer
 from vsr.messages import DoViewChange, NewSnapshot, StartView, StartViewChange
-from vsr.replica import Proposal, Purpose, Replica, Status
+from vsr.replica import Purpose, ViewProposal, VsrReplica, VsrStatus
 
 
-def tick(r: Replica) -> None:
+def tick(r: VsrReplica) -> None:
     """Silence: propose the next view. Stalled: say again what may have been lost."""
     now = r.now.monotonic
-    if r.status is Status.RECOVERING:
+    if r.status is VsrStatus.RECOVERING:
         return
     if now >= r.suspect_at and not r.proposed and not r.gives_more_time():
-        propose(r, next_view(r), "primary silent" if r.status is Status.NORMAL else "view change stalled")
+        propose(r, next_view(r), "primary silent" if r.status is VsrStatus.NORMAL else "view change stalled")
     if now >= r.resend_at:
         _resend(r)
     _pass_over_if_silent(r)
 
 
-def next_view(r: Replica) -> int:
+def next_view(r: VsrReplica) -> int:
     """The view to propose: after this one, and after any that is known to have begun or been proposed."""
     awaited = r.fetch.view if r.fetch is not None and r.fetch.purpose is Purpose.JOIN else 0
     heard = max((proposal.view for proposal in r.proposals.values()), default=0)
     return max(max(r.view, awaited) + 1, heard)
 
 
-def propose(r: Replica, view: int, reason: str) -> None:
+def propose(r: VsrReplica, view: int, reason: str) -> None:
     """Tell all that this replica wants `view`, and stay in the present one until a quorum does."""
     r.proposed = view
-    r.proposals[r.me] = Proposal(view, r.now.monotonic)
+    r.proposals[r.me] = ViewProposal(view, r.now.monotonic)
     r.explain(f"proposing view {view}: {reason}")
     _send_proposal(r)
     _enter_if_quorum(r, view)
 
 
-def _send_proposal(r: Replica) -> None:
+def _send_proposal(r: VsrReplica) -> None:
     r.resend_at = r.now.monotonic + r.timeouts.retry
     r.broadcast(StartViewChange(r.proposed, r.durable_view, r.vector))
 
 
-def _resend(r: Replica) -> None:
+def _resend(r: VsrReplica) -> None:
     r.resend_at = r.now.monotonic + r.timeouts.retry
     if r.proposed:
-        r.proposals[r.me] = Proposal(r.proposed, r.now.monotonic)
+        r.proposals[r.me] = ViewProposal(r.proposed, r.now.monotonic)
         _send_proposal(r)
-    if r.status is Status.VIEW_CHANGE and r.primary_of(r.view) != r.me:
+    if r.status is VsrStatus.VIEW_CHANGE and r.primary_of(r.view) != r.me:
         _send_do_view_change(r)
-    elif r.status is Status.VIEW_CHANGE and not r.proposed and not r.disk_trouble:
+    elif r.status is VsrStatus.VIEW_CHANGE and not r.proposed and not r.disk_trouble:
         # Whoever is to lead, and still collects, fetches or writes, is heard by all: one that is silent is passed over.
         # One whose disk hangs begins no view, as it would go on with none: nobody is to wait for it.
         r.broadcast(StartViewChange(r.view, r.durable_view, r.vector))
 
 
-def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> None:
+def on_start_view_change(r: VsrReplica, sender: int, message: StartViewChange) -> None:
     """Somebody proposes a view. Not binding for anyone until a quorum does."""
-    gives_way = r.status is Status.NORMAL and sender == r.primary_of(r.view)
+    gives_way = r.status is VsrStatus.NORMAL and sender == r.primary_of(r.view)
     if message.entered > r.view and not _awaits(r, message.entered):
         # Its sender has entered that view by a quorum of proposals and is stuck there: it can come back to no
         # earlier one. Without joining it, a cluster could lose members to a view that nobody else ever enters.
@@ -75,7 +75,7 @@ def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> N
     if message.view <= r.view:
         r.ignore("an earlier view")
         return
-    r.proposals[sender] = Proposal(message.view, r.now.monotonic)
+    r.proposals[sender] = ViewProposal(message.view, r.now.monotonic)
     # A primary doubts itself by its own measure: were it to go along with one deaf backup, the two would be a quorum.
     impatient = not r.leads and r.now.monotonic - r.calm_at >= 2 * r.timeouts.suspect // 3
     if message.view > r.proposed and (r.proposed or impatient or gives_way):
@@ -86,11 +86,11 @@ def on_start_view_change(r: Replica, sender: int, message: StartViewChange) -> N
         _enter_if_quorum(r, message.view)
 
 
-def _awaits(r: Replica, view: int) -> bool:
+def _awaits(r: VsrReplica, view: int) -> bool:
     return r.fetch is not None and r.fetch.purpose is Purpose.JOIN and r.fetch.view >= view
 
 
-def _enter_if_quorum(r: Replica, view: int) -> None:
+def _enter_if_quorum(r: VsrReplica, view: int) -> None:
     """Enter `view` when a quorum proposes just that, lately; a duplicate counts once, an old one not at all."""
     fresh = r.now.monotonic - 2 * r.timeouts.suspect
     wanting = [member for member, p in r.proposals.items() if p.view == view and p.at >= fresh]
@@ -98,12 +98,12 @@ def _enter_if_quorum(r: Replica, view: int) -> None:
         enter(r, view, f"proposed by members {sorted(wanting)}")
 
 
-def enter(r: Replica, view: int, reason: str) -> None:
+def enter(r: VsrReplica, view: int, reason: str) -> None:
     """Give up every earlier view for good: durable before the DOVIEWCHANGE that says so leaves."""
-    if r.status is Status.VIEW_CHANGE:
+    if r.status is VsrStatus.VIEW_CHANGE:
         r.stalled += 1
     r.view = view
-    r.status = Status.VIEW_CHANGE
+    r.status = VsrStatus.VIEW_CHANGE
     r.fetch = None
     r.early.clear()
     r.do_view_changes = {}
@@ -123,7 +123,7 @@ def enter(r: Replica, view: int, reason: str) -> None:
     _send_do_view_change(r)
 
 
-def _send_do_view_change(r: Replica) -> None:
+def _send_do_view_change(r: VsrReplica) -> None:
     message = DoViewChange(r.view, r.last_normal_view, r.log.op, r.commit, r.vector)
     primary = r.primary_of(r.view)
     if primary != r.me:
@@ -133,26 +133,26 @@ def _send_do_view_change(r: Replica) -> None:
         _choose_if_quorum(r)
 
 
-def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
+def on_do_view_change(r: VsrReplica, sender: int, message: DoViewChange) -> None:
     """A replica has given up its earlier views for one that this replica leads."""
     if r.primary_of(message.view) != r.me or message.view < r.view:
         r.ignore("DOVIEWCHANGE for another primary or an earlier view")
         return
     if message.view > r.view:
         enter(r, message.view, f"member {sender} has entered it")
-    if r.status is Status.NORMAL:
+    if r.status is VsrStatus.NORMAL:
         # The view has begun and the sender has missed it.
         r.promise(sender, StartView(r.view, r.log.op, r.commit))
     elif r.last_normal_view == r.view:
         # It led this view before a restart. Duplicates of the DOVIEWCHANGE that began it say what the logs were before:
         # counted again, they would begin it a second time, without what it has committed since.
         r.ignore("DOVIEWCHANGE for a view led before a restart")
-    elif r.status is Status.VIEW_CHANGE:
+    elif r.status is VsrStatus.VIEW_CHANGE:
         r.do_view_changes[sender] = message
         _choose_if_quorum(r)
 
 
-def _choose_if_quorum(r: Replica) -> None:
+def _choose_if_quorum(r: VsrReplica) -> None:
     """With a quorum, once: the best log is that of the largest (last normal view, op) (VRR 4.2, step 3).
 
     By last normal view and not by the views of entries: a longer log of an earlier view can hold what was given up.
@@ -177,7 +177,7 @@ def _rank(message: DoViewChange) -> tuple[int, int]:
     return message.last_normal_view, message.op
 
 
-def _pass_over_if_silent(r: Replica) -> None:
+def _pass_over_if_silent(r: VsrReplica) -> None:
     """The sender of the best log does not send it: where the others are a quorum, the best of theirs will do as well.
 
     It may be heard and not hear. If another of that quorum is too far behind to lead, no view would ever begin. Not for
@@ -195,7 +195,7 @@ def _pass_over_if_silent(r: Replica) -> None:
         _choose_if_quorum(r)
 
 
-def start_if_complete(r: Replica) -> None:
+def start_if_complete(r: VsrReplica) -> None:
     """The best log is here: make it and the last normal view durable together, and only then begin the view."""
     fetch = r.fetch
     if fetch is None or fetch.purpose is not Purpose.BEST_LOG or not state_transfer.is_complete(fetch):
@@ -207,7 +207,7 @@ def start_if_complete(r: Replica) -> None:
     begin_when_durable(r)
 
 
-def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
+def on_new_snapshot(r: VsrReplica, sender: int, message: NewSnapshot) -> None:
     """What is to be fetched lies beyond a snapshot. Whoever is to lead gives way to a member that is not so far behind.
 
     A quorum holds all that is committed, and no log begins after that: some member of any quorum can lead at once,
@@ -223,15 +223,15 @@ def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
         propose(r, next_view(r), "too far behind to lead")
 
 
-def begin_when_durable(r: Replica) -> None:
+def begin_when_durable(r: VsrReplica) -> None:
     """The log that begins this view is recorded; the view begins once that is durable, in `written`."""
-    r.status = Status.VIEW_CHANGE
+    r.status = VsrStatus.VIEW_CHANGE
     r.start_write = r.next_write()
 
 
-def written(r: Replica) -> None:
+def written(r: VsrReplica) -> None:
     """A new primary whose log is durable begins its view. A crash before this starts nothing twice."""
-    if r.status is not Status.VIEW_CHANGE or not r.start_write or r.write_done < r.start_write:
+    if r.status is not VsrStatus.VIEW_CHANGE or not r.start_write or r.write_done < r.start_write:
         return
     if r.view == 0:
         # All others were founded in it too, and wait for no STARTVIEW.
@@ -243,7 +243,7 @@ def written(r: Replica) -> None:
             r.promise(other, StartView(r.view, r.log.op, r.commit))
 
 
-def on_start_view(r: Replica, sender: int, message: StartView) -> None:
+def on_start_view(r: VsrReplica, sender: int, message: StartView) -> None:
     """A view has begun. In that view already: a delayed duplicate, which must not touch the log."""
     if normal.heard_primary(r, sender, message.view, message.op, 0):
         r.acknowledge_due = True

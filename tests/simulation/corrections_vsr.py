@@ -27,7 +27,7 @@ from vsr.messages import (
     StartView,
     StartViewChange,
 )
-from vsr.replica import Replica, Status
+from vsr.replica import VsrReplica, VsrStatus
 
 VSR = Catalogue("vsr")
 _rule, _known = VSR.rule, VSR.known
@@ -74,7 +74,7 @@ def _() -> list[Change]:
     "vsr/backup_isolated.scenario",
 )
 def _() -> list[Change]:
-    def enter(r: Replica, view: int, reason: str) -> None:
+    def enter(r: VsrReplica, view: int, reason: str) -> None:
         if r.view < view:
             view_change.enter(r, view, "mutant")
 
@@ -88,8 +88,8 @@ def _() -> list[Change]:
     "vsr/backup_isolated.scenario",
 )
 def _() -> list[Change]:
-    def enter(r: Replica, sender: int, message: StartViewChange) -> None:
-        if r.status is not Status.RECOVERING and message.view > r.view:
+    def enter(r: VsrReplica, sender: int, message: StartViewChange) -> None:
+        if r.status is not VsrStatus.RECOVERING and message.view > r.view:
             view_change.enter(r, message.view, "mutant")
 
     return [after(view_change, "on_start_view_change", enter)]
@@ -102,7 +102,7 @@ def _() -> list[Change]:
     "vsr/backup_receives_nothing.scenario",
 )
 def _() -> list[Change]:
-    def go_along(r: Replica, sender: int, message: StartViewChange) -> None:
+    def go_along(r: VsrReplica, sender: int, message: StartViewChange) -> None:
         if r.leads and message.view > max(r.view, r.proposed):
             view_change.propose(r, message.view, "mutant")
 
@@ -116,20 +116,20 @@ def _() -> list[Change]:
     "vsr/backup_isolated.scenario",
 )
 def _() -> list[Change]:
-    def go_along(r: Replica, sender: int, message: StartViewChange) -> None:
-        if r.status is Status.NORMAL and not r.leads and message.view > max(r.view, r.proposed):
+    def go_along(r: VsrReplica, sender: int, message: StartViewChange) -> None:
+        if r.status is VsrStatus.NORMAL and not r.leads and message.view > max(r.view, r.proposed):
             view_change.propose(r, message.view, "mutant")
 
     return [after(view_change, "on_start_view_change", go_along)]
 
 
-def _only_if_primary_asks(r: Replica, view: int, reason: str) -> bool:
-    gives_way = r.status is Status.NORMAL and reason == f"member {r.primary_of(r.view)} proposes it"
+def _only_if_primary_asks(r: VsrReplica, view: int, reason: str) -> bool:
+    gives_way = r.status is VsrStatus.NORMAL and reason == f"member {r.primary_of(r.view)} proposes it"
     return reason.endswith("proposes it") and not gives_way
 
 
-def _unless_primary_asks(r: Replica, view: int, reason: str) -> bool:
-    return r.status is Status.NORMAL and not r.proposed and reason == f"member {r.primary_of(r.view)} proposes it"
+def _unless_primary_asks(r: VsrReplica, view: int, reason: str) -> bool:
+    return r.status is VsrStatus.NORMAL and not r.proposed and reason == f"member {r.primary_of(r.view)} proposes it"
 
 
 @_rule(
@@ -164,7 +164,7 @@ def _() -> list[Change]:
     needs="members that miss their primary once each, long apart, in one view",
 )
 def _() -> list[Change]:
-    def enter_if_quorum(r: Replica, view: int) -> None:
+    def enter_if_quorum(r: VsrReplica, view: int) -> None:
         wanting = [member for member, p in r.proposals.items() if p.view == view]
         if view > r.view and len(wanting) >= r.quorum:
             view_change.enter(r, view, "mutant")
@@ -178,16 +178,16 @@ def _() -> list[Change]:
     "test_4_2_step_1_ours_a_proposal_is_withdrawn_when_the_primary_is_heard_again",
 )
 def _() -> list[Change]:
-    original = Replica.restart_suspicion
+    original = VsrReplica.restart_suspicion
 
-    def restart_suspicion(self: Replica) -> None:
+    def restart_suspicion(self: VsrReplica) -> None:
         proposed, mine = self.proposed, self.proposals.get(self.me)
         resend_at = self.resend_at
         original(self)
         if proposed > self.view and mine is not None:
             self.proposed, self.proposals[self.me], self.resend_at = proposed, mine, resend_at
 
-    return [(Replica, "restart_suspicion", restart_suspicion)]
+    return [(VsrReplica, "restart_suspicion", restart_suspicion)]
 
 
 # 3: STARTVIEWCHANGE tells which view its sender has entered.
@@ -210,7 +210,7 @@ def _() -> list[Change]:
     harmless="a quorum has proposed that view in any case",
 )
 def _() -> list[Change]:
-    return sends(Replica, StartViewChange, lambda r, message: replace(message, entered=r.view))
+    return sends(VsrReplica, StartViewChange, lambda r, message: replace(message, entered=r.view))
 
 
 # 4: logs are fetched in pages, from a log that is frozen.
@@ -225,7 +225,7 @@ _on_get_state = state_transfer.on_get_state
     harmless="memory, and what a datagram's fragments cost",
 )
 def _() -> list[Change]:
-    def on_get_state(r: Replica, sender: int, message: GetState) -> None:
+    def on_get_state(r: VsrReplica, sender: int, message: GetState) -> None:
         limits = replace(r.configuration.limits, page_entries=1 << 40, page_bytes=1 << 40)
         with patch.object(r, "configuration", replace(r.configuration, limits=limits)):
             _on_get_state(r, sender, message)
@@ -241,7 +241,7 @@ def _() -> list[Change]:
     needs="seven members; a view that begins with older entries alone, and from there a member joins the one before",
 )
 def _() -> list[Change]:
-    def on_get_state(r: Replica, sender: int, message: GetState) -> None:
+    def on_get_state(r: VsrReplica, sender: int, message: GetState) -> None:
         if message.view != r.view and r.log.base <= message.after <= r.log.op:
             entries = r.log.page(message.after, r.configuration.limits)
             r.send(sender, NewState(message.view, message.nonce, message.after, entries, r.log.op, r.commit))
@@ -258,8 +258,8 @@ def _() -> list[Change]:
     harmless="it is a prefix of what its view's primary had",
 )
 def _() -> list[Change]:
-    def on_get_state(r: Replica, sender: int, message: GetState) -> None:
-        waits = r.status is Status.VIEW_CHANGE and sender != r.primary_of(r.view)
+    def on_get_state(r: VsrReplica, sender: int, message: GetState) -> None:
+        waits = r.status is VsrStatus.VIEW_CHANGE and sender != r.primary_of(r.view)
         with patch.object(r, "primary_of", (lambda view: sender) if waits else r.primary_of):
             _on_get_state(r, sender, message)
 
@@ -318,8 +318,8 @@ def _() -> list[Change]:
     "test_4_1_step_5_ours_the_primary_counts_itself_only_when_its_own_write_is_durable",
 )
 def _() -> list[Change]:
-    def count_commit(r: Replica) -> None:
-        if r.status is Status.NORMAL and r.is_primary:
+    def count_commit(r: VsrReplica) -> None:
+        if r.status is VsrStatus.NORMAL and r.is_primary:
             held = sorted([backup.op for backup in r.acknowledged.values()] + [r.log.op], reverse=True)
             r.advance_commit(held[r.quorum - 1])
 
@@ -406,7 +406,7 @@ _known(
     "test_4_2_step_3_ours_startview_waits_until_log_and_last_normal_view_are_durable",
 )
 def _() -> list[Change]:
-    def begin_at_once(r: Replica) -> None:
+    def begin_at_once(r: VsrReplica) -> None:
         if r.view:
             normal.begin_as_primary(r, "mutant")
             for other in r.others:
@@ -422,8 +422,8 @@ def _() -> list[Change]:
     needs="a new primary that crashes between two writes, the second of which begins its view",
 )
 def _() -> list[Change]:
-    def written(r: Replica) -> None:
-        if r.status is Status.VIEW_CHANGE and r.start_write:
+    def written(r: VsrReplica) -> None:
+        if r.status is VsrStatus.VIEW_CHANGE and r.start_write:
             r.start_write = min(r.start_write, r.write_done)
 
     return [before(view_change, "written", written)]
@@ -484,7 +484,7 @@ _doubt = normal._doubt
     "vsr/primary_receives_nothing.scenario",
 )
 def _() -> list[Change]:
-    def doubt(r: Replica, now: int) -> str:
+    def doubt(r: VsrReplica, now: int) -> str:
         reason = _doubt(r, now)
         return "" if reason == "no majority answers" else reason
 
@@ -499,7 +499,7 @@ def _() -> list[Change]:
     harmless="the disks of the others are enough, while no more than a minority fails",
 )
 def _() -> list[Change]:
-    def doubt(r: Replica, now: int) -> str:
+    def doubt(r: VsrReplica, now: int) -> str:
         reason = _doubt(r, now)
         return "" if reason == "its disk has not finished a write" else reason
 
@@ -524,7 +524,7 @@ def _() -> list[Change]:
     "vsr/even_size.scenario",
 )
 def _() -> list[Change]:
-    def go_on(r: Replica) -> None:
+    def go_on(r: VsrReplica) -> None:
         if r.quiet and r.quiet != "stopping":
             r.quiet = ""
             r.heartbeat_at = r.now.monotonic
@@ -542,7 +542,7 @@ def _() -> list[Change]:
     harmless="more messages, and nothing else",
 )
 def _() -> list[Change]:
-    def one_by_one(r: Replica) -> None:
+    def one_by_one(r: VsrReplica) -> None:
         while r.leads and r.sent_op < r.log.op:
             entries = r.log.page(r.sent_op, r.configuration.limits, r.sent_op + 1)
             r.broadcast(Prepare(r.view, entries, r.commit, r.round + r.round_due))
@@ -560,10 +560,10 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = normal.on_commit
 
-    def on_commit(r: Replica, sender: int, message: Commit) -> None:
+    def on_commit(r: VsrReplica, sender: int, message: Commit) -> None:
         due, everything = r.acknowledge_due, r.commit == message.commit == message.op == r.log.op
         original(r, sender, message)
-        if everything and r.status is Status.NORMAL:
+        if everything and r.status is VsrStatus.NORMAL:
             r.acknowledge_due = due
 
     return [(normal, "on_commit", on_commit)]
@@ -576,7 +576,7 @@ def _() -> list[Change]:
     "vsr/new_primary_too_far_behind.scenario",
 )
 def _() -> list[Change]:
-    return sends(Replica, Commit, lambda r, message: replace(message, round=0))
+    return sends(VsrReplica, Commit, lambda r, message: replace(message, round=0))
 
 
 @_rule(
@@ -586,4 +586,4 @@ def _() -> list[Change]:
     needs="load that never pauses for as long as a heartbeat, and a read",
 )
 def _() -> list[Change]:
-    return sends(Replica, Prepare, lambda r, message: replace(message, round=0))
+    return sends(VsrReplica, Prepare, lambda r, message: replace(message, round=0))

@@ -9,7 +9,7 @@ from tests.simulation.changes import Change
 from tests.simulation.corrections import Catalogue, unless, with_message
 from vsr import ViewstampedReplication, recovery
 from vsr.messages import RecoveryResponse, VsrMessage
-from vsr.replica import Replica
+from vsr.replica import VsrReplica
 
 RECOVERY = Catalogue("vsr")
 _rule, _known = RECOVERY.rule, RECOVERY.known
@@ -52,7 +52,7 @@ def _() -> list[Change]:
     "test_4_1_step_5_ours_a_prepareok_already_counted_falls_with_its_incarnation",
 )
 def _() -> list[Change]:
-    return [(Replica, "learn", lambda self, vector: None)]
+    return [(VsrReplica, "learn", lambda self, vector: None)]
 
 
 @_rule(
@@ -63,15 +63,15 @@ def _() -> list[Change]:
     needs="five members; a DOVIEWCHANGE is counted, then its disk lost, and more committed in the view before",
 )
 def _() -> list[Change]:
-    original = Replica.learn_incarnation
+    original = VsrReplica.learn_incarnation
 
-    def learn_incarnation(self: Replica, member: int, incarnation: int) -> None:
+    def learn_incarnation(self: VsrReplica, member: int, incarnation: int) -> None:
         if member == self.me:
             original(self, member, incarnation)
         else:
             self.incarnations[member] = incarnation
 
-    return [(Replica, "learn_incarnation", learn_incarnation)]
+    return [(VsrReplica, "learn_incarnation", learn_incarnation)]
 
 
 @_rule(
@@ -92,7 +92,7 @@ def _() -> list[Change]:
 
 @_rule("8", "a superseded incarnation comes back", "test_a_superseded_incarnation_does_not_come_back")
 def _() -> list[Change]:
-    return [unless(Replica, "learn_incarnation", lambda r, member, incarnation: member == r.me)]
+    return [unless(VsrReplica, "learn_incarnation", lambda r, member, incarnation: member == r.me)]
 
 
 @_rule(
@@ -120,7 +120,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = recovery.tick
 
-    def tick(r: Replica) -> None:
+    def tick(r: VsrReplica) -> None:
         if r.now.monotonic >= r.recovery_at:
             r.recovery_nonce = 0
         original(r)
@@ -147,7 +147,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = recovery.on_recovery_response
 
-    def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
+    def on_recovery_response(r: VsrReplica, sender: int, message: RecoveryResponse) -> None:
         if message.nonce == r.recovery_nonce and r.fetch is None:
             r.responses.pop(sender, None)
         original(r, sender, message)

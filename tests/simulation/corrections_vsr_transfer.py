@@ -20,7 +20,7 @@ from vsr.messages import (
     NewState,
     StartViewChange,
 )
-from vsr.replica import Acknowledged, Proposal, Purpose, Replica, Status
+from vsr.replica import Acknowledged, Purpose, ViewProposal, VsrReplica, VsrStatus
 
 TRANSFER = Catalogue("vsr")
 _rule, _known = TRANSFER.rule, TRANSFER.known
@@ -35,7 +35,7 @@ _rule, _known = TRANSFER.rule, TRANSFER.known
     harmless="the same is fetched again; nothing is wrong for it",
 )
 def _() -> list[Change]:
-    return sends(Replica, GetState, lambda r, message: replace(message, last_view=0, last_op=0))
+    return sends(VsrReplica, GetState, lambda r, message: replace(message, last_view=0, last_op=0))
 
 
 @_rule(
@@ -45,7 +45,7 @@ def _() -> list[Change]:
     "vsr/primary_isolated.scenario",
 )
 def _() -> list[Change]:
-    def changed(r: Replica, sender: int, message: GetState) -> GetState:
+    def changed(r: VsrReplica, sender: int, message: GetState) -> GetState:
         if message.last_op and r.log.base < message.last_op <= r.log.op:
             return replace(message, last_view=r.log.viewstamp(message.last_op).view)
         return message
@@ -63,10 +63,10 @@ def _() -> list[Change]:
     needs="disks that take longer for two writes than the suspect time-out, for long",
 )
 def _() -> list[Change]:
-    def forget(r: Replica) -> None:
+    def forget(r: VsrReplica) -> None:
         r.stalled = 0
 
-    return [before(Replica, "restart_suspicion", forget)]
+    return [before(VsrReplica, "restart_suspicion", forget)]
 
 
 @_rule(
@@ -76,9 +76,9 @@ def _() -> list[Change]:
     harmless="each of them is passed over after 8 suspect time-outs",
 )
 def _() -> list[Change]:
-    def resend(r: Replica) -> None:
+    def resend(r: VsrReplica) -> None:
         original(r)
-        if r.status is Status.VIEW_CHANGE and r.is_primary and not r.proposed and r.disk_trouble:
+        if r.status is VsrStatus.VIEW_CHANGE and r.is_primary and not r.proposed and r.disk_trouble:
             r.broadcast(StartViewChange(r.view, r.durable_view, r.vector))
 
     original = view_change._resend
@@ -96,7 +96,7 @@ def _() -> list[Change]:
     needs="a crash after that, with more acknowledged before than the snapshot holds, and a view change",
 )
 def _() -> list[Change]:
-    def snapshot_in_hand(r: Replica, snapshot: Any) -> None:
+    def snapshot_in_hand(r: VsrReplica, snapshot: Any) -> None:
         fetch = r.fetch
         wanted = fetch is not None and fetch.snapshot == snapshot and not fetch.in_hand
         if fetch is not None and wanted and fetch.purpose is not Purpose.LAG and snapshot.op > r.commit:
@@ -140,7 +140,7 @@ def _() -> list[Change]:
     needs="PREPAREs that come while a snapshot does, are counted, and then their primary is gone",
 )
 def _() -> list[Change]:
-    def in_hand(r: Replica, snapshot: Any) -> None:
+    def in_hand(r: VsrReplica, snapshot: Any) -> None:
         fetch = r.fetch
         lags = fetch is not None and fetch.purpose is Purpose.LAG and fetch.snapshot == snapshot
         if lags and snapshot.op > r.commit and r.log.holds(snapshot.viewstamp):
@@ -164,7 +164,7 @@ def _() -> list[Change]:
     needs="one of three down, and a snapshot that takes longer than the suspect time-out",
 )
 def _() -> list[Change]:
-    def wait(r: Replica, sender: int, message: Any) -> None:
+    def wait(r: VsrReplica, sender: int, message: Any) -> None:
         if r.fetch is not None and r.fetch.snapshot is not None and not r.fetch.in_hand:
             r.fetch.retry_at = NEVER
 
@@ -190,7 +190,7 @@ def _() -> list[Change]:
     needs="four links and a disk that take longer than the suspect time-out, and one of three down",
 )
 def _() -> list[Change]:
-    def begin(r: Replica, reason: str) -> None:
+    def begin(r: VsrReplica, reason: str) -> None:
         for backup in r.acknowledged.values():
             backup.asked_round = 0
 
@@ -204,7 +204,7 @@ def _() -> list[Change]:
     needs="a primary that hears only members that fetch and do not hear it",
 )
 def _() -> list[Change]:
-    def count(r: Replica, sender: int, number: int) -> None:
+    def count(r: VsrReplica, sender: int, number: int) -> None:
         backup = r.acknowledged.setdefault(sender, Acknowledged()) if r.leads else None
         if backup is not None:
             backup.heard = r.now.monotonic
@@ -260,7 +260,7 @@ _known(
 def _() -> list[Change]:
     original = state_transfer.begin
 
-    def begin(r: Replica, purpose: Purpose, view: int, source: int, target: int, after: int) -> None:
+    def begin(r: VsrReplica, purpose: Purpose, view: int, source: int, target: int, after: int) -> None:
         original(r, purpose, view, source, target, r.log.op if purpose is Purpose.BEST_LOG else after)
 
     return [(state_transfer, "begin", begin)]
@@ -277,7 +277,7 @@ def _() -> list[Change]:
         unless(
             view_change,
             "on_do_view_change",
-            lambda r, sender, message: message.view == r.view and r.status is Status.NORMAL,
+            lambda r, sender, message: message.view == r.view and r.status is VsrStatus.NORMAL,
         )
     ]
 
@@ -289,10 +289,10 @@ def _() -> list[Change]:
     harmless="the next view is proposed after a time-out",
 )
 def _() -> list[Change]:
-    def resend(r: Replica) -> None:
+    def resend(r: VsrReplica) -> None:
         r.resend_at = r.now.monotonic + r.timeouts.retry
         if r.proposed:
-            r.proposals[r.me] = Proposal(r.proposed, r.now.monotonic)
+            r.proposals[r.me] = ViewProposal(r.proposed, r.now.monotonic)
             view_change._send_proposal(r)
 
     return [(view_change, "_resend", resend)]
@@ -325,7 +325,7 @@ def _() -> list[Change]:
     harmless="more disks would have to be lost at once than can be",
 )
 def _() -> list[Change]:
-    def start_if_complete(r: Replica) -> None:
+    def start_if_complete(r: VsrReplica) -> None:
         fetch = r.fetch
         if fetch is not None and fetch.purpose is Purpose.BEST_LOG and state_transfer.is_complete(fetch):
             max(message.commit for message in r.do_view_changes.values())
@@ -353,10 +353,10 @@ def _() -> list[Change]:
     harmless="a heartbeat makes it acknowledge",
 )
 def _() -> list[Change]:
-    def wait(r: Replica, reason: str) -> None:
+    def wait(r: VsrReplica, reason: str) -> None:
         r.acknowledge_due = False
 
-    return [after(Replica, "become_backup", wait)]
+    return [after(VsrReplica, "become_backup", wait)]
 
 
 @_rule(
@@ -367,7 +367,7 @@ def _() -> list[Change]:
     needs="a log or snapshot that takes longer to come than 20 retries",
 )
 def _() -> list[Change]:
-    return [(Replica, "fetch_progressed", lambda self: None)]
+    return [(VsrReplica, "fetch_progressed", lambda self: None)]
 
 
 @_rule(
@@ -388,7 +388,7 @@ def _() -> list[Change]:
     harmless="more messages, and nothing else",
 )
 def _() -> list[Change]:
-    def at_once(r: Replica, target: int) -> None:
+    def at_once(r: VsrReplica, target: int) -> None:
         if r.fetch is not None and r.fetch.purpose is Purpose.LAG and r.fetch.snapshot is None:
             r.fetch.retry_at = r.now.monotonic
 
@@ -414,7 +414,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = state_transfer.on_new_state
 
-    def on_new_state(r: Replica, sender: int, message: NewState) -> None:
+    def on_new_state(r: VsrReplica, sender: int, message: NewState) -> None:
         fetch = r.fetch
         if fetch is not None and fetch.snapshot is not None and not fetch.in_hand:
             fetch.in_hand = True
@@ -426,7 +426,7 @@ def _() -> list[Change]:
     return [(state_transfer, "on_new_state", on_new_state)]
 
 
-def _offered(r: Replica, message: Any) -> bool:
+def _offered(r: VsrReplica, message: Any) -> bool:
     fetch = r.fetch
     return fetch is not None and message.nonce == fetch.nonce and fetch.purpose is not Purpose.LAG
 
@@ -454,7 +454,7 @@ def _() -> list[Change]:
     needs="a source that compacts twice while one joins, and whose second snapshot is not to be had",
 )
 def _() -> list[Change]:
-    def on_new_snapshot(r: Replica, sender: int, message: Any) -> None:
+    def on_new_snapshot(r: VsrReplica, sender: int, message: Any) -> None:
         before = r.fetch.after if r.fetch is not None else 0
         original(r, sender, message)
         if r.fetch is not None and r.fetch.snapshot is not None and not r.fetch.in_hand:
@@ -471,8 +471,8 @@ def _() -> list[Change]:
     harmless="more messages, and nothing else",
 )
 def _() -> list[Change]:
-    def ask_again(r: Replica, fetch: Any, message: NewState) -> None:
-        under_way = r.fetch is fetch and r.status is Status.NORMAL and message.view == r.view
+    def ask_again(r: VsrReplica, fetch: Any, message: NewState) -> None:
+        under_way = r.fetch is fetch and r.status is VsrStatus.NORMAL and message.view == r.view
         if under_way and r.fetch is not None:
             state_transfer._ask(r, r.fetch)
 
@@ -488,7 +488,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = state_transfer.install
 
-    def install(r: Replica, fetch: Any) -> None:
+    def install(r: VsrReplica, fetch: Any) -> None:
         if fetch.snapshot is None:
             r.truncate(max(fetch.after, r.commit))
         original(r, fetch)
@@ -513,7 +513,7 @@ def _() -> list[Change]:
     harmless="fetched",
 )
 def _() -> list[Change]:
-    return [after(Replica, "install", lambda r, snapshot: r.early.clear())]
+    return [after(VsrReplica, "install", lambda r, snapshot: r.early.clear())]
 
 
 @_rule(
@@ -523,7 +523,7 @@ def _() -> list[Change]:
     harmless="more is fetched, and nothing else",
 )
 def _() -> list[Change]:
-    def on_new_snapshot(r: Replica, sender: int, message: Any) -> None:
+    def on_new_snapshot(r: VsrReplica, sender: int, message: Any) -> None:
         with patch.object(r.log, "holds", lambda viewstamp: False):
             original(r, sender, message)
 

@@ -19,7 +19,7 @@ from vsr import ViewstampedReplication, normal, recovery, state_transfer, view_c
 from vsr.invariants import Invariants
 from vsr.messages import DoViewChange, Prepare, PrepareOk, RecoveryResponse, StartView, StartViewChange
 from vsr.reads import Rounds
-from vsr.replica import Acknowledged, Fetch, Purpose, Replica, Status
+from vsr.replica import Acknowledged, Fetch, Purpose, VsrReplica, VsrStatus
 
 HISTORY = frozenset(
     {
@@ -86,8 +86,8 @@ def _() -> list[Change]:
 
 @mutant("the primary counts itself before its write is durable", HISTORY)
 def _() -> list[Change]:
-    def count_commit(r: Replica) -> None:
-        if r.status is Status.NORMAL and r.is_primary:
+    def count_commit(r: VsrReplica) -> None:
+        if r.status is VsrStatus.NORMAL and r.is_primary:
             held = sorted([backup.op for backup in r.acknowledged.values()] + [r.log.op], reverse=True)
             r.advance_commit(held[r.quorum - 1])
 
@@ -107,7 +107,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = view_change.enter
 
-    def enter(r: Replica, view: int, reason: str) -> None:
+    def enter(r: VsrReplica, view: int, reason: str) -> None:
         with patch.object(r, "save", lambda: None):
             original(r, view, reason)
 
@@ -116,7 +116,7 @@ def _() -> list[Change]:
 
 @mutant("a new primary begins before its log is durable", HISTORY)
 def _() -> list[Change]:
-    def begin_when_durable(r: Replica) -> None:
+    def begin_when_durable(r: VsrReplica) -> None:
         r.start_write = r.next_write()
         normal.begin_as_primary(r, "mutant")
         for other in r.others:
@@ -129,7 +129,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = view_change.begin_when_durable
 
-    def begin_when_durable(r: Replica) -> None:
+    def begin_when_durable(r: VsrReplica) -> None:
         if r.view:
             original(r)
         else:
@@ -143,8 +143,8 @@ def _() -> list[Change]:
 
 @mutant("commit with one acknowledgement too few", HISTORY)
 def _() -> list[Change]:
-    def count_commit(r: Replica) -> None:
-        if r.status is Status.NORMAL and r.is_primary:
+    def count_commit(r: VsrReplica) -> None:
+        if r.status is VsrStatus.NORMAL and r.is_primary:
             held = sorted([backup.op for backup in r.acknowledged.values()] + [r.log.durable], reverse=True)
             r.advance_commit(held[max(0, r.quorum - 2)])
 
@@ -155,9 +155,9 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = normal.on_prepare_ok
 
-    def on_prepare_ok(r: Replica, sender: int, message: PrepareOk) -> None:
+    def on_prepare_ok(r: VsrReplica, sender: int, message: PrepareOk) -> None:
         before = r.acknowledged.get(sender, Acknowledged()).op
-        if r.status is Status.NORMAL and r.is_primary and message.view == r.view and message.op <= before:
+        if r.status is VsrStatus.NORMAL and r.is_primary and message.view == r.view and message.op <= before:
             r.acknowledged[-sender] = Acknowledged(message.op)
         original(r, sender, message)
 
@@ -168,15 +168,15 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = view_change.on_do_view_change
 
-    def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
+    def on_do_view_change(r: VsrReplica, sender: int, message: DoViewChange) -> None:
         again = sender in r.do_view_changes and r.view == message.view
-        if again and r.status is Status.VIEW_CHANGE:
+        if again and r.status is VsrStatus.VIEW_CHANGE:
             r.do_view_changes[-sender] = message
         original(r, sender, message)
 
     begin = state_transfer.begin
 
-    def ask_a_member(r: Replica, purpose: Purpose, view: int, source: int, target: int, after: int) -> None:
+    def ask_a_member(r: VsrReplica, purpose: Purpose, view: int, source: int, target: int, after: int) -> None:
         begin(r, purpose, view, abs(source), target, after)
 
     return [(view_change, "on_do_view_change", on_do_view_change), (state_transfer, "begin", ask_a_member)]
@@ -186,7 +186,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = normal.on_prepare_ok
 
-    def on_prepare_ok(r: Replica, sender: int, message: PrepareOk) -> None:
+    def on_prepare_ok(r: VsrReplica, sender: int, message: PrepareOk) -> None:
         original(r, sender, replace(message, view=max(message.view, r.view)))
 
     return [(normal, "on_prepare_ok", on_prepare_ok)]
@@ -201,15 +201,15 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = view_change.enter
 
-    def enter(r: Replica, view: int, reason: str) -> None:
+    def enter(r: VsrReplica, view: int, reason: str) -> None:
         before = r.do_view_changes
         with patch.object(view_change, "_send_do_view_change", lambda r: None):
             original(r, view, reason)
         r.do_view_changes = before
         view_change._send_do_view_change(r)
 
-    def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
-        if message.view < r.view and r.status is Status.VIEW_CHANGE and r.last_normal_view < r.view:
+    def on_do_view_change(r: VsrReplica, sender: int, message: DoViewChange) -> None:
+        if message.view < r.view and r.status is VsrStatus.VIEW_CHANGE and r.last_normal_view < r.view:
             r.do_view_changes[sender] = message
             if r.is_primary:
                 view_change._choose_if_quorum(r)
@@ -232,7 +232,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = view_change._choose_if_quorum
 
-    def choose(r: Replica) -> None:
+    def choose(r: VsrReplica) -> None:
         if not r.choosing and not r.start_write and len(r.do_view_changes) >= r.quorum:
             r.last_normal_view = r.view
             r.save()
@@ -248,7 +248,7 @@ def _() -> list[Change]:
     def restart(self: ViewstampedReplication, *durable: Any) -> None:
         original(self, *durable)
         r = self._r
-        if r.is_primary and r.view == r.last_normal_view and r.status is Status.VIEW_CHANGE:
+        if r.is_primary and r.view == r.last_normal_view and r.status is VsrStatus.VIEW_CHANGE:
             normal.begin_as_primary(r, "mutant")
 
     return [(ViewstampedReplication, "_restart", restart)]
@@ -258,8 +258,8 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = view_change.on_do_view_change
 
-    def on_do_view_change(r: Replica, sender: int, message: DoViewChange) -> None:
-        led_before = r.status is Status.VIEW_CHANGE and r.last_normal_view == r.view and not r.start_write
+    def on_do_view_change(r: VsrReplica, sender: int, message: DoViewChange) -> None:
+        led_before = r.status is VsrStatus.VIEW_CHANGE and r.last_normal_view == r.view and not r.start_write
         if led_before and message.view == r.view and r.is_primary and r.view:
             r.do_view_changes[sender] = message
             view_change._choose_if_quorum(r)
@@ -273,8 +273,8 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = view_change.on_start_view
 
-    def on_start_view(r: Replica, sender: int, message: StartView) -> None:
-        if message.view == r.view and r.status is Status.NORMAL and sender == r.primary_of(r.view):
+    def on_start_view(r: VsrReplica, sender: int, message: StartView) -> None:
+        if message.view == r.view and r.status is VsrStatus.NORMAL and sender == r.primary_of(r.view):
             r.truncate(message.op)
         original(r, sender, message)
 
@@ -285,7 +285,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = normal.heard_primary
 
-    def heard_primary(r: Replica, sender: int, view: int, op: int, number: int) -> bool:
+    def heard_primary(r: VsrReplica, sender: int, view: int, op: int, number: int) -> bool:
         same = r.primary_of(view) == r.primary_of(r.view)
         return original(r, sender, max(view, r.view) if same else view, op, number)
 
@@ -296,7 +296,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = view_change.on_start_view
 
-    def on_start_view(r: Replica, sender: int, message: StartView) -> None:
+    def on_start_view(r: VsrReplica, sender: int, message: StartView) -> None:
         if r.primary_of(message.view) == r.primary_of(r.view):
             message = replace(message, view=max(message.view, r.view))
         original(r, sender, message)
@@ -308,8 +308,8 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = view_change.tick
 
-    def tick(r: Replica) -> None:
-        if r.status is Status.VIEW_CHANGE:
+    def tick(r: VsrReplica) -> None:
+        if r.status is VsrStatus.VIEW_CHANGE:
             r.suspect_at = r.resend_at = r.now.monotonic + 1_000_000_000_000
         original(r)
 
@@ -323,7 +323,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = state_transfer.join
 
-    def join(r: Replica, view: int, target: int, number: int) -> None:
+    def join(r: VsrReplica, view: int, target: int, number: int) -> None:
         if r.primary_of(view) != r.me and (r.fetch is None or r.fetch.view < view):
             r.truncate(r.commit)
         original(r, view, target, number)
@@ -335,9 +335,9 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = state_transfer.join
 
-    def join(r: Replica, view: int, target: int, number: int) -> None:
+    def join(r: VsrReplica, view: int, target: int, number: int) -> None:
         original(r, view, target, number)
-        if r.status is Status.STATE_TRANSFER and r.last_normal_view < view:
+        if r.status is VsrStatus.STATE_TRANSFER and r.last_normal_view < view:
             r.view = r.last_normal_view = view
             r.save()
 
@@ -348,9 +348,9 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = normal.on_prepare
 
-    def on_prepare(r: Replica, sender: int, message: Prepare) -> None:
+    def on_prepare(r: VsrReplica, sender: int, message: Prepare) -> None:
         follows = message.entries[0].op == r.log.op + 1 and sender == r.primary_of(message.view)
-        if r.status is Status.NORMAL and message.view > r.view and follows:
+        if r.status is VsrStatus.NORMAL and message.view > r.view and follows:
             r.view = r.last_normal_view = message.view
             r.save()
             r.become_backup("mutant")
@@ -361,22 +361,22 @@ def _() -> list[Change]:
 
 @mutant("PREPAREOK counts what lies behind a gap", frozenset({"promises", "majority", "agreement", "durability"}))
 def _() -> list[Change]:
-    original = Replica.promise
+    original = VsrReplica.promise
 
-    def promise(self: Replica, to: int, message: Any) -> None:
+    def promise(self: VsrReplica, to: int, message: Any) -> None:
         if isinstance(message, PrepareOk) and self.early:
             message = replace(message, op=max(entries[-1].op for entries in self.early.values()))
         original(self, to, message)
 
-    return [(Replica, "promise", promise)]
+    return [(VsrReplica, "promise", promise)]
 
 
 @mutant("a commit-number beyond the log is taken", frozenset({"invariant"}))
 def _() -> list[Change]:
-    def advance_commit(self: Replica, commit: int) -> None:
+    def advance_commit(self: VsrReplica, commit: int) -> None:
         self.commit = max(self.commit, commit)
 
-    return [(Replica, "advance_commit", advance_commit)]
+    return [(VsrReplica, "advance_commit", advance_commit)]
 
 
 @mutant("a gap is never fetched", LIVENESS)
@@ -388,7 +388,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = state_transfer.on_new_state
 
-    def on_new_state(r: Replica, sender: int, message: Any) -> None:
+    def on_new_state(r: VsrReplica, sender: int, message: Any) -> None:
         if r.fetch is not None:
             message = replace(message, nonce=r.fetch.nonce, view=r.fetch.view)
             sender = r.fetch.source
@@ -408,13 +408,13 @@ def _() -> list[Change]:
         known = self._r.incarnations.get(sender, 0)
         original(self, sender, max(incarnation, known), message, now)
 
-    return [(ViewstampedReplication, "receive", receive), (Replica, "learn", lambda self, vector: None)]
+    return [(ViewstampedReplication, "receive", receive), (VsrReplica, "learn", lambda self, vector: None)]
 
 
 @mutant("a recovering member is content with one answer, of anyone", HISTORY)
 def _() -> list[Change]:
-    def on_recovery_response(r: Replica, sender: int, message: RecoveryResponse) -> None:
-        asked = r.status is Status.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None
+    def on_recovery_response(r: VsrReplica, sender: int, message: RecoveryResponse) -> None:
+        asked = r.status is VsrStatus.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None
         if asked and r.primary_of(message.view) != r.me:
             state_transfer.begin(r, Purpose.RECOVER, message.view, sender, message.op, 0)
             state_transfer.finish_if_complete(r)
@@ -426,8 +426,8 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     def take_part(self: Any, sender: int, message: Message) -> None:
         r = self._r
-        if r.status is Status.RECOVERING and isinstance(message, StartViewChange | DoViewChange):
-            r.status, r.fetch = Status.VIEW_CHANGE, None
+        if r.status is VsrStatus.RECOVERING and isinstance(message, StartViewChange | DoViewChange):
+            r.status, r.fetch = VsrStatus.VIEW_CHANGE, None
 
     return [before(ViewstampedReplication, "_dispatch", take_part)]
 
@@ -436,7 +436,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = state_transfer.install
 
-    def install(r: Replica, fetch: Fetch) -> None:
+    def install(r: VsrReplica, fetch: Fetch) -> None:
         heard = r.round_heard
         original(r, fetch)
         r.round_heard = heard
@@ -448,7 +448,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = recovery.on_recovery
 
-    def on_recovery(r: Replica, sender: int, incarnation: int, message: Any) -> None:
+    def on_recovery(r: VsrReplica, sender: int, incarnation: int, message: Any) -> None:
         with patch.object(r, "save", lambda: None):
             original(r, sender, incarnation, message)
 
@@ -459,10 +459,10 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = recovery.tick
 
-    def tick(r: Replica) -> None:
+    def tick(r: VsrReplica) -> None:
         if not r.recovery_nonce:
             original(r)
-        elif r.status is Status.RECOVERING:
+        elif r.status is VsrStatus.RECOVERING:
             r.recovery_at = r.now.monotonic + 1_000_000_000_000
 
     return [(recovery, "tick", tick)]
@@ -475,7 +475,7 @@ def _() -> list[Change]:
     def init(self: Any, configuration: Any, me: int, origin: Any, random: Any, now: Time) -> None:
         original(self, configuration, me, origin, random, now)
         r = self._r
-        if r.status is Status.RECOVERING:
+        if r.status is VsrStatus.RECOVERING:
             self._found()
 
     return [(ViewstampedReplication, "__init__", init)]

@@ -18,7 +18,7 @@ from viewstamp.protocol import AgreedClock, Log, Snapshot, Viewstamp
 from viewstamp.protocol.member import Member
 from vsr import state_transfer, view_change
 from vsr.messages import DoViewChange, NewSnapshot, PrepareOk
-from vsr.replica import Purpose, Replica, Status
+from vsr.replica import Purpose, VsrReplica, VsrStatus
 
 SNAPSHOT_MUTANTS: list[Mutant] = []
 SNAPSHOT = frozenset({"snapshot"})
@@ -112,10 +112,10 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = state_transfer.snapshot_in_hand
 
-    def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
+    def snapshot_in_hand(r: VsrReplica, snapshot: Snapshot) -> None:
         fetch = r.fetch
         wanted = fetch is not None and fetch.snapshot == snapshot and fetch.purpose is Purpose.LAG
-        if fetch is not None and wanted and r.status is Status.NORMAL and r.commit < snapshot.op <= r.log.op:
+        if fetch is not None and wanted and r.status is VsrStatus.NORMAL and r.commit < snapshot.op <= r.log.op:
             r.install(snapshot)
             r.acknowledge_due = True
             fetch.snapshot = None
@@ -130,7 +130,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = state_transfer.snapshot_in_hand
 
-    def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
+    def snapshot_in_hand(r: VsrReplica, snapshot: Snapshot) -> None:
         fetch = r.fetch
         wanted = fetch is not None and fetch.snapshot == snapshot and not fetch.in_hand
         if wanted and fetch is not None and fetch.purpose is Purpose.JOIN and snapshot.op > r.commit:
@@ -148,7 +148,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = state_transfer.snapshot_in_hand
 
-    def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
+    def snapshot_in_hand(r: VsrReplica, snapshot: Snapshot) -> None:
         original(r, snapshot)
         fetch = r.fetch
         if fetch is not None and fetch.purpose is Purpose.JOIN and fetch.in_hand and snapshot.op > r.commit:
@@ -160,7 +160,7 @@ def _() -> list[Change]:
 
 @mutant("a delayed answer installs an older snapshot over what is newer", "vsr", ANYTHING)
 def _() -> list[Change]:
-    def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
+    def on_new_snapshot(r: VsrReplica, sender: int, message: NewSnapshot) -> None:
         fetch = r.fetch
         if fetch is not None and fetch.snapshot is None:
             fetch.snapshot = message.snapshot
@@ -168,7 +168,7 @@ def _() -> list[Change]:
             fetch.staged = []
             fetch.after = r.commit
 
-    def snapshot_in_hand(r: Replica, snapshot: Snapshot) -> None:
+    def snapshot_in_hand(r: VsrReplica, snapshot: Snapshot) -> None:
         fetch = r.fetch
         if fetch is not None and fetch.snapshot == snapshot and snapshot.op <= r.commit:
             r.log.restart(snapshot.viewstamp)
@@ -186,25 +186,25 @@ def _() -> list[Change]:
 
 @mutant("PREPAREOK counts a snapshot that is still being fetched", "vsr", PROMISES)
 def _() -> list[Change]:
-    original = Replica.promise
+    original = VsrReplica.promise
 
-    def promise(self: Replica, to: int, message: Any) -> None:
+    def promise(self: VsrReplica, to: int, message: Any) -> None:
         if isinstance(message, PrepareOk) and self.wanted is not None:
             message = replace(message, op=max(message.op, self.wanted.snapshot.op))
         original(self, to, message)
 
-    return [(Replica, "promise", promise)]
+    return [(VsrReplica, "promise", promise)]
 
 
 @mutant("DOVIEWCHANGE counts a snapshot that was being fetched", "vsr", PROMISES)
 def _() -> list[Change]:
     entered, said = view_change.enter, view_change._send_do_view_change
 
-    def enter(r: Replica, view: int, reason: str) -> None:
+    def enter(r: VsrReplica, view: int, reason: str) -> None:
         fetching[r] = r.wanted.snapshot.op if r.wanted is not None else 0
         entered(r, view, reason)
 
-    def send_do_view_change(r: Replica) -> None:
+    def send_do_view_change(r: VsrReplica) -> None:
         op = fetching.get(r, 0)
         if op > r.log.op and r.primary_of(r.view) != r.me:
             r.promise(r.primary_of(r.view), DoViewChange(r.view, r.last_normal_view, op, r.commit, r.vector))
@@ -219,7 +219,7 @@ def _() -> list[Change]:
 def _() -> list[Change]:
     original = state_transfer.on_new_snapshot
 
-    def on_new_snapshot(r: Replica, sender: int, message: NewSnapshot) -> None:
+    def on_new_snapshot(r: VsrReplica, sender: int, message: NewSnapshot) -> None:
         original(r, sender, message)
         fetch = r.fetch
         if fetch is not None and fetch.snapshot == message.snapshot and fetch.purpose is not Purpose.LAG:

@@ -29,7 +29,7 @@ from vsr import normal, recovery, state_transfer, view_change
 from vsr.core import ViewstampedReplication
 from vsr.messages import DoViewChange, PrepareOk, StartView
 from vsr.reads import Rounds
-from vsr.replica import Purpose, Replica, Status
+from vsr.replica import Purpose, VsrReplica, VsrStatus
 
 
 @contextmanager
@@ -66,19 +66,19 @@ class Mutant:
 # Viewstamped Replication.
 
 
-def _truncate_before_fetching(r: Replica, purpose: Purpose, *_: object) -> None:
+def _truncate_before_fetching(r: VsrReplica, purpose: Purpose, *_: object) -> None:
     if purpose is Purpose.JOIN:
         r.truncate(r.commit)
 
 
-def _join_before_fetching(r: Replica, view: int, target: int, number: int) -> None:
-    if r.status is Status.STATE_TRANSFER and r.view < view:
+def _join_before_fetching(r: VsrReplica, view: int, target: int, number: int) -> None:
+    if r.status is VsrStatus.STATE_TRANSFER and r.view < view:
         r.view = r.last_normal_view = view
         r.save()
 
 
-def _take_part_at_once(r: Replica, sender: int, view: int, op: int, number: int) -> None:
-    if view > r.view and r.status is not Status.RECOVERING and sender == r.primary_of(view):
+def _take_part_at_once(r: VsrReplica, sender: int, view: int, op: int, number: int) -> None:
+    if view > r.view and r.status is not VsrStatus.RECOVERING and sender == r.primary_of(view):
         r.view = r.last_normal_view = view
         r.save()
         r.become_backup("a message of a later view arrived")
@@ -92,15 +92,15 @@ def _resume_as_primary(core: Any, *_: object) -> None:
         normal.begin_as_primary(r, "restarted")
 
 
-def _begin_at_once(r: Replica) -> None:
+def _begin_at_once(r: VsrReplica) -> None:
     if r.view:
         normal.begin_as_primary(r, "view change complete")
         message: Any = StartView(r.view, r.log.op, r.commit)  # The type forbids it: it is a promise.
         r.broadcast(message)
 
 
-def _apply_start_view_again(r: Replica, sender: int, message: StartView) -> None:
-    if r.status is Status.NORMAL and message.view == r.view and sender == r.primary_of(r.view):
+def _apply_start_view_again(r: VsrReplica, sender: int, message: StartView) -> None:
+    if r.status is VsrStatus.NORMAL and message.view == r.view and sender == r.primary_of(r.view):
         r.truncate(max(message.op, r.commit))
 
 
@@ -111,21 +111,21 @@ def _count_the_superseded(self: Any, sender: int, incarnation: int, message: Any
     _receive(self, sender, max(incarnation, self._r.incarnations.get(sender, 0)), message, now)
 
 
-def _recover_from_any(r: Replica, sender: int, message: Any) -> None:
-    asked = r.status is Status.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None
+def _recover_from_any(r: VsrReplica, sender: int, message: Any) -> None:
+    asked = r.status is VsrStatus.RECOVERING and message.nonce == r.recovery_nonce and r.fetch is None
     if asked and r.primary_of(message.view) != r.me:
         state_transfer.begin(r, Purpose.RECOVER, message.view, sender, message.op, 0)
         state_transfer.finish_if_complete(r)
 
 
-def _primary_counts_its_memory(r: Replica) -> None:
-    if r.status is Status.NORMAL and r.is_primary:
+def _primary_counts_its_memory(r: VsrReplica) -> None:
+    if r.status is VsrStatus.NORMAL and r.is_primary:
         held = sorted([backup.op for backup in r.acknowledged.values()] + [r.log.op], reverse=True)
         r.advance_commit(held[r.quorum - 1])
 
 
-def _acknowledge_hearsay(r: Replica, sender: int, message: Any) -> None:
-    if r.status is Status.NORMAL and message.view == r.view and r.acknowledge_due:
+def _acknowledge_hearsay(r: VsrReplica, sender: int, message: Any) -> None:
+    if r.status is VsrStatus.NORMAL and message.view == r.view and r.acknowledge_due:
         r.acknowledge_due = False
         r.promise(sender, PrepareOk(r.view, message.op, r.round_heard, r.now.wall, r.vector))
 
@@ -179,7 +179,7 @@ _VSR: tuple[tuple[str, str, tuple[Change, ...]], ...] = (
     (
         "superseded-counted",
         "What a member said before it lost its disk counts after it (Michael et al., DISC 2017).",
-        ((ViewstampedReplication, "receive", _count_the_superseded), (Replica, "learn", lambda self, vector: None)),
+        ((ViewstampedReplication, "receive", _count_the_superseded), (VsrReplica, "learn", lambda self, vector: None)),
     ),
     (
         "recovers-from-any",

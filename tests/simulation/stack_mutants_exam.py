@@ -17,13 +17,13 @@ from viewstamp.protocol import Reads, entry
 from viewstamp.replica.applied import Applied
 from viewstamp.wire import QueryReply
 from vsr import recovery, state_transfer
-from vsr.replica import Purpose, Replica, Status
+from vsr.replica import Purpose, VsrReplica, VsrStatus
 
 Bugs = tuple[tuple[str, str, tuple[Change, ...]], ...]
 
 # Viewstamped Replication.
 
-_become_backup, _learn_incarnation = Replica.become_backup, Replica.learn_incarnation
+_become_backup, _learn_incarnation = VsrReplica.become_backup, VsrReplica.learn_incarnation
 _on_new_snapshot, _install = state_transfer.on_new_snapshot, state_transfer.install
 _on_recovery_response = recovery.on_recovery_response
 
@@ -34,7 +34,7 @@ def _keep_what_came_early(self: Any, reason: str) -> None:
     self.early = early
 
 
-def _keep_in_hand(r: Replica, sender: int, message: Any) -> None:
+def _keep_in_hand(r: VsrReplica, sender: int, message: Any) -> None:
     fetch = r.fetch
     in_hand = fetch is not None and fetch.in_hand
     _on_new_snapshot(r, sender, message)
@@ -42,9 +42,9 @@ def _keep_in_hand(r: Replica, sender: int, message: Any) -> None:
         fetch.in_hand = True
 
 
-def _believe_an_older_view(r: Replica, sender: int, message: Any) -> None:
+def _believe_an_older_view(r: VsrReplica, sender: int, message: Any) -> None:
     _on_recovery_response(r, sender, message)
-    if r.status is not Status.RECOVERING or r.fetch is not None or r.superseded_by:
+    if r.status is not VsrStatus.RECOVERING or r.fetch is not None or r.superseded_by:
         return
     if len(r.responses) >= r.configuration.recovery_quorum:
         view = max(response.view for response in r.responses.values())
@@ -61,7 +61,7 @@ def _keep_do_view_change(self: Any, member: int, incarnation: int) -> None:
         self.do_view_changes[member] = said
 
 
-def _keep_round_heard(r: Replica, fetch: Any) -> None:
+def _keep_round_heard(r: VsrReplica, fetch: Any) -> None:
     heard = r.round_heard
     _install(r, fetch)
     r.round_heard = heard
@@ -71,7 +71,7 @@ VSR: Bugs = (
     (
         "early-prepares-kept",
         "PREPAREs that overtook others in one view are appended in the next, if that is joined as it has begun.",
-        ((Replica, "become_backup", _keep_what_came_early),),
+        ((VsrReplica, "become_backup", _keep_what_came_early),),
     ),
     (
         "newer-snapshot-in-hand",
@@ -86,7 +86,7 @@ VSR: Bugs = (
     (
         "superseded-doviewchange",
         "DOVIEWCHANGE counts, though its sender has lost its disk since (Michael et al., DISC 2017).",
-        ((Replica, "learn_incarnation", _keep_do_view_change),),
+        ((VsrReplica, "learn_incarnation", _keep_do_view_change),),
     ),
     (
         "round-kept-across-views",

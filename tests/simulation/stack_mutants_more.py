@@ -29,7 +29,7 @@ from viewstamp.replica.retention import Retention
 from vsr import normal, recovery, state_transfer, view_change
 from vsr.messages import PrepareOk, RecoveryResponse
 from vsr.reads import Rounds
-from vsr.replica import Purpose, Replica, Status
+from vsr.replica import Purpose, VsrReplica, VsrStatus
 
 Bugs = tuple[tuple[str, str, tuple[Change, ...]], ...]
 
@@ -38,23 +38,23 @@ _snapshot_of_sessions = Sessions.snapshot
 # Viewstamped Replication.
 
 _on_do_view_change = view_change.on_do_view_change
-_begin_transfer, _promise_vsr = state_transfer.begin, Replica.promise
+_begin_transfer, _promise_vsr = state_transfer.begin, VsrReplica.promise
 _on_recovery_response = recovery.on_recovery_response
 
 
-def _count_those_of_any_view(r: Replica, sender: int, message: Any) -> None:
-    if message.view < r.view and r.status is Status.VIEW_CHANGE and r.is_primary:
+def _count_those_of_any_view(r: VsrReplica, sender: int, message: Any) -> None:
+    if message.view < r.view and r.status is VsrStatus.VIEW_CHANGE and r.is_primary:
         message = replace(message, view=r.view)
     _on_do_view_change(r, sender, message)
 
 
-def _trust_the_suffix(r: Replica, purpose: Purpose, view: int, source: int, target: int, follows: int) -> None:
+def _trust_the_suffix(r: VsrReplica, purpose: Purpose, view: int, source: int, target: int, follows: int) -> None:
     if purpose is Purpose.JOIN:
         follows = max(follows, min(r.log.op, target))
     _begin_transfer(r, purpose, view, source, target, follows)
 
 
-def _commit_what_it_begins_with(r: Replica, reason: str) -> None:
+def _commit_what_it_begins_with(r: VsrReplica, reason: str) -> None:
     r.advance_commit(r.log.op)
 
 
@@ -64,18 +64,18 @@ def _acknowledge_across_a_gap(self: Any, to: int, message: Any) -> None:
     _promise_vsr(self, to, message)
 
 
-def _answer_to_any_question(r: Replica, sender: int, message: Any) -> None:
+def _answer_to_any_question(r: VsrReplica, sender: int, message: Any) -> None:
     _on_recovery_response(r, sender, replace(message, nonce=r.recovery_nonce))
 
 
 _on_prepare_ok, _heard_primary = normal.on_prepare_ok, normal.heard_primary
 
 
-def _acknowledged_in_any_view(r: Replica, sender: int, message: Any) -> None:
+def _acknowledged_in_any_view(r: VsrReplica, sender: int, message: Any) -> None:
     _on_prepare_ok(r, sender, replace(message, view=max(message.view, r.view)))
 
 
-def _hear_earlier_views(r: Replica, sender: int, view: int, op: int, number: int) -> bool:
+def _hear_earlier_views(r: VsrReplica, sender: int, view: int, op: int, number: int) -> bool:
     same = r.primary_of(view) == r.primary_of(r.view)
     return _heard_primary(r, sender, max(view, r.view) if same else view, op, number)
 
@@ -109,7 +109,7 @@ VSR: Bugs = (
     (
         "gap-acknowledged",
         "PREPAREOK names the newest entry that has come, though some before it are missing.",
-        ((Replica, "promise", _acknowledge_across_a_gap),),
+        ((VsrReplica, "promise", _acknowledge_across_a_gap),),
     ),
     (
         "any-recovery-answer",
