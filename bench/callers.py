@@ -16,7 +16,7 @@ from random import Random, SystemRandom
 from bench.figures import Load, load_of
 from transport.codec import CodecError, MessageCodec
 from transport.endpoint import Endpoint
-from transport.frame import Identity
+from transport.frame import FrameIdentity
 from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
 from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, QueryReply, Reply
@@ -67,7 +67,7 @@ class SessionCaller(Caller):
         self._session = ClientSession.of(cluster, random=random)
         self._codec = MessageCodec(BODY_MESSAGES, {})
         sender = FIRST_CLIENT_ID + random.getrandbits(62)
-        identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, sender, 1)
+        identity = FrameIdentity(cluster.cluster_id, cluster.digest, 0, 0, sender, 1)
         self._endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
         for member in cluster.members:
             self._endpoint.set_peer(member.id, member.address)

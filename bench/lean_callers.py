@@ -12,7 +12,7 @@ from bench.callers import Caller
 from statemachine import session_number
 from transport.codec import CodecError, MessageCodec
 from transport.fragment_format import PART
-from transport.frame import Framer, Identity
+from transport.frame import FrameIdentity, Framer
 from transport.packing import WHOLE, split
 from viewstamp.cluster import Cluster
 from viewstamp.wire import BODY_MESSAGES, FIRST_CLIENT_ID, NotPrimary, Query, QueryReply, Register, Reply, Request
@@ -35,7 +35,9 @@ class LeanCaller(Caller):
         self._numbers = {member.id: at for at, member in enumerate(cluster.members)}
         self._at = random.randrange(len(self._addresses))
         self.socket.connect(self._addresses[self._at])
-        framer = Framer(Identity(cluster.cluster_id, cluster.digest, 0, 0, FIRST_CLIENT_ID + random.getrandbits(62), 1))
+        framer = Framer(
+            FrameIdentity(cluster.cluster_id, cluster.digest, 0, 0, FIRST_CLIENT_ID + random.getrandbits(62), 1)
+        )
         self._wrap, self._parse = framer.wrap, framer.parse
         self._body = body
         self._reads = reads

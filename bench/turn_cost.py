@@ -18,7 +18,7 @@ from bench.load import bodies, machine_of
 from bench.runner import Bench, Case
 from transport.codec import MessageCodec
 from transport.endpoint import Endpoint
-from transport.frame import Identity
+from transport.frame import FrameIdentity
 from transport.interface import Address
 from viewstamp.cli.options import MACHINES
 from viewstamp.client import ClientSession
@@ -110,7 +110,7 @@ class _Client:
         self.completed = 0
         self._session = ClientSession.of(cluster, random=Random(number))
         self._codec = MessageCodec(BODY_MESSAGES, {})
-        identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, FIRST_CLIENT_ID + number, 1)
+        identity = FrameIdentity(cluster.cluster_id, cluster.digest, 0, 0, FIRST_CLIENT_ID + number, 1)
         self._endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
         for member in cluster.members:
             self._endpoint.set_peer(member.id, member.address)

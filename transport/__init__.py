@@ -13,7 +13,7 @@ from transport.codec import CodecError, MessageCodec
 from transport.endpoint import DEFAULT_DATAGRAM_BYTES, Endpoint, EndpointLimits
 from transport.endpoint_statistics import EndpointStatistics
 from transport.fragment_format import NEVER, FragmentLimits
-from transport.frame import DROP_REASONS, FIRST_CLIENT, HEADER_BYTES, Frame, Framer, Identity
+from transport.frame import DROP_REASONS, FIRST_CLIENT, HEADER_BYTES, Frame, FrameIdentity, Framer
 from transport.interface import Address, Transport, TransportError, TransportStatistics
 from transport.network import LinkFaults, Network
 
@@ -36,8 +36,8 @@ __all__ = [
     "FabricTransport",
     "FragmentLimits",
     "Frame",
+    "FrameIdentity",
     "Framer",
-    "Identity",
     "LinkFaults",
     "MessageCodec",
     "Network",

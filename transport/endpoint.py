@@ -27,7 +27,7 @@ from transport.fragment_format import (
     FragmentLimits,
 )
 from transport.fragments import FragmentSender
-from transport.frame import FIRST_CLIENT, HEADER_BYTES, Framer, Identity
+from transport.frame import FIRST_CLIENT, HEADER_BYTES, FrameIdentity, Framer
 from transport.interface import Address
 from transport.packing import WHOLE, pack, split
 from transport.reassembly import FragmentReceiver
@@ -109,7 +109,7 @@ class Endpoint:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: FrameIdentity,
         *,
         datagram_bytes: int = DEFAULT_DATAGRAM_BYTES,
         limits: EndpointLimits | None = None,
@@ -142,7 +142,7 @@ class Endpoint:
         self._messages_in = self._messages_out = 0
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> FrameIdentity:
         """Who this endpoint speaks as."""
         return self._identity
 

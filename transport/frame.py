@@ -50,7 +50,7 @@ _TOLD: Final = ("cluster", "configuration", "group", "epoch")
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class FrameIdentity:
     """Who speaks, and where it belongs. Frames are exchanged only between equal first four fields.
 
     `cluster_id` and `configuration_digest` are 8 bytes each; `group` and `epoch` are unsigned 32-bit, `sender` (a
@@ -91,7 +91,7 @@ class Framer:
 
     __slots__ = ("_fixed", "_prefix")
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: FrameIdentity) -> None:
         self._prefix = _PREFIX.pack(
             MAGIC,
             VERSION,

@@ -13,7 +13,7 @@ from bench.lean_callers import LeanCaller
 from statemachine import Counter, session_number
 from transport.codec import MessageCodec
 from transport.endpoint import Endpoint
-from transport.frame import Identity
+from transport.frame import FrameIdentity
 from viewstamp.cluster import Cluster
 from viewstamp.wire import BODY_MESSAGES, NotPrimary, Query, QueryReply, Register, Reply, Request
 
@@ -32,7 +32,7 @@ class Member:
         self.client = 0
 
     def join(self, cluster: Cluster, member: int) -> None:
-        self.endpoint = Endpoint(Identity(cluster.cluster_id, cluster.digest, 0, 0, member, 7))
+        self.endpoint = Endpoint(FrameIdentity(cluster.cluster_id, cluster.digest, 0, 0, member, 7))
 
     def hears(self) -> object:
         assert self.endpoint is not None

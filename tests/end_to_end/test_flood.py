@@ -14,7 +14,7 @@ import trio
 
 from tests.end_to_end.support import WITHIN_S, open_members, values
 from transport.endpoint import Endpoint
-from transport.frame import Identity
+from transport.frame import FrameIdentity
 from transport.interface import Address
 from transport.udp import UdpTransport
 from viewstamp.cli.demo.load import Load
@@ -69,9 +69,9 @@ def of_a_stranger(cluster: Cluster) -> list[bytes]:
     """Frames that are well made, for another cluster and for another configuration of this one."""
     frames: list[bytes] = []
     for identity in (
-        Identity(b"stranger", cluster.digest, 0, 0, 1, 1),
-        Identity(cluster.cluster_id, b"changed!", 0, 0, 2, 1),
-        Identity(cluster.cluster_id, b"changed!", 0, 0, FIRST_CLIENT_ID, 1),
+        FrameIdentity(b"stranger", cluster.digest, 0, 0, 1, 1),
+        FrameIdentity(cluster.cluster_id, b"changed!", 0, 0, 2, 1),
+        FrameIdentity(cluster.cluster_id, b"changed!", 0, 0, FIRST_CLIENT_ID, 1),
     ):
         endpoint = Endpoint(identity)
         endpoint.set_peer(9, "anywhere")

@@ -11,7 +11,7 @@ import pytest
 from statemachine import KeyValueStore
 from tests.simulation.test_watch import VECTOR, Cast, disk_with, entry, violates
 from transport.endpoint import Endpoint
-from transport.frame import Identity
+from transport.frame import FrameIdentity
 from viewstamp.journal import IncarnationRecord, Journal, SnapshotRecord, StorageFailedError
 from viewstamp.journal.simulated import Operation, SimulatedDisk
 from viewstamp.protocol import SECOND
@@ -100,7 +100,7 @@ def test_an_incarnation_that_its_disk_does_not_hold() -> None:
     watch = PromiseWatch(ViewstampedReplication, made_up.watch, made_up.nodes)
 
     def speak(incarnation: int) -> None:
-        endpoint = Endpoint(Identity(bytes(8), bytes(8), 0, 0, 1, incarnation), datagram_bytes=1200)
+        endpoint = Endpoint(FrameIdentity(bytes(8), bytes(8), 0, 0, 1, incarnation), datagram_bytes=1200)
         endpoint.set_peer(2, "client-1")
         endpoint.send(2, b"hello")
         for datagram, address in endpoint.flush(0):

@@ -12,7 +12,7 @@ import pytest
 
 from raft import Appended, Raft, TermAndVote, Vote
 from transport.endpoint import Endpoint
-from transport.frame import Identity
+from transport.frame import FrameIdentity
 from viewstamp.cluster import Cluster, Member
 from viewstamp.journal import EntriesRecord, Recovered, SnapshotRecord, StateRecord, TruncateRecord
 from viewstamp.journal.simulated import SimulatedDisk
@@ -410,7 +410,7 @@ def say(
 ) -> None:
     """A member whose disk is this sends another a datagram with this message, after one that promises nothing."""
     core = PROTOCOLS[protocol]
-    endpoint = Endpoint(Identity(bytes(8), bytes(8), 0, 0, 1, 1), datagram_bytes=1200)
+    endpoint = Endpoint(FrameIdentity(bytes(8), bytes(8), 0, 0, 1, 1), datagram_bytes=1200)
     endpoint.set_peer(2, to)
     endpoint.send(2, b"\xff something else")
     endpoint.send(2, make_codec(core).encode(message))

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 import trio
 
-from transport import Address, Endpoint, Identity, Transport
+from transport import Address, Endpoint, FrameIdentity, Transport
 
 CONFORMANCE_TIMEOUT_S = 10
 
@@ -121,7 +121,7 @@ class TransportConformance(ABC):
         message = bytes(range(256)) * 4096
         async with self.pair() as (one, two):
             endpoints = {
-                transport: Endpoint(Identity(b"cluster!", b"settings", 0, 0, number, 7))
+                transport: Endpoint(FrameIdentity(b"cluster!", b"settings", 0, 0, number, 7))
                 for number, transport in ((1, one), (2, two))
             }
             endpoints[one].set_peer(2, two.address)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from transport import NEVER, Endpoint, EndpointLimits, Identity, Network
+from transport import NEVER, Endpoint, EndpointLimits, FrameIdentity, Network
 
 SECOND = 1_000_000_000
 
 
-def identity(sender: int, incarnation: int = 7, cluster: bytes = b"cluster!") -> Identity:
-    return Identity(cluster, b"settings", 0, 0, sender, incarnation)
+def identity(sender: int, incarnation: int = 7, cluster: bytes = b"cluster!") -> FrameIdentity:
+    return FrameIdentity(cluster, b"settings", 0, 0, sender, incarnation)
 
 
 class NetworkRun:

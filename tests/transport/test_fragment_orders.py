@@ -9,7 +9,7 @@ import pytest
 
 from transport.endpoint import Endpoint, EndpointLimits
 from transport.fragment_format import MILLISECOND, FragmentLimits
-from transport.frame import FIRST_CLIENT, HEADER_BYTES, Identity
+from transport.frame import FIRST_CLIENT, HEADER_BYTES, FrameIdentity
 from transport.interface import Address
 
 SMALL = FragmentLimits(
@@ -26,7 +26,7 @@ DATAGRAM_BYTES = 512
 
 
 def make_endpoint(number: int, incarnation: int = 1) -> Endpoint:
-    identity = Identity(b"orders!!", b"digest!!", 0, 0, number, incarnation)
+    identity = FrameIdentity(b"orders!!", b"digest!!", 0, 0, number, incarnation)
     return Endpoint(identity, datagram_bytes=DATAGRAM_BYTES, limits=LIMITS)
 
 

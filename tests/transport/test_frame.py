@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transport.network_run import identity
-from transport import DROP_REASONS, HEADER_BYTES, Framer, Identity
+from transport import DROP_REASONS, HEADER_BYTES, FrameIdentity, Framer
 
 HERE = identity(2)
 PEER = identity(1, incarnation=0xFEDC)
@@ -34,7 +34,7 @@ def test_a_frame_comes_back(payload: bytes, sender: int, incarnation: int) -> No
     ],
 )
 def test_frames_for_others_are_dropped_by_reason(change: dict[str, object], reason: str) -> None:
-    other: Identity = dataclasses.replace(PEER, **change)  # type: ignore[arg-type]  # fields of several types
+    other: FrameIdentity = dataclasses.replace(PEER, **change)  # type: ignore[arg-type]  # fields of several types
     assert Framer(HERE).parse(Framer(other).wrap(b"hello")) == reason
 
 

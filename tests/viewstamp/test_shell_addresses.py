@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from statemachine import Counter
 from transport.endpoint import Endpoint
 from transport.fabric import FabricTransport, open_fabric
-from transport.frame import Identity
+from transport.frame import FrameIdentity
 from transport.interface import Address, TransportError
 from viewstamp.cli.demo.members import free_ports
 from viewstamp.cluster import Cluster, Member
@@ -150,7 +150,7 @@ async def test_a_name_whose_server_does_not_answer_holds_up_no_other(
 
     async with open_fabric(1) as fabric:
         transport = Resolving(fabric, ("client", 1), 10)
-        endpoint = Endpoint(Identity(b"cluster!", b"digest!!", 0, 0, 1 << 32, 1))
+        endpoint = Endpoint(FrameIdentity(b"cluster!", b"digest!!", 0, 0, 1 << 32, 1))
         addresses = Addresses(cluster, endpoint, transport, 1)
         began = trio.current_time()
         await addresses.resolve_all()

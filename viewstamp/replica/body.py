@@ -13,7 +13,7 @@ from typing import cast
 from statemachine import Executor, StateMachine
 from transport.codec import CodecError
 from transport.endpoint import Endpoint
-from transport.frame import Identity
+from transport.frame import FrameIdentity
 from transport.interface import Address
 from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
@@ -95,7 +95,7 @@ class Replica:
         executor = stored.executor or Executor(machine, max_sessions=cluster.max_sessions, window=cluster.window)
         self._applied = Applied(executor, stored.snapshot, measure)
         self.incarnation = stored.incarnation
-        identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, me, stored.incarnation)
+        identity = FrameIdentity(cluster.cluster_id, cluster.digest, 0, 0, me, stored.incarnation)
         self.endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
         self.session = session or ClientSession.of(cluster, random=random, home=me)
         self._home = LocalSession(me, self.session, self._on_request, self._on_question, self._send)

@@ -9,7 +9,7 @@ import trio
 from transport.codec import CodecError, MessageCodec
 from transport.endpoint import Endpoint
 from transport.endpoint_statistics import EndpointStatistics
-from transport.frame import Identity
+from transport.frame import FrameIdentity
 from transport.interface import Transport
 from viewstamp.client import ClientSession
 from viewstamp.cluster import Cluster
@@ -43,7 +43,7 @@ class ClientLoop:
         self._current_time = trio.lowlevel.current_clock().current_time
         self._codec = MessageCodec(BODY_MESSAGES, {})
         sender = FIRST_CLIENT_ID + random.getrandbits(62)
-        identity = Identity(cluster.cluster_id, cluster.digest, 0, 0, sender, 1)
+        identity = FrameIdentity(cluster.cluster_id, cluster.digest, 0, 0, sender, 1)
         self._endpoint = Endpoint(identity, datagram_bytes=cluster.datagram_bytes)
         self._transport = transport
         self._random = random

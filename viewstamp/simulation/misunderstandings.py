@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from transport.codec import CodecError, MessageCodec
 from transport.fragment_format import PART
-from transport.frame import Framer, Identity, incarnation_in
+from transport.frame import FrameIdentity, Framer, incarnation_in
 from transport.interface import Address
 from transport.packing import WHOLE
 from viewstamp.protocol import MILLISECOND
@@ -35,7 +35,7 @@ class Misunderstandings(Aftermath):
     def _garble(self, codec: MessageCodec, member: int, datagram: bytes) -> Iterator[bytes]:
         """Datagrams with one of its messages, a byte of it changed: those of them that nobody can read."""
         cluster, draw = self.world.cluster, self.draw
-        framer = Framer(Identity(cluster.cluster_id, cluster.digest, 0, 0, member, incarnation_in(datagram)))
+        framer = Framer(FrameIdentity(cluster.cluster_id, cluster.digest, 0, 0, member, incarnation_in(datagram)))
         message = max((body for kind, body in parts_of(datagram) if kind == WHOLE), key=len, default=b"")
         for place in range(min(len(message), _GARBLED_BYTES)):
             garbled = bytearray(message)

@@ -20,7 +20,7 @@ from statemachine import (
 from statemachine.sessions import MAXIMUM_REPLIES_BYTES
 from transport.codec import CodecError, MessageCodec
 from transport.endpoint import Endpoint
-from transport.frame import Identity
+from transport.frame import FrameIdentity
 from transport.network import Network
 from viewstamp.client import Backlog, ClientSession, Completion
 from viewstamp.cluster import Cluster
@@ -109,7 +109,7 @@ class Surroundings(Timeline):
         """A new client with a session of its own."""
         random = self._stream(f"client {len(self.clients)}")
         sender = FIRST_CLIENT_ID + random.getrandbits(62)
-        identity = Identity(self.cluster.cluster_id, self.cluster.digest, 0, 0, sender, 1)
+        identity = FrameIdentity(self.cluster.cluster_id, self.cluster.digest, 0, 0, sender, 1)
         endpoint = Endpoint(identity, datagram_bytes=self.cluster.datagram_bytes)
         for member in self.cluster.members:
             endpoint.set_peer(member.id, f"member-{member.id}")
