@@ -20,7 +20,7 @@ from viewstamp.journal import (
     StateRecord,
 )
 from viewstamp.protocol import Kind, Proposal, join_entries, make_entry
-from viewstamp.replica.founding import FoundingRecord as Founding
+from viewstamp.replica.founding import FoundingState
 
 CLUSTER = bytes(range(8))
 
@@ -36,7 +36,7 @@ def write_journal(path: Path) -> None:
     journal = Journal.open(RealFiles(path), cluster=CLUSTER, replica=2, protocol="vsr", create_incarnation=lambda: 42)
     journal.commit(
         [
-            FoundingRecord(Founding(complete=True, vector=(41, 42, 43)).encode()),
+            FoundingRecord(FoundingState(complete=True, vector=(41, 42, 43)).encode()),
             StateRecord(b"not a state"),
             EntriesRecord(1, 4, join_entries(entries)),
         ]

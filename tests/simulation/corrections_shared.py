@@ -19,7 +19,7 @@ from viewstamp.client.pace import Pace
 from viewstamp.client.target import Again, Resend, Target
 from viewstamp.protocol import AgreedClock, Founded, Reads, SendAfter, Time
 from viewstamp.protocol.member import Member
-from viewstamp.replica.founding import Founding, FoundingRecord
+from viewstamp.replica.founding import Founding, FoundingState
 from viewstamp.replica.requests import Requests
 from viewstamp.replica.writes import Writes
 
@@ -161,7 +161,7 @@ def _() -> list[Change]:
             and agree >= quorum
             and len(vector) - vector.count(0) >= quorum
         ):
-            self.record = FoundingRecord(complete=True, vector=seen)
+            self.record = FoundingState(complete=True, vector=seen)
             self.origin = Founded(seen)
 
     return [(Founding, "_found_if_unanimous", found)]
@@ -176,7 +176,7 @@ def _() -> list[Change]:
     def founded_elsewhere(self: Founding, mine: int, vector: tuple[int, ...]) -> None:
         position = self._members.index(self._me)
         vector = (*vector[:position], self._vector[self._me], *vector[position + 1 :])
-        self.record = FoundingRecord(complete=True, vector=vector)
+        self.record = FoundingState(complete=True, vector=vector)
         self.origin = Founded(vector)
 
     return [(Founding, "_founded_elsewhere", founded_elsewhere)]
@@ -206,7 +206,7 @@ def _() -> list[Change]:
     def found(self: Founding) -> None:
         vector = self.vector
         if self.origin is None and 0 not in vector and self._durable == vector and len(self._told) == len(vector) - 1:
-            self.record = FoundingRecord(complete=True, vector=vector)
+            self.record = FoundingState(complete=True, vector=vector)
             self.origin = Founded(vector)
 
     return [(Founding, "_found_if_unanimous", found)]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.vsr.driven import Driven, entries
 from viewstamp.protocol import Founded, Lost
-from viewstamp.replica import Founding, FoundingRecord
+from viewstamp.replica import Founding, FoundingState
 from viewstamp.wire import Hello
 from vsr import Prepare, PrepareOk
 
@@ -40,7 +40,7 @@ def test_all_blank_members_found_the_cluster_with_one_vector() -> None:
         tell(second, 2, 102, first, third)
         tell(third, 3, 103, first, second)
     assert [f.origin for f in (first, second, third)] == [Founded((101, 102, 103))] * 3
-    assert first.record == FoundingRecord(complete=True, vector=(101, 102, 103))
+    assert first.record == FoundingState(complete=True, vector=(101, 102, 103))
 
 
 def test_a_majority_of_blank_members_never_founds() -> None:
@@ -90,7 +90,7 @@ def test_what_was_learned_since_is_not_told_before_it_is_durable_either() -> Non
     Had member 2 told of the new member 1 too early, and crashed, it would have forgotten that: late messages of members
     1 and 3 would make it found with the old member 1, whose op 1 it would then acknowledge to the new one as its own.
     """
-    second = Founding(MEMBERS, 2, 102, FoundingRecord(complete=False, vector=(101, 102, 103)))
+    second = Founding(MEMBERS, 2, 102, FoundingState(complete=False, vector=(101, 102, 103)))
     save(second)
     second.receive(1, 201, Hello(blank=True, vector=(201, 102, 103)))
     assert second.hello(0) == Hello(blank=True, vector=(101, 102, 103))
@@ -139,7 +139,7 @@ def test_a_blank_member_that_is_not_named_has_lost_its_disk() -> None:
     first, _, _ = blank()
     first.receive(2, 102, Hello(blank=False, vector=(55, 102, 103)))
     assert first.origin == Lost(101)
-    assert first.record == FoundingRecord(complete=True, vector=(101, 102, 103))
+    assert first.record == FoundingState(complete=True, vector=(101, 102, 103))
 
 
 def test_a_member_whose_clock_went_back_takes_a_larger_incarnation() -> None:
@@ -149,7 +149,7 @@ def test_a_member_whose_clock_went_back_takes_a_larger_incarnation() -> None:
 
 
 def test_a_restarted_blank_member_remembers_whom_it_has_told_of() -> None:
-    first = Founding(MEMBERS, 1, 101, FoundingRecord(complete=False, vector=(101, 202, 0)))
+    first = Founding(MEMBERS, 1, 101, FoundingState(complete=False, vector=(101, 202, 0)))
     second = Founding(MEMBERS, 2, 102, None)
     tell(second, 2, 102, first)
     assert first.vector == (101, 202, 0)
@@ -162,11 +162,11 @@ def test_what_a_replaced_member_ordered_before_is_not_acknowledged_to_the_one_in
     1 again, it would take the late PREPARE, and acknowledge the old op 1 to the new member 1, which counts it for its
     own: two histories.
     """
-    second = Founding(MEMBERS, 2, 102, FoundingRecord(complete=False, vector=(201, 102, 103)))
+    second = Founding(MEMBERS, 2, 102, FoundingState(complete=False, vector=(201, 102, 103)))
     save(second)
     second.receive(3, 103, Hello(blank=False, vector=(101, 102, 103)))  # member 3 has crashed since, and forgotten it
     assert second.origin == Founded((201, 102, 103))
-    assert second.record == FoundingRecord(complete=True, vector=(101, 102, 103))  # whom it tells that they were named
+    assert second.record == FoundingState(complete=True, vector=(101, 102, 103))  # whom it tells that they were named
 
     backup = Driven(2, origin=second.origin)
     backup.receive(1, Prepare(0, entries(1, 1), 0, 0), incarnation=101)
@@ -175,7 +175,7 @@ def test_what_a_replaced_member_ordered_before_is_not_acknowledged_to_the_one_in
 
 def test_what_a_replaced_member_says_of_a_founding_is_not_believed() -> None:
     """Nobody else has that founding: taken for one, it would keep the others from founding the cluster anew."""
-    second = Founding(MEMBERS, 2, 102, FoundingRecord(complete=False, vector=(201, 102, 103)))
+    second = Founding(MEMBERS, 2, 102, FoundingState(complete=False, vector=(201, 102, 103)))
     save(second)
     second.receive(1, 101, Hello(blank=False, vector=(101, 102, 103)))
     assert second.origin is None
@@ -200,5 +200,5 @@ def test_a_vector_of_another_size_changes_nothing(message: Hello) -> None:
 
 
 def test_record_round_trip() -> None:
-    record = FoundingRecord(complete=True, vector=(1, 2**64 - 1, 0))
-    assert FoundingRecord.decode(record.encode()) == record
+    record = FoundingState(complete=True, vector=(1, 2**64 - 1, 0))
+    assert FoundingState.decode(record.encode()) == record

@@ -17,7 +17,7 @@ from viewstamp.cli.options import directory_argument
 from viewstamp.journal import JournalReport, inspect_journal
 from viewstamp.protocol import Kind, MalformedEntryError, split_entries
 from viewstamp.registry import protocol_class, protocol_names
-from viewstamp.replica.founding import FoundingRecord
+from viewstamp.replica.founding import FoundingState
 from viewstamp.wire import make_codec
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _summary(report: JournalReport) -> dict[str, object]:
 def _founding(data: bytes | None) -> dict[str, object] | None:
     if data is None:
         return None
-    record = FoundingRecord.decode(data)
+    record = FoundingState.decode(data)
     return {"complete": record.complete, "incarnations": list(record.vector)}
 
 

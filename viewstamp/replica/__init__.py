@@ -4,7 +4,7 @@ from viewstamp.replica.applied import load
 from viewstamp.replica.body import Replica
 from viewstamp.replica.errors import DataLostError, IncarnationTooOldError, SupersededError
 from viewstamp.replica.file_tasks import FileTask, perform
-from viewstamp.replica.founding import Founding, FoundingRecord
+from viewstamp.replica.founding import Founding, FoundingState
 from viewstamp.replica.records import record_of, snapshot_of
 from viewstamp.replica.turn import Stored, Turn
 
@@ -12,7 +12,7 @@ __all__ = [
     "DataLostError",
     "FileTask",
     "Founding",
-    "FoundingRecord",
+    "FoundingState",
     "IncarnationTooOldError",
     "Replica",
     "Stored",

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from viewstamp.journal import FoundingRecord as FoundingBytes
-from viewstamp.journal import JournalRecord
+from viewstamp.journal import FoundingRecord, JournalRecord
 from viewstamp.protocol import LARGEST_INCARNATION, MILLISECOND, NEVER, Founded, Lost, Origin, check
 from viewstamp.replica.errors import IncarnationTooOldError, MembersChangedError, SupersededError
 from viewstamp.replica.turn import Stored
@@ -25,8 +24,8 @@ _INCARNATION_STEP = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class FoundingRecord:
-    """What the journal keeps: the incarnation of each member in `members` order, 0 for one not seen yet."""
+class FoundingState:
+    """What a founding record holds: the incarnation of each member in `members` order, 0 for one not seen yet."""
 
     complete: bool
     vector: tuple[int, ...]
@@ -36,13 +35,13 @@ class FoundingRecord:
         return bytes([self.complete]) + b"".join(number.to_bytes(8, "big") for number in self.vector)
 
     @classmethod
-    def decode(cls, data: bytes) -> FoundingRecord:
+    def decode(cls, data: bytes) -> FoundingState:
         """Read what `encode` wrote."""
         numbers = tuple(int.from_bytes(data[at : at + 8], "big") for at in range(1, len(data), 8))
         return cls(bool(data[0]), numbers)
 
 
-def read_record(data: bytes | None, me: int, members: tuple[int, ...]) -> FoundingRecord | None:
+def read_record(data: bytes | None, me: int, members: tuple[int, ...]) -> FoundingState | None:
     """The founding record of a journal, which may have none.
 
     Raises:
@@ -50,7 +49,7 @@ def read_record(data: bytes | None, me: int, members: tuple[int, ...]) -> Foundi
     """
     if data is None:
         return None
-    record = FoundingRecord.decode(data)
+    record = FoundingState.decode(data)
     if len(record.vector) != len(members):
         raise MembersChangedError(me, len(record.vector), len(members))
     return record
@@ -63,7 +62,7 @@ class Founding:
     `deadline`; and starts its protocol once `origin` is set.
     """
 
-    def __init__(self, members: tuple[int, ...], me: int, incarnation: int, before: FoundingRecord | None) -> None:
+    def __init__(self, members: tuple[int, ...], me: int, incarnation: int, before: FoundingState | None) -> None:
         self._members = members
         self._me = me
         self._vector = dict.fromkeys(members, 0)
@@ -73,7 +72,7 @@ class Founding:
         self._told: dict[int, tuple[int, ...]] = {}
         self._durable: tuple[int, ...] = ()
         self.origin: Origin | None = None
-        self.record = FoundingRecord(complete=False, vector=self.vector)
+        self.record = FoundingState(complete=False, vector=self.vector)
         self.unsaved = True
         self.superseded_by = 0
         self.deadline = 0
@@ -101,9 +100,9 @@ class Founding:
         self.deadline = 0
         self._found_if_unanimous()
 
-    def take_record(self) -> FoundingRecord:
+    def take_record(self) -> FoundingState:
         """The record to write now."""
-        self.record = FoundingRecord(complete=False, vector=self.vector)
+        self.record = FoundingState(complete=False, vector=self.vector)
         self.unsaved = False
         return self.record
 
@@ -131,14 +130,14 @@ class Founding:
     def _founded_elsewhere(self, mine: int, vector: tuple[int, ...]) -> None:
         incarnation = self._vector[self._me]
         if mine == incarnation:
-            self.record = FoundingRecord(complete=True, vector=vector)
+            self.record = FoundingState(complete=True, vector=vector)
             # News of a founding can be late: who was in it, and has lost its disk since, may have founded the cluster
             # anew with all others. Were the old one known here again, what it ordered would be acknowledged to the new.
             self.origin = Founded(tuple(map(max, vector, self.vector)))
         else:
             position = self._members.index(self._me)
             replaced = (*vector[:position], incarnation, *vector[position + 1 :])
-            self.record = FoundingRecord(complete=True, vector=replaced)
+            self.record = FoundingState(complete=True, vector=replaced)
             self.origin = Lost(incarnation)
 
     def _found_if_unanimous(self) -> None:
@@ -146,7 +145,7 @@ class Founding:
         if self.origin is not None or 0 in vector or self._durable != vector:
             return
         if all(self._told.get(other) == vector for other in self._members if other != self._me):
-            self.record = FoundingRecord(complete=True, vector=vector)
+            self.record = FoundingState(complete=True, vector=vector)
             self.origin = Founded(vector)
 
 
@@ -176,7 +175,7 @@ class Foundation:
         self._write = 0  # what it has told of is durable with this one; 0 when none is awaited
         self._founding: Founding | None = None
         self._record = read_record(stored.founding, me, members)  # of a cluster that is founded, once that is written
-        self.unwritten: FoundingRecord | None = None
+        self.unwritten: FoundingState | None = None
         """A record that is to go into the journal together with the protocol's first state, in one batch."""
         if stored.state is not None:
             complete = self._record is not None and self._record.complete
@@ -210,7 +209,7 @@ class Foundation:
             return founding.origin
         else:
             if founding.unsaved and not self._write:
-                self._write = self._issue((FoundingBytes(founding.take_record().encode()),))
+                self._write = self._issue((FoundingRecord(founding.take_record().encode()),))
             hello = founding.hello(now) if now >= founding.deadline else None
             if hello is not None:
                 for other in self._members:
@@ -218,10 +217,10 @@ class Foundation:
                         self._send(other, hello)
         return None
 
-    def recorded(self, record: FoundingRecord) -> FoundingBytes:
+    def recorded(self, record: FoundingState) -> FoundingRecord:
         """What was `unwritten` goes with a write that is about to be issued: others are told of it from now on."""
         self._record, self.unwritten = record, None
-        return FoundingBytes(record.encode())
+        return FoundingRecord(record.encode())
 
     def supersede(self, known: int) -> None:
         """A peer knows a newer incarnation of this member. A blank one takes a larger one; others must stop."""
