@@ -17,10 +17,10 @@ from viewstamp.client import Completion
 from viewstamp.journal import Journal, StorageFailedError
 from viewstamp.protocol import NEVER
 from viewstamp.shell.idle import Idle
+from viewstamp.shell.journal_writer import JournalWriter, Writes, _records
 from viewstamp.shell.parking import Parked, Parking
 from viewstamp.shell.replica_loop import ReplicaLoop
 from viewstamp.shell.snapshot_work import SnapshotWork
-from viewstamp.shell.storage import Storage, Writes, _records
 
 
 def _mutant(name: str, breaks: str, *changes: Change, first: int = 1, rare: bool = False) -> Mutant:
@@ -31,16 +31,16 @@ def _mutant(name: str, breaks: str, *changes: Change, first: int = 1, rare: bool
 # Where writes meet the disk.
 
 
-def _forget_report(self: Storage) -> int:
+def _forget_report(self: JournalWriter) -> int:
     self._finished = 0
     return 0
 
 
-def _report_again(self: Storage) -> int:
+def _report_again(self: JournalWriter) -> int:
     return self._finished
 
 
-async def _report_first(self: Storage) -> None:
+async def _report_first(self: JournalWriter) -> None:
     writes, self._waiting = self._waiting, []
     batch = self._journal.encode_batch(_records(writes))
     self._finished = writes[-1][0]
@@ -53,7 +53,7 @@ def _commit_without_sync(self: Journal, records: Any) -> None:
     self.write(self.encode_batch(records))
 
 
-def _write_at_once(self: Storage, writes: Writes) -> int:
+def _write_at_once(self: JournalWriter, writes: Writes) -> int:
     if self._quick_in_a_row < 32:
         self._waiting.extend(writes)
         self._idle = trio.Event()
@@ -65,10 +65,10 @@ def _write_at_once(self: Storage, writes: Writes) -> int:
     return writes[-1][0]
 
 
-_write_waiting = Storage._write_waiting
+_write_waiting = JournalWriter._write_waiting
 
 
-async def _swallow_failure(self: Storage) -> None:
+async def _swallow_failure(self: JournalWriter) -> None:
     try:
         await _write_waiting(self)
     except StorageFailedError:
@@ -79,17 +79,17 @@ STORAGE = (
     _mutant(
         "the report of a write that has finished is dropped",
         "what a primary's slow disk has written counts for nothing",
-        (Storage, "take_finished", _forget_report),
+        (JournalWriter, "take_finished", _forget_report),
     ),
     _mutant(
         "the report of a write comes again and again",
         "a number that means another write by then could be taken for it",
-        (Storage, "take_finished", _report_again),
+        (JournalWriter, "take_finished", _report_again),
     ),
     _mutant(
         "a write is reported before it is made",
         "what was promised can be gone after a crash",
-        (Storage, "_write_waiting", _report_first),
+        (JournalWriter, "_write_waiting", _report_first),
     ),
     _mutant(
         "a sync in the loop waits for the next write",
@@ -99,13 +99,13 @@ STORAGE = (
     _mutant(
         "the loop writes while its thread does",
         "two writers put their batches into the journal in any order",
-        (Storage, "write", _write_at_once),
+        (JournalWriter, "write", _write_at_once),
         rare=True,
     ),
     _mutant(
         "a failed disk is written to again",
         "what a sync has lost is taken for durable",
-        (Storage, "_write_waiting", _swallow_failure),
+        (JournalWriter, "_write_waiting", _swallow_failure),
         first=12,
     ),
 )

@@ -15,8 +15,8 @@ from tests.viewstamp.running import Account, Running, running, unstarted
 from viewstamp.cluster import Cluster, ClusterOptions
 from viewstamp.journal import EntriesRecord, Journal, MemoryFiles
 from viewstamp.replica import DataLostError
+from viewstamp.shell.journal_writer import JournalWriter
 from viewstamp.shell.opening import open_replica
-from viewstamp.shell.storage import Storage
 
 MEMORY: ClusterOptions = {"storage": "memory"}
 OFTEN: ClusterOptions = {"storage": "memory", "snapshot_entries": 40, "snapshot_bytes": 1 << 20}
@@ -155,7 +155,7 @@ async def test_memory_does_not_grow_with_the_number_of_commands(protocol: str, a
 async def test_nothing_is_written_to_a_journal_that_nobody_will_read() -> None:
     files = MemoryFiles()
     journal = Journal.open(files, cluster=b"in-store", replica=1, protocol="vsr", create_incarnation=lambda: 1)
-    storage = Storage(journal, lambda: None)
+    storage = JournalWriter(journal, lambda: None)
     before = storage.journal_bytes()
     assert storage.write([(7, (EntriesRecord(1, 1, b"entry"),)), (8, (EntriesRecord(2, 1, b"entry"),))]) == 8
     storage.release(1)

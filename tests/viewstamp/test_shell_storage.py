@@ -14,8 +14,8 @@ from trio.testing import MockClock
 from tests.viewstamp.running import Account, unstarted
 from viewstamp.journal import EntriesRecord, Journal, StorageFailedError
 from viewstamp.journal.simulated import Operation, SimulatedDisk
+from viewstamp.shell.journal_writer import JournalWriter, Writes
 from viewstamp.shell.parts import RunSync, Threads, run_in_thread
-from viewstamp.shell.storage import Storage, Writes
 
 
 class SlowDisk(SimulatedDisk):
@@ -44,12 +44,12 @@ def write_of(number: int) -> Writes:
 
 
 class Written:
-    """A `Storage` and what it reports, in order."""
+    """A `JournalWriter` and what it reports, in order."""
 
     def __init__(self, journal: Journal, run_sync: RunSync = run_in_thread) -> None:
         self.finished: list[int] = []
         self._changed = trio.Event()
-        self.storage = Storage(journal, self._wake, run_sync)
+        self.storage = JournalWriter(journal, self._wake, run_sync)
 
     def _wake(self) -> None:
         number = self.storage.take_finished()
@@ -118,7 +118,7 @@ async def test_what_piled_up_behind_a_disk_that_stood_still_is_written_in_batche
     mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("viewstamp.journal.format.MAXIMUM_BATCH_BYTES", 400)
-    monkeypatch.setattr("viewstamp.shell.storage._BATCH_BYTES", 100)
+    monkeypatch.setattr("viewstamp.shell.journal_writer._BATCH_BYTES", 100)
     disk = SlowDisk(mock_clock)
     disk.sync_s = 0.02
     journal = open_journal(disk)
@@ -233,7 +233,7 @@ async def test_a_disk_that_does_not_answer_is_named_while_it_lasts(
         work(*arguments)
 
     disk = SlowDisk(mock_clock)
-    storage = Storage(open_journal(disk), lambda: None, cast("RunSync", run_sync))
+    storage = JournalWriter(open_journal(disk), lambda: None, cast("RunSync", run_sync))
     disk.sync_s = 0.02
     storage.write(write_of(1))
     disk.sync_s = 0.0

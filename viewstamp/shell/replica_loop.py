@@ -19,12 +19,12 @@ from viewstamp.replica import IncarnationTooOldError, Replica, Stored, snapshot_
 from viewstamp.shell.addresses import Addresses
 from viewstamp.shell.announcer import Announcer
 from viewstamp.shell.idle import WallClock, read_clock
+from viewstamp.shell.journal_writer import JournalWriter
 from viewstamp.shell.parking import Parking
 from viewstamp.shell.parts import Parts
 from viewstamp.shell.reminder import tell_late
 from viewstamp.shell.scope import leaves
 from viewstamp.shell.snapshot_work import SnapshotWork
-from viewstamp.shell.storage import Storage
 
 _TURN_DATAGRAMS = 256
 _TURN_S = 0.002
@@ -70,7 +70,7 @@ class ReplicaLoop:
         self._parts = parts
         self._current_time = trio.lowlevel.current_clock().current_time
         self._idle = parts.make_idle(transport)
-        self._storage = Storage(journal, self._idle.wake, parts.run_sync)
+        self._storage = JournalWriter(journal, self._idle.wake, parts.run_sync)
         self._snapshots = SnapshotWork(files, machine, cluster, self._idle.wake, parts.run_sync)
         recovered = journal.recovered
         snapshot = snapshot_of(recovered.snapshot) if recovered.snapshot is not None else None

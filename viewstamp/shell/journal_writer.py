@@ -31,7 +31,7 @@ Ts = TypeVarTuple("Ts")
 Writes = Sequence[tuple[int, tuple[JournalRecord, ...]]]
 
 
-class Storage:
+class JournalWriter:
     """The journal of one replica, written in the loop or beside it."""
 
     def __init__(self, journal: Journal, wake: Callable[[], None], run_sync: RunSync = run_in_thread) -> None:
