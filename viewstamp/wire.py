@@ -64,7 +64,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Client to any member: a linearizable read. Numbers are the client's own."""
+    """Client to any member: a linearizable read. Numbers are the client's own.
+
+    Not a state machine's `Query`, which `body` names and calls. Both names stay: traces say this one, services that.
+    """
 
     number: int
     body: bytes
