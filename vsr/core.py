@@ -153,6 +153,7 @@ class ViewstampedReplication(MemberCore):
     def _dispatch(self, sender: int, message: VsrMessage) -> None:
         r = self._r
         if r.status is VsrStatus.RECOVERING and isinstance(message, StartViewChange | DoViewChange):
+            # It does not know what it has promised: joining a view now, it could help to lose what it had acknowledged.
             r.ignore("recovering")
             return
         if isinstance(message, _WITH_VECTOR):

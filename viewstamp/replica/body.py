@@ -236,7 +236,7 @@ class Replica:
         """
         self._now = now
         turn = self._turn
-        # 1. Founding before all else: the first write of a protocol that starts leaves with this turn.
+        # 1. Founding before the protocol's part: the first write of a protocol that starts leaves with this turn.
         if self._core is None and (origin := self._foundation.settle(now.monotonic)) is not None:
             self._start(origin)
         # 2. This member's own callers before proposing: one batch with what came by datagram.
