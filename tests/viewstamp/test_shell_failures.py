@@ -14,11 +14,12 @@ from trio.testing import MockClock
 
 from statemachine import OutcomeUnknownError, StateMachine
 from tests.viewstamp.running import HOST, Account, Running, running, unstarted
-from transport.fabric import FabricTransport
+from transport.fabric import Fabric, FabricTransport
 from transport.interface import Address
 from viewstamp.journal import JournalError, StorageFailedError
 from viewstamp.journal.simulated import Operation
-from viewstamp.protocol import MILLISECOND, SECOND, Timeouts
+from viewstamp.protocol import MILLISECOND, SECOND, Time, Timeouts
+from viewstamp.replica import Turn
 from viewstamp.shell.callers import Callers, ClosedError
 from viewstamp.shell.client import Client
 from viewstamp.shell.scope import background
@@ -347,6 +348,48 @@ async def test_a_flood_without_end_does_not_stop_the_timers(
                 await trio.lowlevel.checkpoint()
             assert replica.statistics().transport.drops["short"] > 1000
     assert ticks
+
+
+class TricklingTransport(FabricTransport):
+    """Whenever it is looked at, so many datagrams of no use have come."""
+
+    def __init__(self, fabric: Fabric, address: Address, limit: int) -> None:
+        super().__init__(fabric, address, limit)
+        self.comes: list[int] = []
+        self.limits: list[int] = []
+
+    def receive(self, limit: int) -> list[tuple[bytes, Address]]:
+        if not self.comes:
+            return super().receive(limit)
+        self.limits.append(limit)
+        return [(b"rubbish", (HOST, 1))] * self.comes.pop(0)
+
+
+async def test_what_comes_while_a_turn_takes_in_several_shares_it(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message and a sync for each few of those that come at once would cost more than all the rest."""
+    taken: list[int] = []
+    async with running() as cluster:
+        await cluster.stop(1)
+        autojump_clock.autojump_threshold = inf
+        transport = TricklingTransport(cluster.fabric, cluster.address(1), 10)
+        async with cluster.open_member(1, transport=transport) as replica:
+            await trio.testing.wait_all_tasks_blocked()
+            inner, before = replica._loop.replica, replica.statistics().transport.datagrams_in
+            finish = inner.finish
+
+            def counted(now: Time) -> Turn:
+                taken.append(replica.statistics().transport.datagrams_in - before)
+                return finish(now)
+
+            monkeypatch.setattr(inner, "finish", counted)
+            transport.comes = [3, 2, 1, 1, 200, 56, 2]
+            for _ in range(5):
+                replica._loop._idle.wake()
+                await trio.testing.wait_all_tasks_blocked()
+    assert list(dict.fromkeys(taken))[:4] == [6, 7, 263, 265]
+    assert transport.limits == [256, 253, 251, 256, 256, 56, 256]
 
 
 async def test_after_a_pause_all_that_arrived_is_taken_before_any_timer(

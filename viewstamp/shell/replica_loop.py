@@ -149,9 +149,14 @@ class ReplicaLoop:
         """One turn: gather, decide, carry out. When the next is due; None if there is more to do at once."""
         replica = self.replica
         now = self._now()
-        arrived = self._transport.receive(_TURN_DATAGRAMS)
-        for datagram, address in arrived:
-            replica.receive(datagram, address, now)
+        arrived = 0
+        while arrived < _TURN_DATAGRAMS:
+            datagrams = self._transport.receive(_TURN_DATAGRAMS - arrived)
+            for datagram, address in datagrams:
+                replica.receive(datagram, address, now)
+            arrived += len(datagrams)
+            if len(datagrams) <= 1:
+                break  # While several were taken in others have come, to share this turn's messages and its sync.
         finished = self._storage.take_finished()
         if finished:
             replica.written(finished, now)
@@ -161,7 +166,7 @@ class ReplicaLoop:
             replica.restored(snapshot, executor, now)
         # Only after everything that has arrived: a loop that was held up must not take its own delay for silence.
         # But a flood that never ends must not stop the timers, or a primary under one would send no heartbeats.
-        drained = len(arrived) < _TURN_DATAGRAMS
+        drained = arrived < _TURN_DATAGRAMS
         self._full_turns = 0 if drained else self._full_turns + 1
         if self._full_turns <= 1:
             self._full_since = now.monotonic
