@@ -294,6 +294,45 @@ def test_a_backup_that_always_has_something_to_write_executes_all_the_same(proto
 
 
 @pytest.mark.parametrize("protocol", ["vsr", "raft"])
+def test_what_a_primary_orders_leaves_before_it_executes(protocol: str) -> None:
+    """Backups and its own disk are at work on that meanwhile; what is committed waits for neither for long."""
+    world = World(7, members=3, core_class=protocol_class(protocol), machine=Counter)
+    world.start_all()
+    primary = leader(world)
+    primary.session.call(ADD, world.now)
+    world._finish(world.nodes[world.primary or 0])
+    assert world.run_until(lambda: applied_value(primary) == 1, SECOND)
+    now = world.time
+    backups = [node for number, node in world.nodes.items() if number != world.primary]
+
+    def finish() -> Turn:
+        turn = primary.finish(now)
+        if turn.writes:
+            primary.written(turn.writes[-1][0], now)
+        return turn
+
+    primary.session.call(ADD, world.now)
+    ordered = finish()
+    for node in backups:
+        assert node.replica is not None
+        for datagram, address in ordered.datagrams:
+            if address == node.address:
+                node.replica.receive(datagram, world.nodes[world.primary or 0].address, now)
+        for write, _ in node.replica.finish(now).writes:
+            node.replica.written(write, now)
+        for datagram, _ in node.replica.finish(now).datagrams:
+            primary.receive(datagram, node.address, now)
+    primary.session.call(ADD, world.now)
+    ordered = finish()
+    assert {address for _, address in ordered.datagrams} == {node.address for node in backups}
+    assert ordered.writes
+    assert ordered.more
+    assert applied_value(primary) == 1
+    finish()
+    assert applied_value(primary) == 2
+
+
+@pytest.mark.parametrize("protocol", ["vsr", "raft"])
 def test_a_founded_member_answers_those_who_are_blank_and_nobody_else(protocol: str) -> None:
     """What it tells them comes twice, or late, and finds them founded: two that answered that, too, would do so for
     ever, as fast as datagrams travel."""

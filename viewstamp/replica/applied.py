@@ -50,7 +50,7 @@ class Applied:
         return commit > self.executor.applied and self.restoring is None
 
     def gives_way(self, now: int) -> bool:
-        """Whether a backup that has promises or writes to hand over, for which its primary waits, executes later.
+        """Whether a member that has messages or writes to hand over, for which others wait, executes later.
 
         Not for long: where a sync takes most of a turn there is something of the kind in each, and as long as commands
         come in nothing would be executed. Monotonic nanoseconds.

@@ -250,13 +250,13 @@ class Replica:
             #    with this turn. And before applying: entries that a snapshot has just replaced are there no more.
             if core.pending or requests.pending or self._snapshots.fetching:
                 self._carry_out(core.drain(), core, requests)
-            # 5. What was kept before applying: a backup that has it to hand over, or writes, executes later, for its
-            #    primary waits for that, and nothing leaves before the end of this turn.
+            # 5. What was kept before applying: who has it to hand over, or entries that were just ordered, or writes,
+            #    executes later, for others wait for that, and nothing leaves before the end of this turn.
             kept = writes.promised and writes.send_kept(self._send)
-            # 6. Apply in the turn that commits: the clients of a primary wait for that. A backup does not put it off
-            #    for long (`Applied.gives_way`): beside a disk that takes milliseconds each turn has a write.
+            # 6. Apply in the turn that commits, or soon: the clients of a primary wait for that. It is not put off for
+            #    long (`Applied.gives_way`): beside a disk that takes milliseconds each turn has a write.
             if self._applied.is_behind(self._commit):
-                if not requests.leads and (kept or writes.issued) and self._applied.gives_way(now.monotonic):
+                if (kept or writes.issued) and self._applied.gives_way(now.monotonic):
                     turn.more = True
                 else:
                     self._apply(core, requests)
