@@ -297,6 +297,19 @@ def test_what_is_durable_stays_so_when_something_else_is_written() -> None:
     assert sent == [(1, promise)]
 
 
+def test_a_disk_that_hangs_keeps_the_newest_promises_only() -> None:
+    """Heartbeats go on for as long as it hangs, and each is answered."""
+    writes = Writes()
+    writes.issue((), 1)
+    for number in range(100_000):
+        writes.promise([SendAfter(1, 1, PrepareOk(0, 1, number, 0, (1, 1, 1)))])
+    assert len(writes.promised) < 5000
+    writes.written(1)
+    sent: list[object] = []
+    assert writes.send_kept(lambda to, message: sent.append(message))
+    assert sent[-1] == PrepareOk(0, 1, 99_999, 0, (1, 1, 1))
+
+
 def test_a_member_knows_when_its_own_callers_ask_it() -> None:
     """Else what they ask would sit there until something else happens."""
     asked: list[object] = []

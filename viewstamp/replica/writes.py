@@ -10,6 +10,8 @@ from viewstamp.protocol import Promise, SendAfter
 
 Issued = tuple[int, tuple[JournalRecord, ...]]
 
+_PROMISES_AT_MOST = 4096
+
 
 class Writes:
     """Numbers grow by one from 1. A protocol counts its own writes; founding and snapshots write between them."""
@@ -20,7 +22,9 @@ class Writes:
         self.issued: list[Issued] = []
         """What was issued since the last call of `take_issued`, in order."""
         self._of_core: deque[tuple[int, int]] = deque()  # (number here, number of the protocol)
-        self.promised: deque[SendAfter] = deque()
+        # A disk that hangs for a day leaves a million heartbeats unanswered. All but the newest answers may be lost:
+        # they would arrive together, when the disk answers, at somebody who has long asked again.
+        self.promised: deque[SendAfter] = deque(maxlen=_PROMISES_AT_MOST)
         """The promises that wait."""
         self._durable = 0  # by the protocol's numbers
 
