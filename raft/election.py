@@ -20,7 +20,12 @@ def tick(s: Server) -> None:
     now = s.now.monotonic
     if s.role is Role.LEADER:
         return
-    if now >= s.election_at:
+    if s.role is Role.CANDIDATE and s.write_done < s.vote_write:
+        # What asks for votes waits for the same disk as my own, and is not lost. Said again, or in one term after the
+        # other, it would pile up for as long as the disk hangs. The time-out begins when the others can be asked.
+        s.election_at = max(s.election_at, now + s.timeouts.suspect)
+        s.resend_at = now + s.timeouts.retry
+    elif now >= s.election_at:
         start_pre_vote(s, "no leader heard" if s.role is Role.FOLLOWER else "election not won in time")
     elif now >= s.resend_at:
         _ask_again(s)
@@ -102,8 +107,8 @@ def on_pre_vote(s: Server, sender: int, message: PreVote) -> None:
         s.send(sender, PreVoteReply(message.term, granted=True))
     else:
         # Also to an earlier term: left without an answer, a member that is behind could ask for ever. But only a term
-        # that is durable is told, as in any answer (figure 2): a candidate whose disk hangs stands in one after the
-        # other, and each would end the asker's own attempt, though nobody is ever asked to vote in it.
+        # that is durable is told, as in any answer (figure 2): a candidate whose disk hangs is in a later one, which
+        # would end the asker's own attempt, though nobody is asked to vote in it.
         s.send(sender, PreVoteReply(s.durable_view, granted=False))
 
 

@@ -381,10 +381,10 @@ def test_ours_a_leader_that_gives_way_leaves_the_next_election_to_others() -> No
 
 
 def test_f2_ours_a_refusal_tells_no_term_that_is_not_durable() -> None:
-    """The disk of a candidate hangs: it stands in one term after the other, asks for no vote, and can never win.
+    """The disk of a candidate hangs: it asks for no vote, and can never win.
 
-    Were its terms told, each would end what those whose disks work have begun: with two such members of five, the other
-    three had no leader for 19 suspect time-outs.
+    Were its term told, it would end what those whose disks work have begun: with two such members of five, which then
+    stood in one term after the other, the other three had no leader for 19 suspect time-outs.
     """
     hangs, asker = restarted(1, 3, eager=False), restarted(2, 3, members=5)
     hangs.stand()
@@ -401,6 +401,27 @@ def test_f2_ours_a_refusal_tells_no_term_that_is_not_durable() -> None:
     hangs.finish_writes()
     hangs.receive(2, question)
     assert hangs.last(PreVoteReply) == PreVoteReply(4, granted=False)
+
+
+def test_5_2_ours_a_candidate_waits_for_its_own_disk_before_it_stands_again() -> None:
+    """Each attempt, and each question said again, would wait for the disk too: megabytes in minutes, and then all at
+    once. When the disk answers there is as much time for the others' votes as ever."""
+    server = restarted(1, 3, eager=False)
+    server.stand()
+    server.wait(100 * SUSPECT)
+    assert (server.status, server.view) == ("candidate", 4)
+    server.finish_writes()
+    assert sorted(to for to, _ in server.sent(RequestVote)) == [2, 3]
+    server.wait(SUSPECT // 2)
+    assert (server.status, server.view) == ("candidate", 4)
+    server.receive(2, Vote(4, granted=True))
+    assert server.leads
+    asked_again = restarted(1, 3, eager=False)
+    asked_again.stand()
+    asked_again.finish_writes()
+    asked_again.forget()
+    asked_again.wait(SUSPECT // 2)
+    assert len(asked_again.sent(RequestVote)) >= 2
 
 
 def test_d9_6_a_cut_off_member_never_raises_its_term() -> None:
