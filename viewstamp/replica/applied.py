@@ -13,7 +13,8 @@ from viewstamp.replica.taking import told
 
 LONG_NS = 10 * MILLISECOND
 """How long commands, or reads, may hold the loop in one turn: then the rest waits for the next."""
-_GIVES_WAY_NS = 10 * MILLISECOND
+_PRIMARY_GIVES_WAY_NS = 2 * MILLISECOND
+_BACKUP_GIVES_WAY_NS = 10 * MILLISECOND
 _AT_ONCE = 32
 _log = logging.getLogger("viewstamp")
 
@@ -49,15 +50,16 @@ class Applied:
         """Whether there is anything to apply."""
         return commit > self.executor.applied and self.restoring is None
 
-    def gives_way(self, now: int) -> bool:
+    def gives_way(self, now: int, *, leads: bool) -> bool:
         """Whether a member that has messages or writes to hand over, for which others wait, executes later.
 
         Not for long: where a sync takes most of a turn there is something of the kind in each, and as long as commands
-        come in nothing would be executed. Monotonic nanoseconds.
+        come in nothing would be executed. A primary, for whose answers clients wait, puts it off for no more than one
+        sync of a few milliseconds. Monotonic nanoseconds.
         """
         if self._gives_way_since is None:
             self._gives_way_since = now
-        return now - self._gives_way_since < _GIVES_WAY_NS
+        return now - self._gives_way_since < (_PRIMARY_GIVES_WAY_NS if leads else _BACKUP_GIVES_WAY_NS)
 
     def advance(self, core: Core, upto: int, executed: Callable[[Sequence[Entry], Sequence[bytes]], None]) -> int:
         """Execute entries up to op `upto`, beyond what is applied, and hand them over with their replies.

@@ -256,7 +256,7 @@ class Replica:
             # 6. Apply in the turn that commits, or soon: the clients of a primary wait for that. It is not put off for
             #    long (`Applied.gives_way`): beside a disk that takes milliseconds each turn has a write.
             if self._applied.is_behind(self._commit):
-                if (kept or writes.issued) and self._applied.gives_way(now.monotonic):
+                if (kept or writes.issued) and self._applied.gives_way(now.monotonic, leads=requests.leads):
                     turn.more = True
                 else:
                     self._apply(core, requests)
