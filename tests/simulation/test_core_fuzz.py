@@ -14,6 +14,7 @@ from vsr import ViewstampedReplication
 
 SEEDS_AT_MOST = 150
 BEGIN_AT = {
+    ("raft", "the log is up to date that is at least as long"): 20,
     ("raft", "an empty log behind a snapshot is compared as if it had no term"): 23,
     ("raft", "an empty log behind a snapshot is compared as if it were empty"): 23,
     ("raft", "the agreed time of what a snapshot holds is lost"): 23,
