@@ -133,8 +133,8 @@ class Server(Member, ReadHost):
     def restart_election_timer(self) -> None:
         """Drawn anew each time: equal draws would split votes for ever (5.2).
 
-        A vote waits for two disks, one after the other: where they need longer than a time-out, each election that ran
-        out of time makes the next one wait longer, or none would ever be won.
+        A candidate waits for its own disk (`election.tick`), but a vote waits for its voter's, too: where that needs
+        longer than a time-out, each election that ran out of time makes the next one wait longer, or none would be won.
         """
         wait = self.timeouts.suspect + self.random.randint(0, self.timeouts.suspect // 2 + self.timeouts.jitter)
         self.election_at = self.now.monotonic + (wait << min(self.stalled, LONGEST_STALL))

@@ -532,7 +532,7 @@ def time_until(server: Driven, status: str) -> int:
 
 
 def test_5_6_ours_each_election_that_ran_out_of_time_makes_the_next_wait_longer() -> None:
-    """A vote waits for two disks: where they take longer than a time-out, no election would ever be won."""
+    """A vote waits for its voter's disk: where that takes longer than a time-out, no election would ever be won."""
     server = restarted(1, 1)
     suspect, jitter = server.configuration.timeouts.suspect, server.configuration.timeouts.jitter
     for times in (1, 2, 4, 4):

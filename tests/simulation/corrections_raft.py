@@ -411,8 +411,7 @@ def _() -> list[Change]:
     "R13",
     "an election that ran out of time leaves the next as short",
     "test_5_6_ours_each_election_that_ran_out_of_time_makes_the_next_wait_longer",
-    "test_members_on_slow_disks_keep_their_primary",
-    needs="disks of a majority that take half a time-out, for long",
+    needs="disks of a majority that take a time-out, for long",
 )
 def _() -> list[Change]:
     def impatient(s: Server, *_: object) -> None:
