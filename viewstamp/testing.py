@@ -7,7 +7,7 @@ Nothing here needs sockets, files or threads, and all time is Trio's: under `tri
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import permutations
 from random import Random
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from transport.network import LinkFaults, Network
 from viewstamp.cluster import Cluster, ClusterOptions
 from viewstamp.journal.simulated import Crash, DeadProcessError, Operation, SimulatedCrashError, SimulatedDisk
 from viewstamp.protocol import SECOND
+from viewstamp.shell.callers import ClosedError
 from viewstamp.shell.client import Client, open_client
 from viewstamp.shell.opening import open_replica
 from viewstamp.shell.parts import Parts
@@ -81,6 +82,7 @@ async def open_test_cluster(
         processes = _Processes()
         test = TestCluster(machine, cluster, fabric, processes, random)
         async with background(processes.run):
+            await processes.begun.wait()
             for member in cluster.members:
                 await test.start(member.id)
             for replica in test.replicas.values():
@@ -92,17 +94,25 @@ class _Processes:
     """Where members run: in one nursery, whose end, or whose failure, is that of all of them."""
 
     def __init__(self) -> None:
-        self._begun = trio.Event()
+        self.begun = trio.Event()
+        self._over = False
 
     async def run(self) -> None:
         """Until cancelled, or until one fails."""
         async with trio.open_nursery() as self._nursery:
-            self._begun.set()
-            await trio.sleep_forever()
+            self.begun.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._over = True
+
+    def check(self) -> None:
+        """Raise trio.ClosedResourceError once nothing can run here any more."""
+        if self._over:
+            raise trio.ClosedResourceError("the block of this open_test_cluster has ended")
 
     async def start(self, run: Callable[..., Awaitable[object]], *args: object) -> Any:
         """As `nursery.start`."""
-        await self._begun.wait()
         return await self._nursery.start(run, *args)
 
 
@@ -159,6 +169,7 @@ class TestCluster(Generic[M]):
         self, machine: type[StateMachine] | Callable[[], StateMachine] | None = None
     ) -> AbstractAsyncContextManager[Client]:
         """`open_client` for this cluster, at an address of its own; of its state machine, unless told of another."""
+        self._processes.check()
         self._clients += 1
         transport = self._fabric.open((_HOST, _FIRST_CLIENT_PORT + self._clients))
         return open_client(
@@ -174,6 +185,7 @@ class TestCluster(Generic[M]):
         It is the one that will go on leading, if nothing happens: a primary that was just cut off is not waited for to
         learn of it. Without a majority there is no end: bound it with `trio.fail_after`.
         """
+        self._processes.check()
         while True:
             for member, replica in self._replicas.items():
                 if member != other_than and replica.is_primary and self._has_majority(member):
@@ -196,16 +208,17 @@ class TestCluster(Generic[M]):
           UnknownMemberError: the cluster has no such member.
           ValueError: it runs already.
           JournalError, SnapshotError: it cannot start on what its disk holds.
-          SimulatedCrashError: a crash that was planned on its disk came before it ran.
+          SimulatedCrashError: before it ran, a crash came that was planned on its disk, or another task ended it.
         """
         self._cluster.member(member)
-        if member in self._replicas:
+        self._processes.check()
+        if member in self._lives:
             raise ValueError(f"member {member} runs already")
-        replica: RunningReplica[M] = await self._processes.start(self._live, member)
+        self._lives[member] = life = _Life()  # At once, so that what ends the member from now on does end this start.
+        replica: RunningReplica[M] = await self._processes.start(self._live, member, life)
         return replica
 
-    async def _live(self, member: int, *, task_status: trio.TaskStatus[RunningReplica[M]]) -> None:
-        life = self._lives[member] = _Life()
+    async def _live(self, member: int, life: _Life, *, task_status: trio.TaskStatus[RunningReplica[M]]) -> None:
         crash: BaseException | None = None
         begun = False
         try:
@@ -228,33 +241,43 @@ class TestCluster(Generic[M]):
             crash = next(leaves(crashes))
         finally:
             self._replicas.pop(member, None)
+            del self._lives[member]
             life.ended.set()
-        if crash is not None and not begun:
-            raise crash  # Whoever starts it is to know that it did not.
+        if not begun and (crash is not None or life.scope.cancelled_caught):  # Whoever starts it is to know.
+            raise crash if isinstance(crash, SimulatedCrashError) else SimulatedCrashError(Crash.KILLED)
 
     async def stop(self, member: int) -> None:
         """A planned stop: it hands over, if it leads and another can, and ends. No matter if it does not run."""
-        if member in self._replicas:
-            with trio.move_on_after(self._cluster.timeouts.suspect / SECOND):
-                await self._replicas[member].hand_over()
-        await self._end(member)
+        life, replica = self._life(member), self._replicas.get(member)
+        if replica is not None:
+            # It may end before it has handed over: by a crash that was planned, or because another task kills it.
+            with trio.move_on_after(self._cluster.timeouts.suspect / SECOND), suppress(ClosedError):
+                await replica.hand_over()
+        await self._end(life)
 
     async def kill(self, member: int) -> None:
         """As SIGKILL does: it ends at once, and what it had written stays. No matter if it does not run."""
-        await self._end(member, SimulatedDisk.kill)
+        life = self._life(member)
+        self._disks[member].kill()
+        await self._end(life)
 
     async def lose_power(self, member: int) -> None:
         """Its machine loses power: it ends at once, and any of what it had not synced may be gone."""
-        await self._end(member, SimulatedDisk.lose_power)
+        life = self._life(member)
+        self._disks[member].lose_power()
+        await self._end(life)
 
     async def lose_disk(self, member: int) -> None:
         """Its machine breaks: it ends at once, and starts with an empty disk."""
-        await self._end(member, SimulatedDisk.wipe)
+        life = self._life(member)
+        self._disks[member].wipe()
+        await self._end(life)
 
-    async def _end(self, member: int, befall: Callable[[SimulatedDisk], None] = lambda disk: None) -> None:
+    def _life(self, member: int) -> _Life | None:
         self._cluster.member(member)
-        befall(self._disks[member])
-        life = self._lives.get(member)
+        return self._lives.get(member)
+
+    async def _end(self, life: _Life | None) -> None:
         if life is not None:
             life.scope.cancel()
             await life.ended.wait()

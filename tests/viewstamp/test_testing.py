@@ -201,3 +201,88 @@ async def test_wrong_use_is_told(autojump_clock: MockClock) -> None:
 async def test_without_a_mock_clock_it_runs_in_real_time() -> None:
     async with open_test_cluster(Account) as cluster:
         assert await cluster.replicas[2].call(Account.deposit, 1) == 1
+
+
+@pytest.mark.parametrize("how", ["kill", "stop", "lose_power", "lose_disk"])
+@pytest.mark.parametrize("steps", range(5))
+async def test_a_member_that_is_ended_while_it_starts_does_not_run(
+    autojump_clock: MockClock, how: str, steps: int
+) -> None:
+    started = "not"
+
+    async def start() -> None:
+        nonlocal started
+        started = "under way"
+        try:
+            await cluster.start(1)
+            started = "done"
+        except SimulatedCrashError:
+            started = "ended"
+
+    async with open_test_cluster(Account) as cluster, trio.open_nursery() as nursery:
+        await cluster.kill(1)
+        nursery.start_soon(start)
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        was_under_way = started == "under way"
+        await getattr(cluster, how)(1)
+        await trio.sleep(1)
+        assert started in ("ended", "done")
+        assert (1 in cluster.replicas) != was_under_way
+        if was_under_way:
+            await cluster.start(1)
+        await cluster.replicas[1].wait_ready()
+
+
+async def test_two_tasks_that_start_one_member(autojump_clock: MockClock) -> None:
+    refused: list[str] = []
+
+    async def start() -> None:
+        try:
+            await cluster.start(1)
+        except ValueError as error:
+            refused.append(str(error))
+
+    async with open_test_cluster(Account) as cluster:
+        await cluster.kill(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(start)
+            nursery.start_soon(start)
+        assert refused == ["member 1 runs already"]
+        await cluster.kill(1)
+        assert 1 not in cluster.replicas
+        await (await cluster.start(1)).wait_ready()
+        await cluster.kill(1)
+        with trio.CancelScope() as scope:  # One that is given up leaves nothing behind.
+            scope.cancel()
+            await cluster.start(1)
+        await (await cluster.start(1)).wait_ready()
+
+
+@pytest.mark.parametrize("other", ["stop", "kill", "crash"])
+async def test_a_planned_stop_of_a_member_that_ends_meanwhile(autojump_clock: MockClock, other: str) -> None:
+    async with open_test_cluster(Account) as cluster:
+        primary = (await cluster.wait_primary()).id
+        if other == "crash":
+            cluster.disks[primary].plan_crash(1, Crash.KILLED)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cluster.stop, primary)
+            if other != "crash":
+                nursery.start_soon(getattr(cluster, other), primary)
+        assert primary not in cluster.replicas
+        await (await cluster.start(primary)).wait_ready()
+
+
+async def test_use_after_the_end_of_the_block_is_told(autojump_clock: MockClock) -> None:
+    async with open_test_cluster(Account) as cluster:
+        pass
+    with pytest.raises(trio.ClosedResourceError, match="has ended"):
+        await cluster.start(1)
+    with pytest.raises(trio.ClosedResourceError, match="has ended"):
+        await cluster.wait_primary()
+    with pytest.raises(trio.ClosedResourceError, match="has ended"):
+        cluster.open_client()
+    with trio.fail_after(1):
+        await cluster.stop(1)
+        await cluster.kill(1)
+    assert not cluster.replicas
