@@ -147,7 +147,11 @@ class TestCluster(Generic[M]):
 
     @property
     def cluster(self) -> Cluster:
-        """What its members and clients agree on; what a service that opens a client of its own is given."""
+        """What its members and clients agree on.
+
+        Not for `viewstamp.open_client`: that uses a socket, and hears none of these members. A service that opens a
+        client of its own is given this object's `open_client` in the place of that.
+        """
         return self._cluster
 
     @property
