@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import ClassVar, TypeVar, TypeVarTuple
 
 import pytest
 import trio
@@ -13,6 +13,13 @@ from tests.viewstamp.running import Account, Running, running
 from transport.network import LinkFaults
 from viewstamp.cluster import ClusterOptions
 from viewstamp.protocol import Limits
+from viewstamp.replica import perform
+from viewstamp.shell.opening import open_replica
+from viewstamp.shell.parts import Parts
+from vsr.messages import Recovery
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 OFTEN: ClusterOptions = {"snapshot_entries": 40, "snapshot_bytes": 1 << 20}
 BOTH = pytest.mark.parametrize("protocol", ["vsr", "raft"])
@@ -240,6 +247,54 @@ async def test_a_snapshot_that_succeeds_clears_the_failure_before_it(autojump_cl
         await deposit(cluster, 1, 200)
         status = cluster.replicas[1].status().snapshot
         assert (status.failure, status.op > 0) == ("", True)
+
+
+async def test_a_recovery_that_begins_anew_forgets_the_snapshot_it_was_fetching(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A block of it is being written. The RECOVERY of an earlier life, whose clock was ahead, arrives only now: the
+    present one is told of it, and takes a newer incarnation."""
+    held = Held(perform)
+    async with running(options=OFTEN) as cluster:
+        await deposit(cluster, 1, 120)
+        await trio.sleep(1)
+        await cluster.stop(3)
+        cluster.disks[3].wipe()
+        files = cluster.disks[3].files()
+        files.in_memory = False  # type: ignore[misc]  # so that its snapshot's files have a thread, which is `held`
+        transport = cluster.fabric.open(cluster.address(3))
+        async with open_replica(
+            Account, cluster.cluster, 3, transport=transport, files=files, parts=Parts(run_sync=held)
+        ) as replica:
+            with trio.fail_after(10):
+                await held.begun.wait()
+            assert replica.status().status == "recovering"
+            body = replica._loop.replica
+            others = cluster.replicas[1], cluster.replicas[2]
+            primary = next(other for other in others if other.is_primary)
+            primary._loop.replica._dispatch(3, body.incarnation + (1 << 30), Recovery(1))
+            await trio.sleep(1)
+            held.may_go_on.set()
+            with trio.fail_after(10):
+                await replica.wait_ready()
+            assert replica._loop.replica.incarnation > body.incarnation
+            assert await replica.read(Account.read_balance) == replica.machine.balance == 120
+
+
+class Held:
+    """Stands for threads: calls of this function are made when the test lets them."""
+
+    def __init__(self, function: object) -> None:
+        self.function = function
+        self.begun = trio.Event()
+        self.may_go_on = trio.Event()
+
+    async def __call__(self, sync_fn: Callable[[*Ts], R], *args: *Ts, abandon_on_cancel: bool = False) -> R:
+        await trio.lowlevel.checkpoint()
+        if sync_fn is self.function:
+            self.begun.set()
+            await self.may_go_on.wait()
+        return sync_fn(*args)
 
 
 class Moody(Account):

@@ -137,6 +137,8 @@ class ReplicaLoop:
         """Begin anew, with a larger incarnation and all that the old one had under way forgotten. It is blank."""
         await self._storage.settle()
         self._storage.take_finished()  # These numbers are the old replica's; the new one counts from 1 again.
+        await self._snapshots.settle()
+        self._snapshots.take_done()  # Blocks of a snapshot that the old one was fetching: the new one begins anew.
         self.journal.set_incarnation(max(minimum, new_incarnation(self._random, self._wall_clock)))
         blank = Stored(self.journal.incarnation, self._founding, None, b"")
         self.replica = self._make_replica(blank, self.replica.session)

@@ -40,6 +40,8 @@ class SnapshotWork:
         self._tasks: deque[FileTask] = deque()
         self._wanted = trio.Event()
         self._done: list[tuple[FileTask, bytes | None]] = []
+        self._idle = trio.Event()
+        self._idle.set()
         self._to_load: Snapshot | None = None
         self._load_wanted = trio.Event()
         self._loaded: list[tuple[Snapshot, Executor]] = []
@@ -48,6 +50,7 @@ class SnapshotWork:
         """Take what a turn asks for."""
         self._tasks.extend(tasks)
         if self._tasks:
+            self._idle = trio.Event() if self._idle.is_set() else self._idle
             self._wanted.set()
         if restore is not None:
             self._to_load = restore
@@ -57,6 +60,10 @@ class SnapshotWork:
         """The tasks carried out since the last call, in order, with what was read."""
         done, self._done = self._done, []
         return done
+
+    async def settle(self) -> None:
+        """Wait until no task is under way: for whoever takes the place of the replica that asked for them."""
+        await self._idle.wait()
 
     def take_loaded(self) -> list[tuple[Snapshot, Executor]]:
         """The snapshots loaded since the last call."""
@@ -86,6 +93,7 @@ class SnapshotWork:
                     read = await self._run_sync(perform, task, self._files)
                 self._done.append((task, read))
                 self._wake()
+            self._idle.set()
 
     async def _run_loads(self) -> None:
         while True:
