@@ -92,7 +92,7 @@ class RunningReplica(Callers, Generic[M_co]):
 
     def resign(self) -> None:
         """Give way to another primary, if this member is one and not closed. `hand_over` waits for it, too."""
-        if not self._parking.closed:
+        if self.is_primary:
             self._loop.resign()
 
     async def hand_over(self) -> None:
