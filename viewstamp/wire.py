@@ -49,6 +49,21 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """Client to a member that may reach the primary: have this request executed by `primary`, which I do not hear.
+
+    `session` 0 is a registration, and `request` its nonce. The answer comes by the same way. A member that takes
+    another for the primary says so instead, in a NOTPRIMARY.
+    """
+
+    primary: int
+    session: int
+    request: int
+    mark: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The outcome of a request, with a viewstamp at or after it.
 
@@ -145,6 +160,7 @@ BODY_MESSAGES: Mapping[int, type] = {
     10: GetChunk,
     11: Chunk,
     12: NoSnapshot,
+    13: Forward,
 }
 
 
@@ -171,6 +187,8 @@ def _label_of(message: object) -> Hashable:
             return message.label
         case Request():
             return Request, message.session, message.request
+        case Forward():
+            return Forward, message.session, message.request
         case Query():
             return Query, message.number
         case Chunk():

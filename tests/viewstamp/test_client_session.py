@@ -12,7 +12,7 @@ from statemachine import session_number
 from viewstamp.client import ClientSession, Failure
 from viewstamp.client.session import ClientMessage
 from viewstamp.protocol import MILLISECOND, NEVER, SECOND
-from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
+from viewstamp.wire import Forward, NotPrimary, Query, QueryReply, Register, Reply, Request
 
 
 def opened(window: int = 8) -> tuple[ClientSession, int]:
@@ -28,7 +28,7 @@ def opened(window: int = 8) -> tuple[ClientSession, int]:
 
 
 def requests(messages: list[tuple[int, ClientMessage]]) -> list[tuple[int, int, int]]:
-    return [(to, m.request, m.mark) for to, m in messages if isinstance(m, Request)]
+    return [(to, m.request, m.mark) for to, m in messages if isinstance(m, Request | Forward)]
 
 
 def test_the_session_number_is_made_of_op_and_nonce_of_the_registration() -> None:
@@ -425,12 +425,69 @@ def test_members_that_send_a_client_round_among_themselves_do_not_keep_it() -> N
     assert asked == {1, 2, 3, 4, 5}
 
 
+def far(members: tuple[int, ...] = (1, 2)) -> ClientSession:
+    """A session of a client that takes member 1 for the primary."""
+    session = ClientSession(members, random=Random(1), window=8)
+    session._target.member = session._target.primary = 1
+    session.call(b"first", 0)
+    return session
+
+
+def outlast(session: ClientSession) -> list[tuple[int, ClientMessage]]:
+    """The primary is silent until others are asked to forward; what the session sends then."""
+    for at in (150, 350):
+        session.take_messages()
+        session.tick(at * MILLISECOND)
+    return session.take_messages()
+
+
+def test_others_are_asked_to_forward_while_the_primary_is_silent_and_the_primary_itself_never() -> None:
+    session = far()
+    [(_, register)] = session.take_messages()
+    assert isinstance(register, Register)
+    session.receive(1, Reply(0, register.nonce, 0, 77, b""), 1)
+    number = session.session
+    first, second = (number, 1, 0, b"first"), (number, 2, 0, b"second")
+    session.call(b"second", 1)
+    assert outlast(session) == [(1, Request(*first)), (1, Request(*second)), (2, Forward(1, *first))]
+    now = 350 * MILLISECOND
+    session.receive(2, Reply(number, 1, 1, 90, b"done"), now)
+    session.call(b"third", now)
+    assert session.take_messages() == [
+        (2, Forward(1, number, 2, 1, b"second")),
+        (2, Forward(1, number, 3, 1, b"third")),
+    ]
+    session.call(b"fourth", now + SECOND)  # Once in a while a call tries the primary itself, and nothing but that one.
+    assert session.take_messages() == [(1, Request(number, 4, 1, b"fourth"))]
+
+
+def test_a_registration_is_forwarded_as_request_of_its_nonce_in_session_0() -> None:
+    session = far()
+    nonce = session._nonce
+    assert outlast(session) == [(1, Register(nonce)), (2, Forward(1, 0, nonce, 0, b""))]
+    session.receive(2, Reply(0, nonce, 0, 77, b""), 350 * MILLISECOND)
+    assert session.session == session_number(77, nonce)
+    assert session.take_messages() == [(2, Forward(1, session.session, 1, 0, b"first"))]
+
+
+@pytest.mark.parametrize("primary", [1, 2])
+def test_a_member_asks_itself_for_requests_and_nobody_to_forward_to_itself(primary: int) -> None:
+    """To forward its own would be to send them the same way; but it may have executed them already. And what is slow
+    because it is slow itself would only come back to it."""
+    session = ClientSession((1, 2), random=Random(1), window=8, home=2)
+    session.receive(2, NotPrimary(primary), 0)
+    session.call(b"first", 0)
+    sent = session.take_messages() + outlast(session)
+    assert {to for to, _ in sent} == {1, 2}
+    assert {type(message) for _, message in sent} == {Register}
+
+
 @pytest.mark.parametrize("member", [0, 3])
 def test_reads_elsewhere_that_are_answered_do_not_hide_that_the_target_is_silent(member: int) -> None:
     """The primary, member 1, has resigned and is gone. Who calls at member 3, or reads there, hears that one all the
     time, and what it calls would be sent to the dead one for as long as it reads."""
     session = ClientSession((1, 2, 3), random=Random(1), window=8, home=None if member else 3)
-    session._target.member = 1
+    session._target.member = session._target.primary = 1
     session.call(b"first", 0)
     [(_, register)] = session.take_messages()
     assert isinstance(register, Register)

@@ -328,3 +328,72 @@ def test_who_does_not_lead_says_so() -> None:
     ask(requests)
     assert ordering.ordered == []
     assert [type(answer).__name__ for answer in answers] == ["NotPrimary"]
+
+
+class Told(list[int]):
+    """Keeps whom a reply went to."""
+
+    def reply(self, source: int, *fields: Any) -> None:
+        self.append(source)
+
+
+def answered(sources: Sequence[int], number: int = 5) -> list[int]:
+    """To whom the reply goes when a request came from these, one after another, before it was executed."""
+    ordering, told, executor = Ordering(), Told(), Executor(Counter(), max_sessions=8, window=8)
+    requests = Requests(cast("Core", ordering), Applied(executor), cast("Answers", told), Random(1), CLUSTER)
+    lead(ordering, requests, 0)
+    for source in sources:
+        requests._order(source, (7, number), Kind.COMMAND, 0, b"")
+    requests.propose(NOW)
+    assert ordering.ordered == [number]
+    proposal = Proposal(Kind.COMMAND, 7, number, 0, b"", 0)
+    requests.executed([make_entry(1, 0, 0, proposal)], [b"done"])
+    requests.executed([make_entry(1, 0, 0, proposal)], [b"done"])
+    return told
+
+
+def test_a_client_that_is_only_slowly_answered_hears_it_from_the_primary_itself_too() -> None:
+    """It had others forward what it waits for. Were these alone answered, it would take the primary for cut off."""
+    assert answered([CLIENT, 2, 3]) == [3, CLIENT, 2]
+
+
+def test_whoever_asks_again_is_answered_once() -> None:
+    assert answered([CLIENT, CLIENT, 2, CLIENT, 2, 3, CLIENT]) == [CLIENT, 2, 3]
+
+
+def test_a_request_that_comes_from_more_and_more_sources_is_answered_to_some_of_them() -> None:
+    assert len(answered(range(1, 1000))) == 9
+
+
+def test_nobody_else_is_answered_for_what_an_earlier_primary_had_in_order() -> None:
+    ordering, told, executor = Ordering(), Told(), Executor(Counter(), max_sessions=8, window=8)
+    requests = Requests(cast("Core", ordering), Applied(executor), cast("Answers", told), Random(1), CLUSTER)
+    ordering.log = [make_entry(1, 0, 0, Proposal(Kind.COMMAND, 7, 1, 0, b"", 0))]
+    lead(ordering, requests, 2)
+    requests._order(CLIENT, (7, 1), Kind.COMMAND, 0, b"")
+    requests.executed(ordering.log, [b"done"])
+    assert told == [CLIENT]
+
+
+def test_who_waits_too_is_forgotten_with_the_view() -> None:
+    ordering, requests, answers = member()
+    lead(ordering, requests, 0)
+    for source in (CLIENT, 2):
+        requests._order(source, (7, 1), Kind.COMMAND, 0, b"")
+    lead(ordering, requests, 2)
+    requests._order(3, (7, 1), Kind.COMMAND, 0, b"")
+    requests.executed([make_entry(1, 2, 0, Proposal(Kind.COMMAND, 7, 1, 0, b"", 0))], [b"done"])
+    assert len(answers) == 1
+
+
+def test_who_waits_too_for_what_found_no_room_is_forgotten_with_it() -> None:
+    """Or the table would grow with each request that is refused."""
+    ordering, requests, _ = member()
+    lead(ordering, requests, 0)
+    ordering.room = 0
+    body = bytes(LIMITS.pipeline_bytes // 2 + 1)
+    for number in range(1, 4):
+        for source in (CLIENT, 2):
+            requests._order(source, (7, number), Kind.COMMAND, 0, body)
+    requests.propose(NOW)
+    assert (requests.refused, list(requests._waiting_too)) == (2, [(7, 1)])

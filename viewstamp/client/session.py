@@ -19,13 +19,15 @@ from viewstamp.client.pace import Sent
 from viewstamp.client.target import Again, Probe, Resend, Target
 from viewstamp.cluster import Cluster
 from viewstamp.protocol import MILLISECOND, NEVER
-from viewstamp.wire import NotPrimary, Query, QueryReply, Register, Reply, Request
+from viewstamp.wire import Forward, NotPrimary, Query, QueryReply, Register, Reply, Request
 
 FIRST_RETRY_NS = 100 * MILLISECOND
 
-ClientMessage = Register | Request | Query
+ClientMessage = Register | Request | Forward | Query
 RequestFields = tuple[int, int, int, bytes]
 """What a `Request` is made of."""
+Asked = Register | Forward | Query | RequestFields
+"""A message, but of a request only its fields."""
 
 
 class ClientSession:
@@ -65,7 +67,7 @@ class ClientSession:
         self._answered: set[int] = set()  # above the mark
         self._queries: dict[int, Sent] = {}  # by handle
 
-        self._messages: deque[tuple[int, Register | Query | RequestFields]] = deque()
+        self._messages: deque[tuple[int, Asked]] = deque()
         self._completions: list[Completion] = []
 
     @classmethod
@@ -99,9 +101,10 @@ class ClientSession:
             self._completions.append(Completion(handle, failure=Failure.NEVER_SENT))
             return handle
         self._backlog.add(handle, body, now, is_list=is_list)
+        self._target.calling(now)
         if not self._nonce:
             self._nonce = self._random.getrandbits(63) + 1
-            self._messages.append((self._target.member, Register(self._nonce)))
+            self._request(self._target.member, (0, self._nonce, 0, b""), forward=self._target.forwards)
         self._told_at = now
         self._target.asked(now)
         return handle
@@ -175,14 +178,24 @@ class ClientSession:
 
     def _issue(self, now: int) -> None:
         """Send what waits, as far as the window has room."""
-        target = self._target.member
+        target, primary, forward = self._target.member, self._target.primary, self._target.forwards
         self._backlog.begin(now, idle=not self._outstanding, at_home=target == self._target.home)
         while self._backlog and self._next_request <= self._mark + self._window:
             handles, body = self._backlog.take()
             request = self._next_request
             self._next_request += 1
             self._outstanding[request] = Sent(handles, body, now, now)
-            self._messages.append((target, (self.session, request, self._mark, body)))
+            fields = (self.session, request, self._mark, body)
+            self._messages.append((target, Forward(primary, *fields) if forward else fields))
+
+    def _request(self, to: int, fields: RequestFields, *, forward: bool) -> None:
+        """Ask a member for a command, or for the session itself: that is request `nonce` of session 0."""
+        asked: Asked = fields
+        if forward:
+            asked = Forward(self._target.primary, *fields)
+        elif not fields[0]:
+            asked = Register(fields[1])
+        self._messages.append((to, asked))
 
     def expire(self) -> None:
         """The cluster no longer knows this session: what is in flight stays unknown, and nothing new is sent."""
@@ -218,29 +231,30 @@ class ClientSession:
             match each:
                 case Resend():
                     self._resend(each, now)
-                case Probe(to):
-                    self._probe(to)
+                case Probe(to, forward):
+                    self._probe(to, forward)
 
     def _resend(self, resend: Resend, now: int) -> None:
         to, calls_before, queries_before = resend
+        forward = self._target.forwards
         if not self.session and self._nonce and not self.expired:
-            self._messages.append((to, Register(self._nonce)))
+            self._request(to, (0, self._nonce, 0, b""), forward=forward)
         for request, sent in self._outstanding.items():
             if sent.at <= calls_before:
                 sent.at = now
-                self._messages.append((to, (self.session, request, self._mark, sent.body)))
+                self._request(to, (self.session, request, self._mark, sent.body), forward=forward)
         for number, sent in self._queries.items():
             if sent.at <= queries_before:
                 sent.at = now
                 self._messages.append((sent.to or to, Query(number, sent.body)))
 
-    def _probe(self, member: int) -> None:
+    def _probe(self, member: int, forward: bool) -> None:
         """One message that is to be answered or redirected; what it asks for is executed once wherever it is asked."""
         if not self.session and self._nonce:
-            self._messages.append((member, Register(self._nonce)))
+            self._request(member, (0, self._nonce, 0, b""), forward=forward)
             return
         for request, sent in self._outstanding.items():
-            self._messages.append((member, (self.session, request, self._mark, sent.body)))
+            self._request(member, (self.session, request, self._mark, sent.body), forward=forward)
             return
         for number, sent in self._queries.items():
             if not sent.to:
@@ -251,7 +265,7 @@ class ClientSession:
         """What to send now: (member, message)."""
         return [(to, Request(*asked) if isinstance(asked, tuple) else asked) for to, asked in self.take_asked()]
 
-    def take_asked(self) -> deque[tuple[int, Register | Query | RequestFields]]:
+    def take_asked(self) -> deque[tuple[int, Asked]]:
         """The same, with requests by their fields: for a member that asks itself no message need be made of them."""
         if self._backlog and self.session:
             self._issue(self._told_at)

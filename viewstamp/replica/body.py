@@ -34,6 +34,7 @@ from viewstamp.replica.answers import Answers
 from viewstamp.replica.applied import Applied
 from viewstamp.replica.errors import DataLostError
 from viewstamp.replica.file_tasks import FileTask
+from viewstamp.replica.forwarding import Forwarding
 from viewstamp.replica.founding import Foundation
 from viewstamp.replica.local import LocalSession
 from viewstamp.replica.records import journal_records
@@ -47,6 +48,7 @@ from viewstamp.status import Status, encode_status
 from viewstamp.wire import (
     FIRST_CLIENT_ID,
     Chunk,
+    Forward,
     GetChunk,
     Hello,
     NoSnapshot,
@@ -102,6 +104,7 @@ class Replica:
         self.answers = Answers(me, self._home, self.endpoint, self._codec)
         self._core: Core | None = None
         self._requests: Requests | None = None
+        self._forwarding: Forwarding | None = None
         self._writes = Writes()
         members = cluster.configuration.members
         self._foundation = Foundation(members, me, stored, issue=self._writes.issue, send=self._send)
@@ -132,6 +135,7 @@ class Replica:
             raise DataLostError(self._me, self._core_class.name, self._cluster.storage)
         core = self._core = self._core_class(self._cluster.configuration, self._me, origin, self._random, self._now)
         self._requests = Requests(core, self._applied, self.answers, self._random, self._cluster)
+        self._forwarding = Forwarding(self._me, core, self._requests, self.answers, self._send)
         self._snapshots.start(core)
 
     # Inputs.
@@ -162,7 +166,11 @@ class Replica:
                 self._on_request(sender, message.session, message.request, message.mark, message.body)
             case Register() | Query():
                 self._on_question(sender, message)
+            case Forward():
+                self._on_forward(sender, message)
             case Reply() | QueryReply() | NotPrimary():
+                if isinstance(message, Reply) and self._forwarding is not None:
+                    self._forwarding.replied(sender, message)
                 self.session.receive(sender, message, self._now.monotonic)
             case Hello():
                 self._foundation.receive(sender, incarnation, message)
@@ -186,6 +194,12 @@ class Replica:
             self.answers.not_primary(source, 0)
         else:
             self._requests.ask(source, message, self._now)
+
+    def _on_forward(self, source: int, message: Forward) -> None:
+        if self._forwarding is None:
+            self.answers.not_primary(source, 0)
+        else:
+            self._forwarding.forward(source, message)
 
     def written(self, write: int, now: Time) -> None:
         """Write number `write` of this replica, and with it every earlier one, is durable."""
@@ -364,5 +378,6 @@ class Replica:
             ignored=dict(self._core.ignored) if self._core is not None else {},
             refused=self._requests.refused if self._requests is not None else 0,
             oversized=self._requests.oversized if self._requests is not None else 0,
+            forwarded=self._forwarding.forwarded if self._forwarding is not None else 0,
             writes=self._writes.last,
         )

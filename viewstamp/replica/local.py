@@ -57,10 +57,11 @@ class LocalSession:
                     self._send(to, Request(*question) if isinstance(question, tuple) else question)
                     continue
                 asked = True
-                if isinstance(question, tuple):
-                    self._request(to, *question)
-                else:
-                    self._ask(to, question)
+                match question:
+                    case tuple():
+                        self._request(to, *question)
+                    case Register() | Query():
+                        self._ask(to, question)
             if not self._answers:
                 return asked
             while self._answers:

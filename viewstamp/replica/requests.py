@@ -18,6 +18,7 @@ from viewstamp.wire import Query, Register
 
 _PROPOSAL_BATCH = 1024
 _WAITING_AT_MOST = 16 * 1024
+_WAITING_TOO_AT_MOST = 8
 _READS_AT_MOST = 64 * 1024
 
 
@@ -52,6 +53,7 @@ class Requests:
         self._waiting_bytes_at_most = cluster.limits.pipeline_bytes
         self._leading = -1  # the view this table belongs to while this member leads
         self._in_flight: dict[tuple[int, int], int] = {}  # (session, request) -> source that waits, 0 for nobody
+        self._waiting_too: dict[tuple[int, int], list[int]] = {}  # the sources before that one, where it was another
         self._proposals: list[Proposal] = []
         self._waiting = 0  # so many of them, the first, found no room in an earlier turn
         self._waiting_bytes = 0
@@ -78,10 +80,7 @@ class Requests:
 
     def request(self, source: int, session: int, request: int, mark: int, body: bytes) -> None:
         """A client, or this member's own session, wants a command executed once: a `Request`, by its fields."""
-        if len(body) > self._maximum_body_bytes:
-            self.oversized += 1  # A client of ours checks this itself; whoever sends it anyway gets no answer.
-            return
-        if not session:
+        if not self.fits(body) or not session:
             return
         reply = self._applied.executor.answer(session, request, mark)
         if reply is None:
@@ -90,13 +89,27 @@ class Requests:
         viewstamp = self._applied.viewstamp
         self._answers.reply(source, session, request, viewstamp.view, viewstamp.op, reply)
 
+    def fits(self, body: bytes) -> bool:
+        """Whether it is no longer than a command may be; longer ones are not answered: our clients check it."""
+        if len(body) > self._maximum_body_bytes:
+            self.oversized += 1
+            return False
+        return True
+
     def _order(self, source: int, key: tuple[int, int], kind: Kind, mark: int, body: bytes) -> None:
         if self._leading < 0:
             self.redirect(source)
             return
-        if key not in self._in_flight:
+        before = self._in_flight.get(key)
+        if before is None:
             self._proposals.append(Proposal(kind, key[0], key[1], mark, body, self._random.getrandbits(64)))
-        self._in_flight[key] = source  # Of a retry, too: the answer goes to where it came from last.
+        elif before not in (0, source):
+            # A client that has waited for long had another member forward it. It must hear from this one, too, or it
+            # would take who is slow for cut off, and have everything forwarded while there is too much to do already.
+            others = self._waiting_too.setdefault(key, [])
+            if before not in others and len(others) < _WAITING_TOO_AT_MOST:
+                others.append(before)
+        self._in_flight[key] = source
 
     def redirect(self, source: int) -> None:
         """Tell a client, once a turn, whom to ask."""
@@ -106,8 +119,7 @@ class Requests:
 
     def query(self, source: int, message: Query, now: Time) -> None:
         """A linearizable read. Asked again while it is under way: one answer serves."""
-        if len(message.body) > self._maximum_body_bytes:
-            self.oversized += 1  # As for a request.
+        if not self.fits(message.body):
             return
         key = (source, message.number)
         if key in self._asked:
@@ -156,6 +168,7 @@ class Requests:
         for proposal in proposals[self._waiting :]:
             self.refused += 1
             self._in_flight.pop((proposal.session, proposal.request), None)
+            self._waiting_too.pop((proposal.session, proposal.request), None)
         del proposals[self._waiting :]
 
     def follow_standing(self) -> None:
@@ -167,6 +180,7 @@ class Requests:
             return
         self._leading = leading
         self._in_flight = {}
+        self._waiting_too = {}
         self._proposals = []
         self._waiting = self._waiting_bytes = 0
         if leading >= 0:
@@ -179,7 +193,7 @@ class Requests:
 
     def executed(self, entries: Sequence[Entry], replies: Sequence[bytes]) -> None:
         """Entries were applied: whoever waits for one of them here is answered."""
-        waiting = self._in_flight
+        waiting, waiting_too = self._in_flight, self._waiting_too
         if not waiting:
             return
         answer = self._answers.reply
@@ -187,6 +201,10 @@ class Requests:
             source = waiting.pop((session, request), 0)
             if source:
                 answer(source, session, request, view, op, reply)
+            if waiting_too:
+                for other in waiting_too.pop((session, request), ()):
+                    if other != source:
+                        answer(other, session, request, view, op, reply)
 
     def reads(self, decided: list[ReadReady | ReadFailed]) -> None:
         """The protocol confirmed reads, or could not."""

@@ -21,6 +21,7 @@ class ReplicaStatistics:
     ignored: Mapping[str, int]
     refused: int
     oversized: int
+    forwarded: int
     writes: int
     journal: JournalStatistics | None = None
 
