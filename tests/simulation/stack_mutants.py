@@ -20,7 +20,7 @@ from raft.messages import Appended, Vote
 from raft.server import Role, Server
 from statemachine.outcome import BEYOND_WINDOW_REPLY, EXPIRED_REPLY, STALE_REPLY
 from statemachine.sessions import Sessions
-from tests.simulation import stack_mutants_exam, stack_mutants_more, stack_mutants_replies
+from tests.simulation import stack_mutants_exam, stack_mutants_forwarded, stack_mutants_more, stack_mutants_replies
 from tests.simulation.changes import Change, after, applied, before, early
 from viewstamp.journal import Journal
 from viewstamp.protocol import Configuration
@@ -464,7 +464,13 @@ def _mutants(protocol: str, bugs: tuple[tuple[str, str, tuple[Change, ...]], ...
     )
 
 
-_EVERYWHERE = _SHARED + stack_mutants_more.SHARED + stack_mutants_exam.SHARED + stack_mutants_replies.SHARED
+_EVERYWHERE = (
+    _SHARED
+    + stack_mutants_more.SHARED
+    + stack_mutants_exam.SHARED
+    + stack_mutants_replies.SHARED
+    + stack_mutants_forwarded.SHARED
+)
 
 CATALOGUE = (
     *_mutants("vsr", _VSR + stack_mutants_more.VSR + stack_mutants_exam.VSR),

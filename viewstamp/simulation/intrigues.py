@@ -11,15 +11,14 @@ from collections.abc import Iterable, Sequence
 
 from transport.interface import Address
 from transport.network import LinkFaults
-from viewstamp.protocol import MILLISECOND, SECOND
+from viewstamp.protocol import MILLISECOND
 from viewstamp.replica import Replica
-from viewstamp.simulation.faults import Faults
+from viewstamp.simulation.lulls import Lulls
 
-_CLIENT_PAUSE = SECOND
 _SLOW = 700_000
 
 
-class Intrigues(Faults):
+class Intrigues(Lulls):
     """Stories that wait for their moment; each begins with a cluster in order, or does not take place."""
 
     # Means.
@@ -43,9 +42,6 @@ class Intrigues(Faults):
 
     def _view(self, member: int) -> int:
         return self.world.watch.view_of(member)
-
-    def _others(self, *members: int) -> list[int]:
-        return [other for other in self.members if other not in members]
 
     def _await_view(self, members: Sequence[int], above: int, count: int = 1) -> list[int]:
         """Wait until `count` of these are in a view above that one: which, in their order; empty if not in time."""
@@ -354,41 +350,3 @@ class Intrigues(Faults):
         self.network.heal()
         self.separate([first, deserter, absent], [member for member in rest if member != absent])
         world.run_for(draw.randrange(2, 6) * self.patience)
-
-    def lull(self, without: Sequence[int] = ()) -> None:
-        """All is well for a while: whatever anybody waits for must be answered, whatever happened before.
-
-        Nobody hears those that it is to be `without`, if the others are enough, and have their data.
-        """
-        world, network, patience = self.world, self.network, self.patience
-        weather, tail, disks = network.faults, network.tail, world.disk_latency
-        rates = {member: node.clock.rate for member, node in world.nodes.items()}
-        self.end()
-        self.remember_data()
-        core = self._others(*without)
-        able = set(core) - self.without_data - self.gone
-        if len(able) < world.cluster.configuration.quorum or not self.founded:
-            core = self.members
-        absent = self._others(*core)
-        self.separate(core, absent)
-        if self.draw.randrange(2):  # Else clients go on hearing those who cannot serve.
-            for member in absent:
-                network.isolate(self.names[member])
-        self.start_again(core)
-        self.load.forget_reads_at({*self.gone, *absent})
-        # Answers to reads at one member are no sign of life of another, which calls are sent to.
-        stop = self.load.read_on(min(able), patience // 5) if able and self.draw.randrange(2) else None
-        self.load.catch_up(20 * patience + _CLIENT_PAUSE)
-        if stop is not None:
-            stop()
-        network.heal()
-        network.faults, network.tail, world.disk_latency = weather, tail, disks
-        for member, node in world.nodes.items():
-            node.clock.set_rate(rates[member], world.now)
-        self.over = False
-
-    def remnant(self) -> None:
-        """All is well, but for some who are cut off: the others are enough, and must serve with what they have."""
-        spare = len(self.members) - self.world.cluster.configuration.quorum
-        if spare:
-            self.lull(self.draw.sample(self.members, self.draw.randint(1, spare)))

@@ -71,6 +71,7 @@ class Fault(StrEnum):
     OVERTAKEN = "what was said overtakes what was said before"
     RELAPSE = "killed, back, and without power"
     DEAF_CLIENT = "a client that is not told"
+    FAR_CLIENTS = "clients that are cut off from the primary alone"
     LULL = "all is well for a while"
     REMNANT = "all is well for a while, for a majority alone"
     GAP = "a member with a gap misses how the primary is replaced"
