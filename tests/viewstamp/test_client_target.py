@@ -212,3 +212,14 @@ def test_each_silence_begins_with_the_member_after_the_one_that_was_probed_last(
         target.redirected(3, 1, now + RETRY)
         target.deadline = max(target.deadline, now + 3 * RETRY)
     assert first == [2, 3, 4]
+
+
+def test_who_answers_a_read_may_be_the_primary_by_now_and_is_asked_for_calls_as_one() -> None:
+    """The old one may be dead. Taken for one that forwards to it, it would be left for it again a second later."""
+    target = Target((1, 2, 3), random=Random(1), home=None, retry_ns=RETRY)
+    target.member = target.primary = 1
+    target.asked(0)
+    while target.deadline < 4 * RETRY:
+        target.tick(target.deadline, 0, 0)
+    target.heard(2, target.deadline, reads=True)
+    assert (target.member, target.primary) == (2, 2)

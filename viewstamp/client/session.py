@@ -145,7 +145,7 @@ class ClientSession:
                 self._completions.append(Completion(message.number, message.outcome, message.view, message.op))
                 if sender == (query.to or self._target.reader) != self._target.member:
                     return  # It tells nothing of the target, which may be dead, and calls sent to it wait.
-            again = self._target.heard(sender, now)
+            again = self._target.heard(sender, now, reads=True)
             if again:
                 self._ask(again, now)
         else:

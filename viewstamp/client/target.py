@@ -119,14 +119,14 @@ class Target:
 
     # Answers.
 
-    def heard(self, sender: int, now: int) -> Again:
-        """A member answered as a primary does, or as who knows one."""
+    def heard(self, sender: int, now: int, *, reads: bool = False) -> Again:
+        """A member answered as a primary does, or as who knows one; if it `reads`, any that is not cut off can."""
         if sender == self._silent:
             self._silent = 0
         if sender != self.member:
             if sender != self.primary and (not self._probed or sender not in self._members):
                 return ()  # An answer to an earlier attempt.
-            if not self._asks_to_forward:
+            if reads or not self._asks_to_forward:
                 self.primary = sender  # It is the primary, or at least alive.
             elif sender == self.home and sender != self.primary:
                 return ()  # It remembers what was executed, and reaches the primary no better than its own session.

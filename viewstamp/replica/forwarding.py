@@ -36,6 +36,7 @@ class Forwarding:
         self._primary = 0  # whose answers are waited for
         self._waiting: dict[tuple[int, int], int] = {}  # (session, request) -> source
         self.forwarded = 0
+        """Requests sent on, each time that they were asked for."""
 
     def forward(self, source: int, message: Forward) -> None:
         """A client, or another member's own session, does not hear the primary."""

@@ -13,7 +13,10 @@ from viewstamp.status import SnapshotStatus, Status
 
 @dataclass(frozen=True, slots=True)
 class ReplicaStatistics:
-    """Counts since the start of the process. `journal` has how long syncs took; None where no shell keeps one."""
+    """Counts since the start of the process. `journal` has how long syncs took; None where no shell keeps one.
+
+    `forwarded` are requests sent on to the primary for clients that do not hear it, each time that they asked.
+    """
 
     transport: EndpointStatistics
     undecodable: int
