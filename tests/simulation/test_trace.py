@@ -372,6 +372,23 @@ def test_large_messages_keep_their_id_through_fragments() -> None:
 
 
 @both
+def test_what_is_forwarded_is_told_with_its_command_and_a_registration_without(protocol: str) -> None:
+    world = World(4, protocol=protocol, machine=Counter)
+    file = io.StringIO()
+    recorder = TraceRecorder(world, file, seed=4)
+    world.start_all()
+    assert world.run_until(lambda: world.primary is not None, 5 * SECOND)
+    client = world.add_client()
+    world.network.cut(client.address, f"member-{world.primary}")
+    world.call(client, ADD)
+    assert world.run_until(lambda: len(world.answers) == 1, 5 * SECOND)
+    recorder.close()
+    sent = [message for record in parse(file.getvalue()).records for message in record.get("sent", ())]
+    forwards = [message for message in sent if message["type"] == "Forward"]
+    assert {message.get("command") for message in forwards} == {None, "add"}
+
+
+@both
 def test_snapshots_and_where_logs_begin_are_told(protocol: str) -> None:
     """A member that was away is given a snapshot; its log begins behind it, and the others' behind their own."""
     world = World(5, protocol=protocol, machine=Counter)

@@ -21,7 +21,7 @@ from viewstamp.simulation.trace_format import header, plain, summary, whole
 from viewstamp.simulation.trace_log import LogMirror
 from viewstamp.simulation.trace_messages import Carried, ListeningEndpoint, Outbox, Post, Said
 from viewstamp.simulation.world import World
-from viewstamp.wire import Query, Request, make_codec
+from viewstamp.wire import Forward, Query, Request, make_codec
 
 _Record = dict[str, Any]
 
@@ -278,7 +278,7 @@ class TraceRecorder:
     def _describe(self, data: bytes) -> _Record:
         message = self._codec.decode(data)
         described: _Record = {"type": type(message).__name__, "fields": summary(message)}
-        if isinstance(message, Request | Query):
+        if isinstance(message, Request | Query) or (isinstance(message, Forward) and message.session):
             described["command"] = called(message.body)
         return described
 
