@@ -97,6 +97,7 @@ WEIGHTS = {
     Fault.BRIDGE: 2,
     Fault.SHORT_REIGNS: 2,
     Fault.MIDWAY: 2,
+    Fault.STUMBLE: 3,
     Fault.DAMAGE_SNAPSHOT: 2,
     Fault.TURNCOAT: 3,
     Fault.RIVALS: 3,
