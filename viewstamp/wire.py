@@ -33,14 +33,17 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """Client to primary: open a session. The nonce joins the reply to the question."""
+    """Client, or whoever forwards for it, to primary: open a session. The nonce joins the reply to the question."""
 
     nonce: int
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Client to primary: execute `body` once. Every number up to `mark` is answered or given up at the client."""
+    """Client, or whoever forwards for it, to primary: execute `body` once.
+
+    Every number up to `mark` is answered or given up at the client.
+    """
 
     session: int
     request: int

@@ -117,15 +117,21 @@ def test_it_follows_a_change_of_primary(protocol: str) -> None:
         world.network.heal()
 
 
-@BOTH
-def test_who_is_only_slow_is_not_taken_for_cut_off(protocol: str) -> None:
-    """Answers take longer than a client's patience. Were everything forwarded then, there would be yet more to do."""
+def slow(protocol: str, clients: int) -> tuple[World, int, list[SimulatedClient]]:
+    """A cluster, its primary, and clients that were served before each of its disks took two thirds of a time-out."""
     world, primary = started(protocol, 1)
-    clients = [world.add_client() for _ in range(4)]
-    for client in clients:
+    served = [world.add_client() for _ in range(clients)]
+    for client in served:
         answered(world, client, SECOND)
     for node in world.nodes.values():
         node.hang = world.cluster.timeouts.suspect * 2 // 3
+    return world, primary, served
+
+
+@BOTH
+def test_who_is_only_slow_is_not_taken_for_cut_off(protocol: str) -> None:
+    """Answers take longer than a client's patience. Were everything forwarded then, there would be yet more to do."""
+    world, primary, clients = slow(protocol, 4)
     for client in clients:
         for _ in range(5):
             answered(world, client, 5 * SECOND)
@@ -137,12 +143,7 @@ def test_who_is_only_slow_is_not_taken_for_cut_off(protocol: str) -> None:
 def test_a_slow_primary_is_hardly_asked_by_others_for_what_it_was_asked_for_already(protocol: str) -> None:
     """Each answer takes longer than a suspect time-out: with both backups asking, again and again, it were five times
     as many requests as there are answers, at a primary that has too much to do."""
-    world, primary = started(protocol, 1)
-    clients = [world.add_client() for _ in range(8)]
-    for client in clients:
-        answered(world, client, SECOND)
-    for node in world.nodes.values():
-        node.hang = world.cluster.timeouts.suspect * 2 // 3
+    world, primary, clients = slow(protocol, 8)
     world.on_answer = lambda answer: world.at(world.now, lambda: _call(world, clients[answer.client]))
     before = len(world.answers)
     for client in clients:
