@@ -43,8 +43,8 @@ class Target:
     stays silent, after 2, 4 and so on up to 64 seconds, since each try may cost the call a wait.
 
     It knows since when the target is silent, whom else it has had asked meanwhile, and at what pace answers come. It is
-    told what happens (`asked`, `calling`, `heard`, `redirected`, `tick`, `rest`), and answers with what to ask again; it
-    sends nothing itself. Times are monotonic nanoseconds.
+    told what happens (`asked`, `calling`, `heard`, `redirected`, `tick`, `rest`), and answers with what to ask again;
+    it sends nothing itself. Times are monotonic nanoseconds.
 
     What has no answer after `retry_ns` (twice that the next time, and so on) is sent again; while others are answered,
     only what seems lost. While the target stays silent, another member is probed with a single message every quarter of
